@@ -1,0 +1,363 @@
+//! What a push means: its tensors by their roles, checked once and for all.
+//!
+//! Guarantees: an [`EmbeddingBatch`] exists only valid (known names, aligned rows, one dimension a layer, every value
+//! finite). Must not: merge, measure, or know where the tensors came from.
+
+use super::decode::{DecodeError, Element, Tensor};
+use super::floats::{Float, Order, Rows};
+use super::moments::PushedMoments;
+use super::parameters::{Parameters, shorten};
+
+/// The largest dimension d of a layer. 4 d (d + 1) bytes of accumulator are 1 GiB there.
+pub const MAX_DIM: usize = 16_384;
+
+/// The most views of one push.
+pub const MAX_VIEWS: usize = 64;
+
+/// What a set of rows is to its layer. Every role but `Embedding` is a derived layer of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// `z`, or `z1 z2 ...`: the layer itself.
+    Embedding,
+    /// `teacher1 ...`.
+    Teacher,
+    /// `prediction1 ...`.
+    Prediction,
+    /// `pre_bn`.
+    PreBn,
+}
+
+impl Role {
+    /// What is added to the layer's name, such as `:teacher`.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Role::Embedding => "",
+            Role::Teacher => ":teacher",
+            Role::Prediction => ":prediction",
+            Role::PreBn => ":pre_bn",
+        }
+    }
+}
+
+/// The numbers of one role.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// V views of N rows each, aligned: row i of every view is the same sample.
+    Views(Vec<Rows>),
+    /// Moments that the trainer took itself.
+    Moments(Box<PushedMoments>),
+}
+
+/// One role of a batch.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Which layer of the push it belongs to.
+    pub role: Role,
+    /// Its numbers.
+    pub payload: Payload,
+}
+
+impl Part {
+    /// d.
+    pub fn dim(&self) -> usize {
+        match &self.payload {
+            Payload::Views(views) => views[0].dim(),
+            Payload::Moments(pushed) => pushed.moments.dim(),
+        }
+    }
+
+    /// Pooled rows: N V.
+    pub fn rows(&self) -> u64 {
+        match &self.payload {
+            Payload::Views(views) => (views[0].len() * views.len()) as u64,
+            Payload::Moments(pushed) => pushed.moments.rows(),
+        }
+    }
+
+    /// V; one for moments.
+    pub fn views(&self) -> usize {
+        match &self.payload {
+            Payload::Views(views) => views.len(),
+            Payload::Moments(_) => 1,
+        }
+    }
+}
+
+/// One push, valid.
+#[derive(Clone, Debug)]
+pub struct EmbeddingBatch {
+    /// At least one role; `Embedding` first where it was sent.
+    pub parts: Vec<Part>,
+    /// Where it belongs and what the method needs.
+    pub parameters: Parameters,
+    /// Known tensors that no measure of this version reads.
+    pub unread: Vec<String>,
+}
+
+/// Names of tensors that stand alone, with whether they hold indices.
+const SINGLE: [(&str, bool); 7] = [
+    ("center", false),
+    ("prototype_weight", false),
+    ("predictor_weight", false),
+    ("ids", true),
+    ("labels", true),
+    ("neighbors", true),
+    ("edges", true),
+];
+
+/// Names that are numbered by view and are no layer of their own.
+const NUMBERED: [&str; 4] = ["negative", "logits", "teacher_logits", "codes"];
+
+/// The tensors of pushed moments.
+const MOMENTS: [&str; 6] = ["count", "mean", "m2", "unit_mean", "unit_variance", "unit_m2"];
+
+/// Whether a tensor of this name holds integers.
+pub fn holds_indices(name: &str) -> bool {
+    SINGLE.iter().any(|(single, indices)| *single == name && *indices)
+}
+
+impl EmbeddingBatch {
+    /// Sorts tensors into roles and checks everything that can be checked without knowing the run.
+    ///
+    /// # Errors
+    /// Any [`DecodeError`].
+    pub fn new(tensors: Vec<Tensor>, parameters: Parameters) -> Result<Self, DecodeError> {
+        parameters.check()?;
+        let mut sorted = Sorted::default();
+        for tensor in tensors {
+            sorted.place(tensor)?;
+        }
+        let mut parts = Vec::new();
+        for (role, views) in sorted.views {
+            parts.push(Part { role, payload: Payload::Views(align(role, views)?) });
+        }
+        if !sorted.moments.is_empty() {
+            if parts.iter().any(|part| part.role == Role::Embedding) {
+                return Err(DecodeError::Malformed("both rows and moments were sent: send z, or count, mean and m2".into()));
+            }
+            let pushed = PushedMoments::from_tensors(&sorted.moments)?;
+            parts.insert(0, Part { role: Role::Embedding, payload: Payload::Moments(Box::new(pushed)) });
+        }
+        if parts.is_empty() {
+            return Err(DecodeError::Malformed(
+                "no embeddings: send z, or z1 and z2, or count, mean and m2 (or teacher1, prediction1, pre_bn)".into(),
+            ));
+        }
+        check_companions(&sorted.companions, &parts)?;
+        let mut unread: Vec<String> = sorted.companions.into_iter().map(|tensor| tensor.name).collect();
+        unread.sort();
+        Ok(Self { parts, parameters, unread })
+    }
+
+    /// Bytes that hold the batch's numbers.
+    pub fn dims(&self) -> impl Iterator<Item = (Role, usize)> + '_ {
+        self.parts.iter().map(|part| (part.role, part.dim()))
+    }
+}
+
+#[derive(Default)]
+struct Sorted {
+    /// By role, in the roles' order: (view number, 0 for the unnumbered name; rows).
+    views: std::collections::BTreeMap<Role, Vec<(usize, Tensor)>>,
+    moments: Vec<Tensor>,
+    companions: Vec<Tensor>,
+}
+
+impl Sorted {
+    fn place(&mut self, tensor: Tensor) -> Result<(), DecodeError> {
+        let name = tensor.name.as_str();
+        if MOMENTS.contains(&name) {
+            self.moments.push(tensor);
+            return Ok(());
+        }
+        if SINGLE.iter().any(|(single, _)| *single == name) {
+            self.companions.push(tensor);
+            return Ok(());
+        }
+        let (stem, number) = split_number(name);
+        let role = match (stem, number) {
+            ("z", _) => Role::Embedding,
+            ("teacher", Some(_)) => Role::Teacher,
+            ("prediction", Some(_)) => Role::Prediction,
+            ("pre_bn", None) => Role::PreBn,
+            (stem, Some(_)) if NUMBERED.contains(&stem) => {
+                self.companions.push(tensor);
+                return Ok(());
+            }
+            _ => {
+                return Err(DecodeError::Malformed(format!(
+                    "unknown tensor '{}': known are z, z1 z2 ..., teacher1 ..., prediction1 ..., {}1 ..., pre_bn, center, \
+                     prototype_weight, predictor_weight, ids, labels, neighbors, edges, {}",
+                    shorten(name),
+                    NUMBERED.join("1 ..., "),
+                    MOMENTS.join(", ")
+                )));
+            }
+        };
+        self.views.entry(role).or_default().push((number.unwrap_or(0), tensor));
+        Ok(())
+    }
+}
+
+/// `z12` is (`z`, 12); a leading zero is no number.
+fn split_number(name: &str) -> (&str, Option<usize>) {
+    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let digits = &name[stem.len()..];
+    match digits.parse() {
+        Ok(number) if !digits.starts_with('0') => (stem, Some(number)),
+        _ if digits.is_empty() => (stem, None),
+        _ => (name, None),
+    }
+}
+
+/// Views in their order, all of one shape, every value usable.
+fn align(role: Role, mut numbered: Vec<(usize, Tensor)>) -> Result<Vec<Rows>, DecodeError> {
+    numbered.sort_by_key(|(number, _)| *number);
+    if numbered.len() > MAX_VIEWS {
+        return Err(DecodeError::TooLarge { what: format!("{} views in one push", numbered.len()), limit: MAX_VIEWS as u64 });
+    }
+    let alone = numbered.len() == 1 && numbered[0].0 == 0;
+    for (index, (number, tensor)) in numbered.iter().enumerate() {
+        // A teacher may be sent for one view only, whichever: positions matter among a layer's own views alone.
+        if !alone && role == Role::Embedding && *number != index + 1 {
+            return Err(DecodeError::Malformed(format!(
+                "view {} is missing before {}: number the views z1, z2, ... or send one z",
+                index + 1,
+                tensor.name
+            )));
+        }
+    }
+    let mut views: Vec<Rows> = Vec::new();
+    for (_, tensor) in numbered {
+        let name = tensor.name.clone();
+        let rows = matrix(tensor)?;
+        if let Some(first) = views.first()
+            && (first.len(), first.dim()) != (rows.len(), rows.dim())
+        {
+            return Err(DecodeError::WrongLength(format!(
+                "{name} is {} x {} but the view before it is {} x {}: views must be aligned row by row",
+                rows.len(),
+                rows.dim(),
+                first.len(),
+                first.dim()
+            )));
+        }
+        views.push(rows);
+    }
+    Ok(views)
+}
+
+fn matrix(tensor: Tensor) -> Result<Rows, DecodeError> {
+    let name = tensor.name;
+    let Element::Float(float) = tensor.element else {
+        return Err(DecodeError::UnsupportedType(format!(
+            "tensor {name} holds integers: embeddings are F64, F32, F16 or BF16"
+        )));
+    };
+    let [rows, dim] = tensor.shape[..] else {
+        return Err(DecodeError::Malformed(format!(
+            "tensor {name} has shape {:?}: embeddings are N x d; flatten or pool what comes before the last dimension",
+            tensor.shape
+        )));
+    };
+    if dim > MAX_DIM {
+        return Err(DecodeError::TooLarge {
+            what: format!("tensor {name} has dimension {dim}; project or pool it first"),
+            limit: MAX_DIM as u64,
+        });
+    }
+    let rows = Rows::new(float, tensor.order, (rows, dim), tensor.bytes)?;
+    if let Some(bad) = rows.first_unusable() {
+        return Err(DecodeError::NotFinite {
+            tensor: name,
+            row: bad.row,
+            column: bad.column,
+            value: bad.value.to_string(),
+            rows: bad.rows,
+        });
+    }
+    Ok(rows)
+}
+
+/// Tensors that go with the rows: their types and lengths. What they mean is the method diagnostics' business.
+fn check_companions(companions: &[Tensor], parts: &[Part]) -> Result<(), DecodeError> {
+    let samples = match &parts[0].payload {
+        Payload::Views(views) => Some(views[0].len()),
+        Payload::Moments(_) => None,
+    };
+    for tensor in companions {
+        let name = tensor.name.as_str();
+        let wanted_indices = holds_indices(name);
+        if matches!(tensor.element, Element::Float(_)) == wanted_indices {
+            let wanted = if wanted_indices { "I64 or I32" } else { "F64, F32, F16 or BF16" };
+            return Err(DecodeError::UnsupportedType(format!("tensor {name} must be {wanted}")));
+        }
+        let expected_rank = if matches!(name, "center" | "ids" | "labels" | "neighbors") { 1 } else { 2 };
+        if tensor.shape.len() != expected_rank {
+            return Err(DecodeError::Malformed(format!(
+                "tensor {name} has shape {:?}: it must have {expected_rank} dimension(s)",
+                tensor.shape
+            )));
+        }
+        let row_wise = !matches!(name, "center" | "prototype_weight" | "predictor_weight" | "edges");
+        if row_wise && samples.is_some_and(|samples| tensor.shape[0] != samples) {
+            return Err(DecodeError::WrongLength(format!(
+                "tensor {name} has {} rows but the embeddings have {}: they must be aligned",
+                tensor.shape[0],
+                samples.unwrap_or(0)
+            )));
+        }
+        if let Element::Float(_) = tensor.element {
+            finite(tensor)?;
+        }
+    }
+    Ok(())
+}
+
+fn finite(tensor: &Tensor) -> Result<(), DecodeError> {
+    if tensor.shape.contains(&0) {
+        return Err(DecodeError::Malformed(format!("tensor {} is empty: leave it out", tensor.name)));
+    }
+    let as_matrix = Tensor { shape: flat_shape(&tensor.shape), ..tensor.clone() };
+    let Element::Float(float) = as_matrix.element else { return Ok(()) };
+    let rows = Rows::new(float, Order::RowMajor, (as_matrix.shape[0], as_matrix.shape[1]), as_matrix.bytes)?;
+    match rows.first_unusable() {
+        None => Ok(()),
+        Some(bad) => Err(DecodeError::NotFinite {
+            tensor: tensor.name.clone(),
+            row: bad.row,
+            column: bad.column,
+            value: bad.value.to_string(),
+            rows: bad.rows,
+        }),
+    }
+}
+
+fn flat_shape(shape: &[usize]) -> Vec<usize> {
+    vec![shape[0], shape[1..].iter().product()]
+}
+
+/// A float tensor as f64 values, for the small arrays of pushed moments.
+pub(super) fn values(tensor: &Tensor) -> Result<Vec<f64>, DecodeError> {
+    let count: usize = tensor.shape.iter().product();
+    match tensor.element {
+        Element::Float(float) if count > 0 => {
+            finite(tensor)?;
+            let rows = Rows::new(float, Order::RowMajor, (1, count), tensor.bytes.clone())?;
+            let mut out = vec![0.0; count];
+            rows.read(0, 1, &mut out);
+            Ok(out)
+        }
+        Element::I64 if count > 0 => Ok(tensor.bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect()),
+        Element::I32 if count > 0 => Ok(tensor.bytes.as_chunks().0.iter().map(|b| f64::from(i32::from_le_bytes(*b))).collect()),
+        _ => Err(DecodeError::Malformed(format!("tensor {} is empty", tensor.name))),
+    }
+}
+
+/// The type of a tensor, when it holds numbers.
+pub(super) fn float_of(tensor: &Tensor) -> Float {
+    match tensor.element {
+        Element::Float(float) => float,
+        Element::I64 | Element::I32 => Float::F64,
+    }
+}

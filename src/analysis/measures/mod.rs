@@ -1,0 +1,147 @@
+//! Everything that is measured of one window: one table of names, and the functions that fill it.
+//!
+//! Guarantees: an undefined value is `None`, never NaN and never 0. Must not: judge.
+
+mod dims;
+mod live;
+mod rank;
+pub mod uniformity;
+
+use std::collections::BTreeMap;
+
+use super::spectrum::{Eigenvalues, Spectrum, input_floor, numeric_floor_without_spectrum};
+use super::window::Accumulator;
+use uniformity::Uniformity;
+
+pub use rank::{AlphaFit, RANKME_EPSILON, entropy_rank_null, stable_rank_null};
+
+macro_rules! measures {
+    ($($name:ident: $help:literal,)*) => {
+        /// Scalar measures of one window by their exported names. `None` is undefined.
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub struct Measures {
+            $(#[doc = $help] pub $name: Option<f64>,)*
+            /// Least number of leading eigenvalues that hold a share of the variance (C9).
+            pub components_for_variance: [Option<f64>; SHARES.len()],
+        }
+
+        /// Every scalar measure: (name, help).
+        pub const TABLE: &[(&str, &str)] = &[$((stringify!($name), $help),)*];
+
+        impl Measures {
+            /// The scalars, in the order of [`TABLE`].
+            pub fn scalars(&self) -> Vec<Option<f64>> {
+                vec![$(self.$name,)*]
+            }
+        }
+    };
+}
+
+/// The shares of `components_for_variance`, with their labels.
+pub const SHARES: [(f64, &str); 4] = [(0.5, "0.5"), (0.9, "0.9"), (0.95, "0.95"), (0.99, "0.99")];
+
+measures! {
+    total_variance: "Trace of the covariance Sigma = M2 / N, in squared units of the embedding",
+    relative_variance: "tr Sigma / (tr Sigma + |mu|^2) on the rows as sent; towards 0 is complete collapse",
+    center_norm: "Norm |s| of the mean unit row; 1 is complete collapse, 1/sqrt(N) the null",
+    mean_cosine: "Mean cosine of different samples, (N |s|^2 - 1)/(N - 1), corrected for views",
+    residual_norm: "sqrt(1 - |s|^2): what of the unit rows is not the centre",
+    view_mean_norm: "Mean norm of a sample's view mean, on unit rows",
+    scaled_std: "sqrt(d) times the mean per-coordinate standard deviation of unit rows (SimSiam); 1 isotropic, 0 collapsed",
+    stable_rank: "(tr Sigma)^2 / |Sigma|_F^2, the participation ratio",
+    stable_rank_corrected: "Participation ratio from unbiased estimates for Gaussian rows",
+    stable_rank_null: "Stable rank of isotropic rows at this N and d: n d / (n + d)",
+    entropy_rank: "exp of the entropy of the normalised eigenvalues",
+    entropy_rank_null: "Entropy rank of isotropic rows at this N and d: r exp(-r / (2 m))",
+    diagonal_entropy_rank: "exp of the entropy of the normalised coordinate variances: an upper bound of the entropy rank",
+    intrinsic_dimension: "tr Sigma / lambda_1",
+    numerical_rank: "Number of eigenvalues above the noise floor",
+    rankme: "RankMe (Garrido et al. 2023) of the uncentred rows, epsilon 1e-7",
+    effective_rows: "n of the nulls: degrees of freedom, corrected for dependent views",
+    view_correlation: "rho: tr Cov(z_i, z_j) / tr Sigma, averaged over pairs of views",
+    log10_top_to_last: "Decades from lambda_1 to lambda_r, r = min(N - 1, d)",
+    log10_top_to_median: "Decades from lambda_1 to lambda_ceil(r/2)",
+    log10_top_to_tenth: "Decades from lambda_1 to lambda_10",
+    ln_first_to_last: "ln(lambda_1 / lambda_d), only if N > d",
+    cumulative_variance_area: "Area under the cumulative explained variance; 0.5 flat, towards 1 collapsed",
+    alpha: "Power-law exponent of the eigenvalues, ranks 11 to 100 (alpha-ReQ)",
+    dead_dims: "Coordinates with variance at most 1e-6 of the mean variance",
+    duplicate_dims: "Live coordinates that copy an earlier one, |correlation| above 0.99",
+    duplicate_rows: "Rows that repeat an earlier row exactly",
+    zero_rows: "Rows of norm 0",
+    row_norm_min: "Least row norm",
+    row_norm_mean: "Mean row norm",
+    row_norm_max: "Greatest row norm",
+    correlation_energy: "Mean squared off-diagonal correlation of the live coordinates; null 1/n",
+    uniformity: "ln mean exp(-2 |u_i - u_j|^2) over pairs of unit rows (Wang and Isola 2020); 0 is all identical",
+    w2_uniformity: "Wasserstein-2 distance of the unit rows from the uniform null (Fang et al. 2024); sqrt 2 is complete collapse",
+    noise_floor: "The larger of the two noise floors, in units of the eigenvalues",
+    input_noise_floor: "Noise floor from the rounding of the rows to their own type",
+    numeric_noise_floor: "Noise floor from the arithmetic of the kernel and the solver",
+    alignment: "Mean |u_1 - u_2|^2 over pairs of views (Wang and Isola 2020)",
+    positive_cosine: "Mean cosine of two views of one sample",
+    signal_gap: "positive_cosine - mean_cosine",
+    cross_correlation_diagonal: "Mean diagonal of Barlow Twins' cross-correlation of the first two views",
+    cross_correlation_off_diagonal: "Mean square off the diagonal of the cross-correlation; null 1/N",
+}
+
+/// What the solvers gave for a window. Each part may be missing: skipped, failed, or without its input.
+#[derive(Clone, Debug, Default)]
+pub struct Solved {
+    /// Of Sigma.
+    pub spectrum: Option<Spectrum>,
+    /// Of Z^T Z / N.
+    pub second_moment: Option<Eigenvalues>,
+    /// Of the covariance of unit rows.
+    pub unit: Option<Eigenvalues>,
+    /// Whether `unit` comes from all rows rather than a sample.
+    pub unit_exact: bool,
+    /// C12.
+    pub uniformity: Option<Uniformity>,
+}
+
+/// Measures with what qualifies them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Measured {
+    /// The values.
+    pub measures: Measures,
+    /// 95 % confidence intervals, or bounds by the noise floor, by measure.
+    pub intervals: BTreeMap<&'static str, (f64, f64)>,
+    /// Over what alpha was fitted.
+    pub alpha_fit: Option<AlphaFit>,
+}
+
+/// Fills the table.
+pub fn measure(rows: &Accumulator, solved: &Solved) -> Measured {
+    let mut out = Measured::default();
+    live::fill(rows, &mut out.measures);
+    dims::fill(&rows.moments, &mut out.measures);
+    let input = input_floor(rows.float, &rows.moments);
+    let numeric = solved.spectrum.as_ref().map_or_else(|| numeric_floor_without_spectrum(&rows.moments), |s| s.numeric_floor);
+    let m = &mut out.measures;
+    m.input_noise_floor = Some(input);
+    m.numeric_noise_floor = Some(numeric);
+    m.noise_floor = Some(input.max(numeric));
+    if rows.moments.total_variance() <= input.max(numeric) {
+        // No eigenvalue can stand above the floor: there is no structure to rank.
+        m.stable_rank = None;
+        m.stable_rank_corrected = None;
+        m.diagonal_entropy_rank = None;
+    }
+    if let Some(spectrum) = &solved.spectrum {
+        rank::fill(spectrum, rows.samples, &mut out);
+    }
+    if let Some(second_moment) = &solved.second_moment {
+        rank::fill_rankme(second_moment, rows.moments.rows(), &mut out);
+    }
+    if let Some(unit) = &solved.unit {
+        out.measures.w2_uniformity = Some(uniformity::w2(&unit.values));
+    }
+    if let Some(uniformity) = &solved.uniformity {
+        out.measures.uniformity = Some(uniformity.value);
+        if let Some(interval) = uniformity.interval {
+            out.intervals.insert("uniformity", interval);
+        }
+    }
+    out
+}

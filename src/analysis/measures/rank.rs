@@ -1,0 +1,129 @@
+//! What the eigenvalues say: ranks (C5), RankMe (C7), ratios (C8), cumulative variance (C9), alpha (C10).
+
+use super::{Measured, SHARES};
+use crate::analysis::spectrum::{Eigenvalues, Spectrum};
+
+/// Epsilon of RankMe (Garrido et al., arXiv 2210.02885).
+pub const RANKME_EPSILON: f64 = 1e-7;
+
+/// Over what alpha was fitted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AlphaFit {
+    /// First rank, from 1.
+    pub first: usize,
+    /// Last rank.
+    pub last: usize,
+    /// Root mean square of the weighted residuals of ln lambda.
+    pub residual: f64,
+}
+
+/// Stable rank of isotropic Gaussian rows with n degrees of freedom: n d / (n + d).
+pub fn stable_rank_null(n: f64, d: f64) -> f64 {
+    n * d / (n + d)
+}
+
+/// Entropy rank of the same: r exp(-r / (2 m)), r = min(n, d), m = max(n, d) (Page's mean entropy).
+pub fn entropy_rank_null(n: f64, d: f64) -> f64 {
+    let (r, m) = (n.min(d), n.max(d));
+    r * (-r / (2.0 * m)).exp()
+}
+
+/// Fills everything that the spectrum of Sigma alone decides; `samples` is N.
+pub(super) fn fill(spectrum: &Spectrum, samples: u64, out: &mut Measured) {
+    let values = &spectrum.values;
+    let floor = spectrum.floor();
+    let above = values.iter().take_while(|value| **value > floor).count();
+    let m = &mut out.measures;
+    m.numerical_rank = Some(above as f64);
+    if above == 0 {
+        m.stable_rank = None;
+        m.stable_rank_corrected = None;
+        m.diagonal_entropy_rank = None;
+        return;
+    }
+    let total: f64 = values.iter().sum();
+    m.entropy_rank = Some(entropy(values.iter().map(|value| value / total)).exp());
+    m.intrinsic_dimension = Some(total / values[0]);
+
+    // An eigenvalue under the floor has no ratio: what it would say is rounding.
+    let decades = |rank: usize| {
+        let value = *values.get(rank.checked_sub(1)?)?;
+        (value > floor).then(|| (values[0] / value).log10())
+    };
+    let r = (samples.saturating_sub(1) as usize).min(values.len());
+    m.log10_top_to_last = decades(r);
+    m.log10_top_to_median = decades(r.div_ceil(2));
+    m.log10_top_to_tenth = decades(10);
+    if samples > values.len() as u64 {
+        m.ln_first_to_last = decades(values.len()).map(|decades| decades * std::f64::consts::LN_10);
+    }
+
+    let cumulative: Vec<f64> = values
+        .iter()
+        .scan(0.0, |sum, value| {
+            *sum += value / total;
+            Some(*sum)
+        })
+        .collect();
+    for (slot, (share, _)) in m.components_for_variance.iter_mut().zip(SHARES) {
+        // The last sum may miss 1 by rounding; every share is below it.
+        *slot = Some(cumulative.partition_point(|sum| *sum < share) as f64 + 1.0);
+    }
+    let d = values.len() as f64;
+    m.cumulative_variance_area = Some((cumulative.iter().sum::<f64>() - cumulative[values.len() - 1] / 2.0) / d);
+
+    if let Some((alpha, fit)) = alpha(&values[..above]) {
+        m.alpha = Some(alpha);
+        out.alpha_fit = Some(fit);
+    }
+}
+
+/// Least squares of ln lambda_i on -ln i with weights 1/i over ranks 11 to 100 of the eigenvalues above the floor
+/// (alpha-ReQ: Agrawal et al., NeurIPS 2022). `None` under ten points.
+fn alpha(above_floor: &[f64]) -> Option<(f64, AlphaFit)> {
+    let (first, last) = (11, above_floor.len().min(100));
+    if last + 1 < first + 10 {
+        return None;
+    }
+    let points = || {
+        (first..=last).map(|i| {
+            let rank = i as f64;
+            (1.0 / rank, -rank.ln(), above_floor[i - 1].ln())
+        })
+    };
+    let weight: f64 = points().map(|(w, _, _)| w).sum();
+    let mean_x = points().map(|(w, x, _)| w * x).sum::<f64>() / weight;
+    let mean_y = points().map(|(w, _, y)| w * y).sum::<f64>() / weight;
+    let xx: f64 = points().map(|(w, x, _)| w * (x - mean_x).powi(2)).sum();
+    let xy: f64 = points().map(|(w, x, y)| w * (x - mean_x) * (y - mean_y)).sum();
+    let slope = xy / xx;
+    let squares: f64 = points().map(|(w, x, y)| w * (y - mean_y - slope * (x - mean_x)).powi(2)).sum();
+    Some((slope, AlphaFit { first, last, residual: (squares / weight).sqrt() }))
+}
+
+/// RankMe from the eigenvalues of Z^T Z / N: singular values are sqrt(N lambda), and the ratio drops N.
+///
+/// The interval is what RankMe reads when the eigenvalues under the numeric floor are all zero, and all at the floor.
+pub(super) fn fill_rankme(second_moment: &Eigenvalues, rows: u64, out: &mut Measured) {
+    let count = (rows as usize).min(second_moment.values.len());
+    let values = &second_moment.values[..count];
+    out.measures.rankme = rankme(values.iter().copied());
+    let floor = second_moment.floor;
+    if out.measures.rankme.is_some() && values.iter().any(|value| *value <= floor) {
+        let with = |under: f64| rankme(values.iter().map(|value| if *value <= floor { under } else { *value }));
+        if let (Some(a), Some(b)) = (with(0.0), with(floor)) {
+            out.intervals.insert("rankme", (a.min(b), a.max(b)));
+        }
+    }
+}
+
+fn rankme(eigenvalues: impl Iterator<Item = f64> + Clone) -> Option<f64> {
+    let singular = eigenvalues.map(f64::sqrt);
+    let total: f64 = singular.clone().sum();
+    (total > 0.0).then(|| entropy(singular.map(|value| value / total + RANKME_EPSILON)).exp())
+}
+
+/// -sum p ln p, with 0 ln 0 = 0.
+fn entropy(shares: impl Iterator<Item = f64>) -> f64 {
+    shares.filter(|p| *p > 0.0).map(|p| -p * p.ln()).sum()
+}

@@ -1,0 +1,17 @@
+//! The pure room: what a batch means, what it adds to a window, and what the window says.
+//!
+//! Guarantees: the same inputs give the same bits. Must not: open sockets or files, read a clock, start threads,
+//! lock, log, or name any other room. Time, devices and parallelism come in as arguments.
+
+pub mod batch;
+pub mod decode;
+pub mod floats;
+pub mod measures;
+pub mod moments;
+pub mod pairs;
+pub mod parameters;
+pub mod report;
+pub mod reservoir;
+pub mod spectrum;
+pub mod verdict;
+pub mod window;

@@ -1,0 +1,367 @@
+//! `Moments` (n, mean, centred second moment) and its one `merge`: the commutative monoid that batches, threads,
+//! workers and nodes all share.
+//!
+//! Guarantees: f64, centred, symmetric by storage (one triangle). The merge is Chan, Golub and LeVeque's pairwise
+//! update (1979): delta = mu_B - mu_A, M2 = M2_A + M2_B + n_A n_B / (n_A + n_B) delta delta^T.
+//! Must not: form Z^T Z / N - mu mu^T, which loses every digit exactly near a collapse.
+
+use nalgebra::DMatrix;
+
+use super::batch::{float_of, values};
+use super::decode::{DecodeError, Tensor};
+use super::floats::Float;
+
+/// The lower triangle of a symmetric d x d matrix, row after row: entry (i, j), j <= i, stands at i (i + 1) / 2 + j.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Packed {
+    dim: usize,
+    values: Vec<f64>,
+}
+
+impl Packed {
+    /// The zero matrix.
+    pub fn zeros(dim: usize) -> Self {
+        Self { dim, values: vec![0.0; dim * (dim + 1) / 2] }
+    }
+
+    /// The lower triangle of a square matrix.
+    pub fn from_lower(full: &DMatrix<f64>) -> Self {
+        let dim = full.nrows();
+        let mut packed = Self::zeros(dim);
+        // Column by column, as nalgebra lays them out.
+        for j in 0..dim {
+            for (i, value) in full.column(j).iter().enumerate().skip(j) {
+                packed.values[i * (i + 1) / 2 + j] = *value;
+            }
+        }
+        packed
+    }
+
+    /// The whole matrix, both triangles.
+    pub fn to_full(&self) -> DMatrix<f64> {
+        let mut full = DMatrix::zeros(self.dim, self.dim);
+        for i in 0..self.dim {
+            for (j, value) in self.row(i).iter().enumerate() {
+                full[(i, j)] = *value;
+                full[(j, i)] = *value;
+            }
+        }
+        full
+    }
+
+    /// d.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Entries (i, 0) ..= (i, i).
+    pub fn row(&self, i: usize) -> &[f64] {
+        &self.values[i * (i + 1) / 2..(i + 1) * (i + 2) / 2]
+    }
+
+    /// Entry (i, i).
+    pub fn diagonal(&self, i: usize) -> f64 {
+        self.values[i * (i + 1) / 2 + i]
+    }
+
+    /// Sum of the diagonal.
+    pub fn trace(&self) -> f64 {
+        (0..self.dim).map(|i| self.diagonal(i)).sum()
+    }
+
+    /// Squared Frobenius norm of the whole matrix.
+    pub fn frobenius_squared(&self) -> f64 {
+        let off_and_on: f64 = self.values.iter().map(|x| x * x).sum();
+        let on: f64 = (0..self.dim).map(|i| self.diagonal(i).powi(2)).sum();
+        2.0 * off_and_on - on
+    }
+
+    fn add_scaled_outer(&mut self, other: &Packed, delta: &[f64], weight: f64) {
+        let mut start = 0;
+        for (i, delta_i) in delta.iter().enumerate() {
+            let end = start + i + 1;
+            let scaled = weight * delta_i;
+            let theirs = &other.values[start..end];
+            for ((mine, theirs), delta_j) in self.values[start..end].iter_mut().zip(theirs).zip(delta) {
+                *mine += theirs + scaled * delta_j;
+            }
+            start = end;
+        }
+    }
+}
+
+/// Count, mean and centred second moment of a set of rows in R^d.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moments {
+    rows: u64,
+    mean: Vec<f64>,
+    scatter: Packed,
+}
+
+impl Moments {
+    /// Of no rows: the monoid's identity.
+    pub fn empty(dim: usize) -> Self {
+        Self { rows: 0, mean: vec![0.0; dim], scatter: Packed::zeros(dim) }
+    }
+
+    /// From a kernel: `rows` rows with this mean and M2 = sum (z - mu)(z - mu)^T.
+    pub fn new(rows: u64, mean: Vec<f64>, scatter: Packed) -> Self {
+        debug_assert_eq!(mean.len(), scatter.dim());
+        Self { rows, mean, scatter }
+    }
+
+    /// N.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// d.
+    pub fn dim(&self) -> usize {
+        self.mean.len()
+    }
+
+    /// mu.
+    pub fn mean(&self) -> &[f64] {
+        &self.mean
+    }
+
+    /// M2.
+    pub fn scatter(&self) -> &Packed {
+        &self.scatter
+    }
+
+    /// |mu|^2.
+    pub fn mean_norm_squared(&self) -> f64 {
+        self.mean.iter().map(|x| x * x).sum()
+    }
+
+    /// Variance of coordinate k, M2_kk / N.
+    pub fn variance(&self, k: usize) -> f64 {
+        if self.rows == 0 { 0.0 } else { self.scatter.diagonal(k) / self.rows as f64 }
+    }
+
+    /// tr Sigma = tr M2 / N.
+    pub fn total_variance(&self) -> f64 {
+        if self.rows == 0 { 0.0 } else { self.scatter.trace() / self.rows as f64 }
+    }
+
+    /// max_k E z_k^2.
+    pub fn largest_mean_square(&self) -> f64 {
+        (0..self.dim()).map(|k| self.variance(k) + self.mean[k] * self.mean[k]).fold(0.0, f64::max)
+    }
+
+    /// Adds the rows of `other`.
+    ///
+    /// # Panics
+    /// If the dimensions differ: a stream has one.
+    pub fn merge(&mut self, other: &Moments) {
+        assert_eq!(self.dim(), other.dim(), "moments of two dimensions never meet: streams check it");
+        if other.rows == 0 {
+            return;
+        }
+        if self.rows == 0 {
+            self.clone_from(other);
+            return;
+        }
+        let (a, b) = (self.rows as f64, other.rows as f64);
+        let delta: Vec<f64> = other.mean.iter().zip(&self.mean).map(|(theirs, mine)| theirs - mine).collect();
+        self.scatter.add_scaled_outer(&other.scatter, &delta, a * b / (a + b));
+        for (mine, delta) in self.mean.iter_mut().zip(&delta) {
+            *mine += delta * (b / (a + b));
+        }
+        self.rows += other.rows;
+    }
+}
+
+/// Mean and per-coordinate variance of unit rows u = z / |z|; zero rows have none and are left out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UnitMoments {
+    /// Unit rows.
+    pub rows: u64,
+    /// s.
+    pub mean: Vec<f64>,
+    /// sum (u_k - s_k)^2.
+    pub scatter: Vec<f64>,
+}
+
+impl UnitMoments {
+    /// Of no rows.
+    pub fn empty(dim: usize) -> Self {
+        Self { rows: 0, mean: vec![0.0; dim], scatter: vec![0.0; dim] }
+    }
+
+    /// Adds one unit row (Welford's update: the merge with a set of one row).
+    pub fn push(&mut self, unit: impl Iterator<Item = f64>) {
+        self.rows += 1;
+        let weight = 1.0 / self.rows as f64;
+        for ((mean, scatter), x) in self.mean.iter_mut().zip(&mut self.scatter).zip(unit) {
+            let delta = x - *mean;
+            *mean += delta * weight;
+            *scatter += delta * (x - *mean);
+        }
+    }
+
+    /// Adds the rows of `other`, as [`Moments::merge`] on the diagonal.
+    pub fn merge(&mut self, other: &UnitMoments) {
+        if other.rows == 0 {
+            return;
+        }
+        let (a, b) = (self.rows as f64, other.rows as f64);
+        for k in 0..self.mean.len() {
+            let delta = other.mean[k] - self.mean[k];
+            self.mean[k] += delta * (b / (a + b));
+            self.scatter[k] += other.scatter[k] + delta * delta * (a * b / (a + b));
+        }
+        self.rows += other.rows;
+    }
+}
+
+/// Moments that a trainer took itself and pushed instead of rows.
+#[derive(Clone, Debug)]
+pub struct PushedMoments {
+    /// `count`, `mean`, `m2`.
+    pub moments: Moments,
+    /// `unit_mean` and `unit_variance`.
+    pub unit: Option<UnitMoments>,
+    /// `unit_m2`: the centred second moment of the unit rows.
+    pub unit_scatter: Option<Packed>,
+    /// The coarsest type among the tensors: it bounds what the trainer's sums can resolve.
+    pub float: Float,
+}
+
+impl PushedMoments {
+    /// From the tensors `count` (1), `mean` (d), `m2` (d x d or its packed lower triangle), and the unit fields.
+    pub(super) fn from_tensors(tensors: &[Tensor]) -> Result<Self, DecodeError> {
+        let find = |name: &str| tensors.iter().find(|tensor| tensor.name == name);
+        let need = |name: &str| {
+            find(name).ok_or_else(|| DecodeError::Malformed(format!("moments need count, mean and m2: {name} is missing")))
+        };
+        let count = values(need("count")?)?;
+        let rows = count[0];
+        if count.len() != 1 || rows < 1.0 || rows.fract() != 0.0 || rows > 2f64.powi(53) {
+            return Err(DecodeError::Malformed(format!("count is {count:?}: it must be one whole number of rows, at least 1")));
+        }
+        let mean = values(need("mean")?)?;
+        if mean.len() > super::batch::MAX_DIM {
+            return Err(DecodeError::TooLarge {
+                what: format!("mean has dimension {}", mean.len()),
+                limit: super::batch::MAX_DIM as u64,
+            });
+        }
+        let scatter = scatter(need("m2")?, mean.len())?;
+        let unit = match (find("unit_mean"), find("unit_variance")) {
+            (Some(mean_tensor), Some(variance)) => Some(unit(rows, mean.len(), &values(mean_tensor)?, &values(variance)?)?),
+            (None, None) => None,
+            _ => return Err(DecodeError::Malformed("unit_mean and unit_variance go together: send both or neither".into())),
+        };
+        let unit_scatter = find("unit_m2").map(|tensor| scatter_of(tensor, mean.len())).transpose()?;
+        let float = tensors.iter().map(float_of).max().unwrap_or(Float::F64);
+        Ok(Self { moments: Moments::new(rows as u64, mean, scatter), unit, unit_scatter, float })
+    }
+}
+
+fn scatter(tensor: &Tensor, dim: usize) -> Result<Packed, DecodeError> {
+    let packed = scatter_of(tensor, dim)?;
+    for k in 0..dim {
+        if packed.diagonal(k) < 0.0 {
+            return Err(DecodeError::Malformed(format!(
+                "m2 holds {} at ({k}, {k}): a sum of squares is not negative; m2 is sum (z - mean)(z - mean)^T",
+                packed.diagonal(k)
+            )));
+        }
+    }
+    // Cauchy and Schwarz: |m2_ij|^2 <= m2_ii m2_jj, with room for the trainer's rounding.
+    for i in 0..dim {
+        for (j, value) in packed.row(i).iter().enumerate() {
+            let bound = (packed.diagonal(i) * packed.diagonal(j)).sqrt();
+            if value.abs() > bound * (1.0 + 1e-3) + 1e-6 * packed.trace() / dim as f64 {
+                return Err(DecodeError::Malformed(format!(
+                    "m2 holds {value} at ({i}, {j}), above sqrt(m2_ii m2_jj) = {bound}: it is no second moment"
+                )));
+            }
+        }
+    }
+    Ok(packed)
+}
+
+fn scatter_of(tensor: &Tensor, dim: usize) -> Result<Packed, DecodeError> {
+    let numbers = values(tensor)?;
+    if tensor.shape == [dim, dim] {
+        let full = DMatrix::from_row_slice(dim, dim, &numbers);
+        let largest = full.amax();
+        for i in 0..dim {
+            for j in 0..i {
+                if (full[(i, j)] - full[(j, i)]).abs() > 1e-3 * largest {
+                    return Err(DecodeError::Malformed(format!(
+                        "{} is not symmetric: {} at ({i}, {j}) but {} at ({j}, {i})",
+                        tensor.name,
+                        full[(i, j)],
+                        full[(j, i)]
+                    )));
+                }
+            }
+        }
+        return Ok(Packed::from_lower(&full));
+    }
+    if tensor.shape == [dim * (dim + 1) / 2] {
+        return Ok(Packed { dim, values: numbers });
+    }
+    Err(DecodeError::WrongLength(format!(
+        "{} has shape {:?} but mean has {dim} values: it must be {dim} x {dim}, or packed as {}",
+        tensor.name,
+        tensor.shape,
+        dim * (dim + 1) / 2
+    )))
+}
+
+fn unit(rows: f64, dim: usize, mean: &[f64], variance: &[f64]) -> Result<UnitMoments, DecodeError> {
+    if mean.len() != dim || variance.len() != dim {
+        return Err(DecodeError::WrongLength(format!(
+            "unit_mean has {} values, unit_variance {}, mean {dim}: they must agree",
+            mean.len(),
+            variance.len()
+        )));
+    }
+    let total = mean.iter().map(|x| x * x).sum::<f64>() + variance.iter().sum::<f64>();
+    if variance.iter().any(|v| *v < 0.0) || total > 1.0 + 1e-2 {
+        return Err(DecodeError::Malformed(format!(
+            "unit_mean and unit_variance give |s|^2 + tr Sigma_u = {total}: for unit rows it is 1 (variance with 1/N)"
+        )));
+    }
+    Ok(UnitMoments { rows: rows as u64, mean: mean.to_vec(), scatter: variance.iter().map(|v| v * rows).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn naive(rows: &[Vec<f64>]) -> Moments {
+        let (n, d) = (rows.len(), rows[0].len());
+        let mean: Vec<f64> = (0..d).map(|k| rows.iter().map(|r| r[k]).sum::<f64>() / n as f64).collect();
+        let full = DMatrix::from_fn(d, d, |i, j| rows.iter().map(|r| (r[i] - mean[i]) * (r[j] - mean[j])).sum());
+        Moments::new(n as u64, mean, Packed::from_lower(&full))
+    }
+
+    #[test]
+    fn merging_a_split_is_the_whole() {
+        let rows: Vec<Vec<f64>> = (0..9).map(|i| (0..3).map(|k| f64::from((i * i + 7 * k) % 11)).collect()).collect();
+        for cut in 0..=9 {
+            let mut left = if cut == 0 { Moments::empty(3) } else { naive(&rows[..cut]) };
+            let right = if cut == 9 { Moments::empty(3) } else { naive(&rows[cut..]) };
+            left.merge(&right);
+            let whole = naive(&rows);
+            assert_eq!(left.rows(), whole.rows());
+            let difference = (left.scatter().to_full() - whole.scatter().to_full()).amax();
+            assert!(difference <= 1e-12 * whole.scatter().trace(), "cut {cut}: {difference}");
+        }
+    }
+
+    #[test]
+    fn packed_keeps_the_frobenius_norm() {
+        let full = DMatrix::from_row_slice(2, 2, &[3.0, 4.0, 4.0, 5.0]);
+        let packed = Packed::from_lower(&full);
+        assert_eq!(packed.frobenius_squared(), 9.0 + 16.0 + 16.0 + 25.0);
+        assert_eq!(packed.trace(), 8.0);
+        assert_eq!(packed.to_full(), full);
+    }
+}

@@ -1,0 +1,208 @@
+//! What a push says besides its numbers: where it belongs, and what a method's diagnostics need.
+//!
+//! Guarantees: one parser for the query, tensor metadata, JSON keys and the gRPC header; a parameter given twice
+//! with two values is refused. Must not: know any door.
+
+use std::collections::BTreeMap;
+
+use super::decode::DecodeError;
+
+/// The training method a run says it uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)] // the words are the methods' own names
+pub enum Method {
+    Simclr,
+    Moco,
+    Nnclr,
+    Byol,
+    Simsiam,
+    Swav,
+    Dino,
+    Barlow,
+    Vicreg,
+    Triplet,
+    Simple,
+    Directpred,
+    Other,
+}
+
+impl Method {
+    /// Every method with its word on the wire.
+    pub const ALL: [(Method, &'static str); 13] = [
+        (Method::Simclr, "simclr"),
+        (Method::Moco, "moco"),
+        (Method::Nnclr, "nnclr"),
+        (Method::Byol, "byol"),
+        (Method::Simsiam, "simsiam"),
+        (Method::Swav, "swav"),
+        (Method::Dino, "dino"),
+        (Method::Barlow, "barlow"),
+        (Method::Vicreg, "vicreg"),
+        (Method::Triplet, "triplet"),
+        (Method::Simple, "simple"),
+        (Method::Directpred, "directpred"),
+        (Method::Other, "other"),
+    ];
+
+    /// Its word on the wire.
+    pub fn word(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+
+    /// The method of a word.
+    pub fn of(word: &str) -> Option<Method> {
+        Self::ALL.iter().find(|(_, w)| *w == word).map(|(m, _)| *m)
+    }
+}
+
+/// Numbers that a method's diagnostics need, all f64.
+pub const SCALARS: [&str; 15] = [
+    "loss",
+    "temperature",
+    "teacher_temperature",
+    "negatives",
+    "queue_size",
+    "prototypes",
+    "margin",
+    "lambda",
+    "batch_size",
+    "bn_eps",
+    "bn_gamma",
+    "invariance_weight",
+    "variance_weight",
+    "covariance_weight",
+    "gamma",
+];
+
+/// The most workers a run may have: each holds an accumulator of its own.
+pub const MAX_WORKERS: u32 = 4096;
+
+/// The parameters of one push. Absent is `None`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parameters {
+    /// Rows with the same number are measured together.
+    pub window: Option<u64>,
+    /// The trainer's step counter.
+    pub step: Option<u64>,
+    /// Which distributed process, from 0.
+    pub worker: Option<u32>,
+    /// Of how many.
+    pub workers: Option<u32>,
+    /// The client's random number, new at each start of the trainer.
+    pub session: Option<u64>,
+    /// This worker's running number in this layer and session.
+    pub seq: Option<u64>,
+    /// This worker's last batch of the window.
+    pub last: Option<bool>,
+    /// Answer with the report instead of at once.
+    pub wait: Option<bool>,
+    /// The training method.
+    pub method: Option<Method>,
+    /// Finite numbers by their name in [`SCALARS`].
+    pub scalars: BTreeMap<&'static str, f64>,
+}
+
+impl Parameters {
+    /// Sets one parameter from its text.
+    ///
+    /// # Errors
+    /// `Malformed` when the name is unknown, the text is not of its type, or another value was given before.
+    pub fn set(&mut self, name: &str, text: &str) -> Result<(), DecodeError> {
+        match name {
+            "window" => fill(&mut self.window, name, integer(name, text)?),
+            "step" => fill(&mut self.step, name, integer(name, text)?),
+            "worker" => fill(&mut self.worker, name, integer(name, text)?),
+            "workers" => fill(&mut self.workers, name, integer(name, text)?),
+            "session" => fill(&mut self.session, name, integer(name, text)?),
+            "seq" => fill(&mut self.seq, name, integer(name, text)?),
+            "last" => fill(&mut self.last, name, boolean(name, text)?),
+            "wait" => fill(&mut self.wait, name, boolean(name, text)?),
+            "method" => fill(&mut self.method, name, method(text)?),
+            _ => self.set_scalar(name, text),
+        }
+    }
+
+    fn set_scalar(&mut self, name: &str, text: &str) -> Result<(), DecodeError> {
+        let Some(known) = SCALARS.iter().find(|known| **known == name) else {
+            return Err(DecodeError::Malformed(format!(
+                "unknown parameter '{}': known are window, step, worker, workers, session, seq, last, wait, method, {}",
+                shorten(name),
+                SCALARS.join(", ")
+            )));
+        };
+        let value: f64 = text.parse().map_err(|_| wrong_type(name, text, "a number"))?;
+        // A diverged loss is worth knowing but no number to keep; it is refused like any value that is not finite.
+        if !value.is_finite() {
+            return Err(wrong_type(name, text, "a finite number; leave it out where it has none"));
+        }
+        match self.scalars.insert(known, value) {
+            Some(before) if before != value => Err(twice(name, &before.to_string(), &value.to_string())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks what spans several parameters.
+    ///
+    /// # Errors
+    /// `Malformed` when worker is not below workers, or a windowless push is one of several workers'.
+    pub fn check(&self) -> Result<(), DecodeError> {
+        let (worker, workers) = (self.worker.unwrap_or(0), self.workers.unwrap_or(1));
+        if workers == 0 || workers > MAX_WORKERS {
+            return Err(DecodeError::Malformed(format!("workers is {workers}: it must be 1 to {MAX_WORKERS}")));
+        }
+        if worker >= workers {
+            return Err(DecodeError::Malformed(format!(
+                "worker is {worker} of {workers} workers: workers are numbered from 0, and worker must be below workers"
+            )));
+        }
+        if self.window.is_none() && workers > 1 {
+            return Err(DecodeError::Malformed(format!(
+                "a push of one of {workers} workers needs window: without it nobody knows which batches belong together"
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn fill<T: PartialEq + std::fmt::Debug + Copy>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), DecodeError> {
+    match slot.replace(value) {
+        Some(before) if before != value => Err(twice(name, &format!("{before:?}"), &format!("{value:?}"))),
+        _ => Ok(()),
+    }
+}
+
+fn twice(name: &str, first: &str, second: &str) -> DecodeError {
+    DecodeError::Malformed(format!("parameter {name} is given twice, as {first} and as {second}: give it once"))
+}
+
+fn integer<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, DecodeError> {
+    let bits = size_of::<T>() * 8;
+    text.parse().map_err(|_| wrong_type(name, text, &format!("a whole number of 0 to 2^{bits} - 1")))
+}
+
+fn boolean(name: &str, text: &str) -> Result<bool, DecodeError> {
+    match text {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(wrong_type(name, text, "true or false")),
+    }
+}
+
+fn method(text: &str) -> Result<Method, DecodeError> {
+    Method::of(text).ok_or_else(|| {
+        let words: Vec<&str> = Method::ALL.iter().map(|(_, word)| *word).collect();
+        wrong_type("method", text, &format!("one of {}", words.join(", ")))
+    })
+}
+
+fn wrong_type(name: &str, text: &str, wanted: &str) -> DecodeError {
+    DecodeError::Malformed(format!("parameter {name} is '{}': it must be {wanted}", shorten(text)))
+}
+
+/// A text from outside, cut to what fits a message.
+pub fn shorten(text: &str) -> String {
+    match text.char_indices().nth(64) {
+        Some((end, _)) => format!("{}...", text[..end].escape_debug()),
+        None => text.escape_debug().to_string(),
+    }
+}

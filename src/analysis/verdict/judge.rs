@@ -1,0 +1,225 @@
+//! One window against the thresholds, its nulls and the run's own baseline: axes, alarms, cause, reasons.
+
+use super::state::Baseline;
+use super::{Alarm, Cause, Level, Reason, Thresholds};
+use crate::analysis::measures::Measures;
+
+/// Fewest samples for the scale axis.
+const SCALE_SAMPLES: u64 = 8;
+/// Fewest samples for the dimension axis.
+const DIMENSION_SAMPLES: u64 = 16;
+/// Fewest samples to call views unaligned: the gap's standard error is about 1 / sqrt(N D2).
+const ALIGNMENT_SAMPLES: u64 = 64;
+/// Up to this entropy rank a collapse is onto a line.
+const LINE_RANK: f64 = 2.0;
+/// From this share of coordinates on, dead ones or copies are the cause.
+const UNIT_SHARE: f64 = 0.5;
+
+/// What the judge knows of a window.
+#[derive(Clone, Debug)]
+pub struct Window<'a> {
+    /// Its measures.
+    pub measures: &'a Measures,
+    /// N.
+    pub samples: u64,
+    /// d.
+    pub dim: usize,
+    /// No entry is below zero: the layer sits behind a ReLU.
+    pub non_negative: bool,
+    /// Unit-row measures are missing because the trainer sent moments without them.
+    pub without_unit_rows: bool,
+    /// The run named a method whose views should align.
+    pub alignment_expected: bool,
+}
+
+/// What one window says by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// Complete collapse.
+    pub scale: Level,
+    /// Dimensional collapse.
+    pub dimension: Level,
+    /// What the embeddings fell onto.
+    pub cause: Cause,
+    /// What fires.
+    pub alarms: Vec<(Alarm, Level)>,
+    /// Why.
+    pub reasons: Vec<Reason>,
+    /// Neither axis has rows enough, or the dimension axis has not and the scale axis is quiet.
+    pub insufficient: bool,
+}
+
+impl Judgement {
+    /// Whether this window counts towards a collapse: scale, a line, or far under the run's own baseline.
+    pub fn critical(&self) -> bool {
+        self.alarms.iter().any(|(_, level)| *level == Level::Critical)
+    }
+
+    fn fire(&mut self, alarm: Alarm, level: Level, reasons: Vec<Reason>) {
+        self.alarms.push((alarm, level));
+        self.reasons.extend(reasons);
+    }
+}
+
+/// Judges one window.
+pub fn judge(window: &Window<'_>, thresholds: &Thresholds, baseline: Option<&Baseline>) -> Judgement {
+    let mut judgement = Judgement {
+        scale: Level::Unknown,
+        dimension: Level::Unknown,
+        cause: Cause::None,
+        alarms: Vec::new(),
+        reasons: Vec::new(),
+        insufficient: false,
+    };
+    if window.samples >= SCALE_SAMPLES {
+        judge_scale(window, thresholds, baseline, &mut judgement);
+    }
+    if window.samples >= DIMENSION_SAMPLES && window.dim > 1 {
+        judge_dimension(window, thresholds, baseline, &mut judgement);
+    }
+    let few_for_dimension = window.samples < DIMENSION_SAMPLES && window.dim > 1;
+    judgement.insufficient = window.samples < SCALE_SAMPLES || (few_for_dimension && judgement.alarms.is_empty());
+    if judgement.insufficient {
+        let needed = if window.dim > 1 { DIMENSION_SAMPLES } else { SCALE_SAMPLES };
+        judgement.cause = Cause::InsufficientRows;
+        judgement.reasons.push(Reason { measure: "samples", value: window.samples as f64, threshold: needed as f64 });
+        return judgement;
+    }
+    judge_alignment(window, thresholds, &mut judgement);
+    judgement.cause = cause(window, &judgement);
+    judgement
+}
+
+fn judge_scale(w: &Window<'_>, t: &Thresholds, baseline: Option<&Baseline>, out: &mut Judgement) {
+    let m = w.measures;
+    if let (Some(total), Some(floor)) = (m.total_variance, m.noise_floor)
+        && total <= floor
+    {
+        out.scale = Level::Critical;
+        let reason = Reason { measure: "total_variance", value: total, threshold: floor };
+        out.fire(Alarm::CompleteCollapse, Level::Critical, vec![reason]);
+        return;
+    }
+    if w.without_unit_rows {
+        let Some(v) = m.relative_variance else { return };
+        let reason = |threshold| vec![Reason { measure: "relative_variance", value: v, threshold }];
+        out.scale = Level::Ok;
+        if v < t.relative_variance_critical {
+            out.scale = Level::Critical;
+            out.fire(Alarm::CompleteCollapse, Level::Critical, reason(t.relative_variance_critical));
+        } else if v < t.relative_variance_warning {
+            out.scale = Level::Warning;
+            out.fire(Alarm::CompleteCollapse, Level::Warning, reason(t.relative_variance_warning));
+        }
+        return;
+    }
+    let (Some(q), Some(s2), Some(v)) = (m.scaled_std, m.mean_cosine, m.relative_variance) else { return };
+    // Behind a ReLU all cosines are positive, about 0.8 in a healthy network: what counts is the run's own healthy spread.
+    let own = if w.non_negative { baseline.and_then(|b| b.spread) } else { Some((1.0, 1.0, 1.0)) };
+    let Some((spread, own_q, own_v)) = own else { return };
+    out.scale = Level::Ok;
+    // On a healthy spread of 1 these are the thresholds themselves: s2 > t is 1 - s2 < 1 - t.
+    let std_below = |limit: f64| q < limit * own_q;
+    let cosine_above = |limit: f64| 1.0 - s2 < (1.0 - limit) * spread;
+    let variance_below = v < t.relative_variance_critical * own_v;
+    let std_reason = |limit: f64| Reason { measure: "scaled_std", value: q, threshold: limit * own_q };
+    let cosine_reason = |limit: f64| Reason { measure: "mean_cosine", value: s2, threshold: 1.0 - (1.0 - limit) * spread };
+    if std_below(t.scaled_std_critical) && (cosine_above(t.mean_cosine_critical) || variance_below) {
+        out.scale = Level::Critical;
+        let mut reasons = vec![std_reason(t.scaled_std_critical)];
+        if cosine_above(t.mean_cosine_critical) {
+            reasons.push(cosine_reason(t.mean_cosine_critical));
+        }
+        if variance_below {
+            let threshold = t.relative_variance_critical * own_v;
+            reasons.push(Reason { measure: "relative_variance", value: v, threshold });
+        }
+        out.fire(Alarm::CompleteCollapse, Level::Critical, reasons);
+    } else if std_below(t.scaled_std_warning) && cosine_above(t.mean_cosine_warning) {
+        out.scale = Level::Warning;
+        let reasons = vec![std_reason(t.scaled_std_warning), cosine_reason(t.mean_cosine_warning)];
+        out.fire(Alarm::CompleteCollapse, Level::Warning, reasons);
+    }
+}
+
+fn judge_dimension(w: &Window<'_>, t: &Thresholds, baseline: Option<&Baseline>, out: &mut Judgement) {
+    let m = w.measures;
+    let (Some(d1), Some(null)) = (m.entropy_rank, m.entropy_rank_null) else { return };
+    out.dimension = Level::Ok;
+    let share = (d1 - 1.0) / (null - 1.0);
+    let mut fire = |alarm, level: Level, measure, value, threshold| {
+        out.dimension = out.dimension.max(level);
+        out.fire(alarm, level, vec![Reason { measure, value, threshold }]);
+    };
+    if share < t.rank_share_line {
+        fire(Alarm::DimensionalCollapse, Level::Critical, "entropy_rank_share", share, t.rank_share_line);
+    } else if share < t.rank_share_warning {
+        fire(Alarm::DimensionalCollapse, Level::Warning, "entropy_rank_share", share, t.rank_share_warning);
+    }
+    let Some(baseline) = baseline else { return };
+    if w.samples * 2 < baseline.samples {
+        // Too few rows to compare with what the run was; against its null it was judged above.
+        if out.dimension == Level::Ok {
+            out.dimension = Level::Unknown;
+        }
+        return;
+    }
+    let ratio = d1 / null;
+    let relative = Alarm::RelativeDimensionalCollapse;
+    if ratio < t.relative_rank_critical * baseline.rank {
+        let threshold = t.relative_rank_critical * baseline.rank;
+        fire(relative, Level::Critical, "entropy_rank_to_null", ratio, threshold);
+    } else if ratio < t.relative_rank_warning * baseline.rank {
+        let threshold = t.relative_rank_warning * baseline.rank;
+        fire(relative, Level::Warning, "entropy_rank_to_null", ratio, threshold);
+    }
+    if let (Some(tail), Some(own)) = (tail(m), baseline.tail) {
+        let threshold = own + t.tail_decades_warning;
+        if tail > threshold {
+            fire(Alarm::SpectrumTail, Level::Warning, "log10_top_to_median", tail, threshold);
+        }
+    }
+}
+
+/// Decades from the first to the median eigenvalue; where the median is under the noise floor, at least those to the floor.
+pub(super) fn tail(m: &Measures) -> Option<f64> {
+    m.log10_top_to_median.or_else(|| {
+        let (total, intrinsic, floor) = (m.total_variance?, m.intrinsic_dimension?, m.noise_floor?);
+        (floor > 0.0).then(|| (total / intrinsic / floor).log10())
+    })
+}
+
+fn judge_alignment(w: &Window<'_>, t: &Thresholds, out: &mut Judgement) {
+    let quiet = out.scale == Level::Ok && matches!(out.dimension, Level::Ok | Level::Unknown);
+    let Some(gap) = w.measures.signal_gap.filter(|_| quiet && w.alignment_expected) else { return };
+    if w.samples >= ALIGNMENT_SAMPLES && gap < t.signal_gap_warning {
+        let reason = Reason { measure: "signal_gap", value: gap, threshold: t.signal_gap_warning };
+        out.fire(Alarm::NoAlignment, Level::Warning, vec![reason]);
+    }
+}
+
+fn cause(w: &Window<'_>, out: &Judgement) -> Cause {
+    if out.scale == Level::Critical {
+        return Cause::Constant;
+    }
+    if out.dimension > Level::Ok {
+        let m = w.measures;
+        let dead = m.dead_dims.unwrap_or(0.0);
+        let live = w.dim as f64 - dead;
+        if m.entropy_rank.is_some_and(|rank| rank <= LINE_RANK) {
+            return Cause::Line;
+        }
+        if dead >= UNIT_SHARE * w.dim as f64 {
+            return Cause::DeadUnits;
+        }
+        if m.duplicate_dims.is_some_and(|copies| copies >= UNIT_SHARE * live) {
+            return Cause::DuplicateUnits;
+        }
+        return Cause::LowRank;
+    }
+    match out.alarms.first() {
+        Some((Alarm::NoAlignment, _)) => Cause::NoAlignment,
+        Some(_) => Cause::Constant,
+        None => Cause::None,
+    }
+}

@@ -1,0 +1,222 @@
+//! What time makes of judgements: warm-up, the run's own baseline, three critical windows running, and recovery.
+//!
+//! Guarantees: depends on the windows alone, in their order of closing. Must not: read a clock.
+
+use std::collections::VecDeque;
+
+use super::judge::{Judgement, Window, judge, tail};
+use super::{State, Thresholds, Verdict};
+
+/// Windows in a rolling median.
+const ROLLING: usize = 5;
+/// Windows outside the cone that end the warm-up.
+const CONE_WINDOWS: u64 = 2;
+/// How far past a threshold a window must be to count towards recovery.
+const RECOVERY_MARGIN: f64 = 0.1;
+
+/// What the run was at its best since warm-up.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Baseline {
+    /// The largest rolling median of five of entropy_rank / null.
+    pub rank: f64,
+    /// The least number of samples among those five windows.
+    pub samples: u64,
+    /// The least rolling median of five of the tail, in decades.
+    pub tail: Option<f64>,
+    /// The largest rolling medians of five of (1 - mean_cosine, scaled_std, relative_variance).
+    pub spread: Option<(f64, f64, f64)>,
+}
+
+/// One window as the baseline keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// entropy_rank / null.
+    pub rank: Option<f64>,
+    /// N.
+    pub samples: u64,
+    /// Decades.
+    pub tail: Option<f64>,
+    /// 1 - mean_cosine, scaled_std, relative_variance.
+    pub spread: Option<(f64, f64, f64)>,
+}
+
+/// The verdict's memory of one layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stream {
+    /// The state after the newest window with rows enough.
+    pub state: State,
+    /// Windows with rows enough.
+    pub windows: u64,
+    /// Windows outside the untrained network's cone.
+    pub outside_cone: u64,
+    /// Critical windows running.
+    pub critical_running: u64,
+    /// Windows running without a critical alarm, by a margin.
+    pub uncritical_running: u64,
+    /// Windows running without any alarm, by a margin.
+    pub clear_running: u64,
+    /// The last five windows since warm-up.
+    pub recent: VecDeque<Seen>,
+    /// Known once five windows have passed since warm-up.
+    pub baseline: Option<Baseline>,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Self {
+            state: State::WarmingUp,
+            windows: 0,
+            outside_cone: 0,
+            critical_running: 0,
+            uncritical_running: 0,
+            clear_running: 0,
+            recent: VecDeque::new(),
+            baseline: None,
+        }
+    }
+}
+
+impl Stream {
+    /// Judges the next closed window. `step` is the trainer's counter, where it was sent.
+    pub fn observe(&mut self, window: &Window<'_>, step: Option<u64>, thresholds: &Thresholds) -> Verdict {
+        let judgement = judge(window, thresholds, self.baseline.as_ref());
+        if judgement.insufficient {
+            return verdict(State::InsufficientRows, judgement);
+        }
+        let margin = judge(window, &thresholds.stricter(RECOVERY_MARGIN), self.baseline.as_ref());
+        self.count(window, &judgement, &margin, thresholds);
+        if self.warming(window, step, thresholds) {
+            return verdict(State::WarmingUp, judgement);
+        }
+        self.state = self.next(&judgement, thresholds);
+        self.remember(window);
+        verdict(self.state, judgement)
+    }
+
+    /// What a file by itself says: no warm-up, no hysteresis, no baseline.
+    pub fn alone(window: &Window<'_>, thresholds: &Thresholds) -> Verdict {
+        let judgement = judge(window, thresholds, None);
+        let state = match &judgement {
+            j if j.insufficient => State::InsufficientRows,
+            j if j.critical() => State::Collapsed,
+            j if !j.alarms.is_empty() => State::Degrading,
+            _ => State::Healthy,
+        };
+        verdict(state, judgement)
+    }
+
+    fn count(&mut self, window: &Window<'_>, judgement: &Judgement, margin: &Judgement, t: &Thresholds) {
+        let next = |running: u64, holds: bool| if holds { running + 1 } else { 0 };
+        self.windows += 1;
+        self.outside_cone += u64::from(outside_cone(window, t));
+        self.critical_running = next(self.critical_running, judgement.critical());
+        self.uncritical_running = next(self.uncritical_running, !margin.critical());
+        self.clear_running = next(self.clear_running, margin.alarms.is_empty());
+    }
+
+    /// Every run starts in a narrow cone and looks collapsed; it is not called so before it left the cone or had time to.
+    fn warming(&self, window: &Window<'_>, step: Option<u64>, t: &Thresholds) -> bool {
+        if self.state != State::WarmingUp {
+            return false;
+        }
+        let deadline_passed =
+            self.windows as f64 >= t.warmup_windows && step.is_none_or(|step| step as f64 >= t.warmup_steps);
+        // A layer behind a ReLU never leaves the cone, however healthy: for it only the deadline counts.
+        let left = self.outside_cone >= CONE_WINDOWS && !window.non_negative;
+        !(left || deadline_passed)
+    }
+
+    fn next(&self, judgement: &Judgement, t: &Thresholds) -> State {
+        let recovered = t.recovery_windows as u64;
+        if self.critical_running >= t.collapse_windows as u64 {
+            return State::Collapsed;
+        }
+        if self.state == State::Collapsed && self.uncritical_running < recovered {
+            return State::Collapsed;
+        }
+        let was_bad = matches!(self.state, State::Collapsed | State::Degrading);
+        if !judgement.alarms.is_empty() || (was_bad && self.clear_running < recovered) {
+            return State::Degrading;
+        }
+        State::Healthy
+    }
+
+    fn remember(&mut self, window: &Window<'_>) {
+        let m = window.measures;
+        let rank = m.entropy_rank.zip(m.entropy_rank_null).map(|(rank, null)| rank / null);
+        let spread = match (m.mean_cosine, m.scaled_std, m.relative_variance) {
+            (Some(cosine), Some(std), Some(variance)) => Some((1.0 - cosine, std, variance)),
+            _ => None,
+        };
+        self.recent.push_back(Seen { rank, samples: window.samples, tail: tail(m), spread });
+        if self.recent.len() > ROLLING {
+            self.recent.pop_front();
+        }
+        if self.recent.len() == ROLLING {
+            self.raise_baseline();
+        }
+    }
+
+    fn raise_baseline(&mut self) {
+        let median_of = |get: &dyn Fn(&Seen) -> Option<f64>| median(self.recent.iter().filter_map(get).collect());
+        let Some(rank) = median_of(&|seen| seen.rank) else { return };
+        let tail = median_of(&|seen| seen.tail);
+        let spread = match (
+            median_of(&|seen| seen.spread.map(|s| s.0)),
+            median_of(&|seen| seen.spread.map(|s| s.1)),
+            median_of(&|seen| seen.spread.map(|s| s.2)),
+        ) {
+            (Some(a), Some(b), Some(c)) => Some((a, b, c)),
+            _ => None,
+        };
+        let samples = self.recent.iter().map(|seen| seen.samples).min().unwrap_or(0);
+        let Some(best) = &mut self.baseline else {
+            self.baseline = Some(Baseline { rank, samples, tail, spread });
+            return;
+        };
+        if rank > best.rank {
+            (best.rank, best.samples) = (rank, samples);
+        }
+        best.tail = pick(best.tail, tail, f64::min);
+        best.spread = match (best.spread, spread) {
+            (Some(a), Some(b)) => Some((a.0.max(b.0), a.1.max(b.1), a.2.max(b.2))),
+            (a, b) => a.or(b),
+        };
+    }
+}
+
+fn outside_cone(window: &Window<'_>, t: &Thresholds) -> bool {
+    match (window.measures.mean_cosine, window.measures.relative_variance) {
+        (Some(cosine), _) => cosine <= t.cone_mean_cosine,
+        // Moments without unit fields: on isotropic unit rows v = 1 - s2.
+        (None, Some(variance)) => window.without_unit_rows && variance >= 1.0 - t.cone_mean_cosine,
+        _ => false,
+    }
+}
+
+fn pick(a: Option<f64>, b: Option<f64>, choose: fn(f64, f64) -> f64) -> Option<f64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(choose(a, b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// The middle value of an odd number of values; the lower middle of an even one. `None` unless all five are known.
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    if values.len() < ROLLING {
+        return None;
+    }
+    values.sort_by(f64::total_cmp);
+    Some(values[(values.len() - 1) / 2])
+}
+
+fn verdict(state: State, judgement: Judgement) -> Verdict {
+    Verdict {
+        state,
+        scale: judgement.scale,
+        dimension: judgement.dimension,
+        cause: judgement.cause,
+        reasons: judgement.reasons,
+        alarms: judgement.alarms,
+    }
+}

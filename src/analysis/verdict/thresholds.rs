@@ -1,0 +1,91 @@
+//! Every threshold of the verdict: typed, named, checked, overridable.
+//!
+//! Guarantees: a [`Thresholds`] is within its ranges. Must not: be read anywhere but in `judge` and `state`.
+
+macro_rules! thresholds {
+    ($($name:ident = $default:literal in $low:literal..=$high:literal, $side:ident: $help:literal,)*) => {
+        /// Thresholds in force for a run.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Thresholds {
+            $(#[doc = $help] pub $name: f64,)*
+        }
+
+        impl Default for Thresholds {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        /// Every threshold: (name, default, least, greatest, help).
+        pub const TABLE: &[(&str, f64, f64, f64, &str)] = &[$((stringify!($name), $default, $low, $high, $help),)*];
+
+        impl Thresholds {
+            /// (name, value), in the order of [`TABLE`].
+            pub fn list(&self) -> Vec<(&'static str, f64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+
+            /// Sets one by its name.
+            ///
+            /// # Errors
+            /// When the name is unknown or the value is out of range; the text says what is allowed.
+            pub fn set(&mut self, name: &str, value: f64) -> Result<(), String> {
+                match name {
+                    $(stringify!($name) => {
+                        if !($low..=$high).contains(&value) {
+                            return Err(format!("threshold {name} is {value}: it must be {} to {}", $low, $high));
+                        }
+                        self.$name = value;
+                    })*
+                    _ => {
+                        let known: Vec<&str> = TABLE.iter().map(|row| row.0).collect();
+                        return Err(format!("unknown threshold '{name}': known are {}", known.join(", ")));
+                    }
+                }
+                Ok(())
+            }
+
+            /// Moved by `share` to where fewer measures are safe: what a window must clear to count towards recovery.
+            pub fn stricter(&self, share: f64) -> Self {
+                Self { $($name: Side::$side.stricter(self.$name, share),)* }
+            }
+        }
+    };
+}
+
+/// On which side of a threshold the trouble is.
+enum Side {
+    Below,
+    Above,
+    Fixed,
+}
+
+impl Side {
+    fn stricter(self, value: f64, share: f64) -> f64 {
+        match self {
+            Side::Below => value * (1.0 + share),
+            Side::Above => value * (1.0 - share),
+            Side::Fixed => value,
+        }
+    }
+}
+
+thresholds! {
+    scaled_std_warning = 0.5 in 0.0..=1.0, Below: "Complete collapse warns below this scaled_std (with mean_cosine)",
+    scaled_std_critical = 0.3 in 0.0..=1.0, Below: "Complete collapse is critical below this scaled_std (with mean_cosine or relative_variance)",
+    mean_cosine_warning = 0.5 in 0.0..=1.0, Above: "Complete collapse warns above this mean_cosine (with scaled_std)",
+    mean_cosine_critical = 0.9 in 0.0..=1.0, Above: "Complete collapse is critical above this mean_cosine (with scaled_std)",
+    relative_variance_warning = 0.25 in 0.0..=1.0, Below: "Warns below this relative_variance where moments came without unit fields (0.5 squared: for isotropic unit rows it is scaled_std squared)",
+    relative_variance_critical = 0.05 in 0.0..=1.0, Below: "Complete collapse is critical below this relative_variance (with scaled_std, or alone where moments came without unit fields)",
+    rank_share_warning = 0.05 in 0.0..=1.0, Below: "Dimensional collapse warns below this (entropy_rank - 1) / (null - 1)",
+    rank_share_line = 0.02 in 0.0..=1.0, Below: "Dimensional collapse is critical, a line, below this (entropy_rank - 1) / (null - 1)",
+    relative_rank_warning = 0.7 in 0.0..=1.0, Below: "Dimensional collapse warns below this share of the run's own baseline of entropy_rank / null",
+    relative_rank_critical = 0.4 in 0.0..=1.0, Below: "Dimensional collapse is critical below this share of the run's own baseline of entropy_rank / null",
+    tail_decades_warning = 1.0 in 0.1..=20.0, Above: "Warns when log10_top_to_median stands this far above the run's own baseline",
+    signal_gap_warning = 0.05 in 0.0..=1.0, Below: "No alignment: warns below this signal_gap when the run named its method and both axes are fine",
+    cone_mean_cosine = 0.75 in 0.0..=1.0, Fixed: "A run has left the untrained network's cone once mean_cosine is at most this in two windows",
+    warmup_windows = 5.0 in 1.0..=1000.0, Fixed: "A run that never leaves the cone is judged from this window on",
+    warmup_steps = 500.0 in 0.0..=1e9, Fixed: "and from this step on, where steps are sent",
+    collapse_windows = 3.0 in 1.0..=1000.0, Fixed: "Critical windows running that make a collapse",
+    recovery_windows = 5.0 in 1.0..=1000.0, Fixed: "Windows running, clear by a tenth, that end it",
+}

@@ -1,0 +1,196 @@
+//! What one window of one layer has gathered: the accumulator that batches are added to and workers merged into.
+//!
+//! Guarantees: `merge` in worker order gives the same bits whatever order the workers' batches came in.
+//! Must not: multiply matrices (the backend's kernels do, and hand their results in).
+
+use super::batch::{Payload, Role};
+use super::floats::{Float, Rows};
+use super::moments::{Moments, Packed, PushedMoments, UnitMoments};
+use super::pairs::{ViewMoments, norm};
+use super::reservoir::Reservoir;
+
+/// Counts and norms of the rows themselves (C0).
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowStatistics {
+    /// Rows of norm 0; they have no direction and are left out of unit-row measures.
+    pub zero_rows: u64,
+    /// Least row norm.
+    pub norm_min: f64,
+    /// Greatest row norm.
+    pub norm_max: f64,
+    /// Sum of the row norms.
+    pub norm_sum: f64,
+    /// Whether any entry is below zero: a layer without one sits behind a ReLU.
+    pub has_negative: bool,
+}
+
+/// Everything that is kept of a window's rows.
+#[derive(Clone, Debug)]
+pub struct Accumulator {
+    /// N: rows of one view.
+    pub samples: u64,
+    /// V.
+    pub views: usize,
+    /// Of the pooled rows of all views.
+    pub moments: Moments,
+    /// Of the unit rows; `None` once moments without unit fields came in.
+    pub unit: Option<UnitMoments>,
+    /// Centred second moment of the unit rows, where a trainer sent it.
+    pub unit_scatter: Option<Packed>,
+    /// `None` once moments came in.
+    pub statistics: Option<RowStatistics>,
+    /// `None` once moments came in.
+    pub reservoir: Option<Reservoir>,
+    /// With two views or more.
+    pub pairs: Option<ViewMoments>,
+    /// The coarsest type of the rows.
+    pub float: Float,
+}
+
+impl Accumulator {
+    /// Of one batch of rows, with what the kernels made of it.
+    pub fn of_views(views: &[Rows], moments: Moments, pairs: Option<ViewMoments>, capacity: usize) -> Self {
+        let mut pass = RowPass::new(views[0].dim(), capacity);
+        for view in views {
+            pass.read(view);
+        }
+        Self {
+            samples: views[0].len() as u64,
+            views: views.len(),
+            moments,
+            unit: Some(pass.unit),
+            unit_scatter: None,
+            statistics: Some(pass.statistics),
+            reservoir: Some(pass.reservoir),
+            pairs,
+            float: views.iter().map(Rows::float).max().unwrap_or(Float::F64),
+        }
+    }
+
+    /// Of moments that the trainer took.
+    pub fn of_moments(pushed: PushedMoments) -> Self {
+        Self {
+            samples: pushed.moments.rows(),
+            views: 1,
+            moments: pushed.moments,
+            unit: pushed.unit,
+            unit_scatter: pushed.unit_scatter,
+            statistics: None,
+            reservoir: None,
+            pairs: None,
+            float: pushed.float,
+        }
+    }
+
+    /// Adds the rows of `other`, which has the same dimension and number of views.
+    pub fn merge(&mut self, other: &Accumulator) {
+        self.samples += other.samples;
+        self.unit_scatter = match (&self.unit_scatter, &other.unit_scatter, &self.unit, &other.unit) {
+            (Some(a), Some(b), Some(unit_a), Some(unit_b)) => Some(merge_scatter((a, unit_a), (b, unit_b))),
+            _ => None,
+        };
+        self.moments.merge(&other.moments);
+        merge_option(&mut self.unit, &other.unit, UnitMoments::merge);
+        merge_option(&mut self.statistics, &other.statistics, RowStatistics::merge);
+        merge_option(&mut self.reservoir, &other.reservoir, Reservoir::merge);
+        merge_option(&mut self.pairs, &other.pairs, ViewMoments::merge);
+        self.float = self.float.max(other.float);
+    }
+
+    /// Bytes that an accumulator of this shape takes, its row reservoir apart.
+    pub fn bytes(views: usize, dim: usize) -> usize {
+        4 * dim * (dim + 1) + ViewMoments::bytes(views, dim) + 32 * dim
+    }
+}
+
+/// What a closed window is: the merged accumulator, and where it stands.
+#[derive(Clone, Debug)]
+pub struct ClosedWindow {
+    /// Which role of the layer.
+    pub role: Role,
+    /// All workers merged, in worker order.
+    pub rows: Accumulator,
+}
+
+/// Whether a payload can join an accumulator of `dim` and `views`.
+pub fn fits(payload: &Payload, dim: usize, views: usize) -> bool {
+    match payload {
+        Payload::Views(rows) => rows[0].dim() == dim && rows.len() == views,
+        Payload::Moments(pushed) => pushed.moments.dim() == dim && views == 1,
+    }
+}
+
+impl RowStatistics {
+    fn empty() -> Self {
+        Self { zero_rows: 0, norm_min: f64::INFINITY, norm_max: 0.0, norm_sum: 0.0, has_negative: false }
+    }
+
+    fn merge(&mut self, other: &RowStatistics) {
+        self.zero_rows += other.zero_rows;
+        self.norm_min = self.norm_min.min(other.norm_min);
+        self.norm_max = self.norm_max.max(other.norm_max);
+        self.norm_sum += other.norm_sum;
+        self.has_negative |= other.has_negative;
+    }
+}
+
+/// One pass over rows for everything that is O(N d).
+struct RowPass {
+    unit: UnitMoments,
+    statistics: RowStatistics,
+    reservoir: Reservoir,
+}
+
+/// Rows converted at a time.
+const BLOCK: usize = 64;
+
+impl RowPass {
+    fn new(dim: usize, capacity: usize) -> Self {
+        Self {
+            unit: UnitMoments::empty(dim),
+            statistics: RowStatistics::empty(),
+            reservoir: Reservoir::new(capacity),
+        }
+    }
+
+    fn read(&mut self, rows: &Rows) {
+        let dim = rows.dim();
+        let mut block = vec![0.0; BLOCK * dim];
+        for first in (0..rows.len()).step_by(BLOCK) {
+            let count = BLOCK.min(rows.len() - first);
+            rows.read(first, count, &mut block);
+            for row in block[..count * dim].chunks_exact(dim) {
+                self.row(row);
+            }
+        }
+    }
+
+    fn row(&mut self, row: &[f64]) {
+        let norm = norm(row);
+        let statistics = &mut self.statistics;
+        statistics.norm_min = statistics.norm_min.min(norm);
+        statistics.norm_max = statistics.norm_max.max(norm);
+        statistics.norm_sum += norm;
+        statistics.has_negative |= row.iter().any(|x| *x < 0.0);
+        self.reservoir.push(row);
+        if norm > 0.0 {
+            self.unit.push(row.iter().map(|x| x / norm));
+        } else {
+            statistics.zero_rows += 1;
+        }
+    }
+}
+
+fn merge_option<T>(mine: &mut Option<T>, theirs: &Option<T>, merge: impl FnOnce(&mut T, &T)) {
+    match (mine.as_mut(), theirs) {
+        (Some(mine), Some(theirs)) => merge(mine, theirs),
+        _ => *mine = None,
+    }
+}
+
+fn merge_scatter(a: (&Packed, &UnitMoments), b: (&Packed, &UnitMoments)) -> Packed {
+    let moments = |(packed, unit): (&Packed, &UnitMoments)| Moments::new(unit.rows, unit.mean.clone(), packed.clone());
+    let mut merged = moments(a);
+    merged.merge(&moments(b));
+    merged.scatter().clone()
+}

@@ -1,0 +1,222 @@
+//! The CPU backend: faer's matrix products and eigenvalues, all in f64.
+//!
+//! Guarantees: the same rows and number of threads give the same bits: each entry of a result is summed by one thread,
+//! in row order, whatever the timing. Must not: be called on a thread that serves sockets.
+
+use std::sync::Arc;
+
+use faer::linalg::matmul::matmul;
+use faer::linalg::matmul::triangular::{self, BlockStructure};
+use faer::{Accum, MatMut, MatRef, Par, Side};
+use nalgebra::DMatrix;
+use rayon::ThreadPool;
+
+use super::{Backend, ComputeError};
+use crate::analysis::floats::Rows;
+use crate::analysis::moments::{Moments, Packed};
+
+/// Rows converted to f64 and multiplied at a time: deep enough that reading and writing the d x d sum costs little
+/// beside the product, small enough that the block (8 MiB at d = 2048) is no burden.
+const BLOCK_ROWS: usize = 512;
+
+/// Below this many multiply-adds a product is not worth waking a second thread.
+const PARALLEL_FROM: usize = 1 << 22;
+
+/// faer on this machine's cores.
+pub struct Cpu {
+    pool: Arc<ThreadPool>,
+}
+
+impl Cpu {
+    /// A backend whose large products run on `threads` threads of its own.
+    ///
+    /// # Errors
+    /// When the threads cannot be started.
+    pub fn new(threads: usize) -> Result<Self, ComputeError> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.max(1))
+            .thread_name(|i| format!("kernel-{i}"))
+            .build()
+            .map_err(|e| ComputeError::Device(format!("cannot start {threads} kernel threads: {e}")))?;
+        Ok(Self { pool: Arc::new(pool) })
+    }
+
+    fn threads_for(&self, multiply_adds: usize) -> usize {
+        if multiply_adds < PARALLEL_FROM { 1 } else { self.pool.current_num_threads() }
+    }
+}
+
+impl Backend for Cpu {
+    fn device(&self) -> &str {
+        "cpu"
+    }
+
+    fn kernel(&self) -> &str {
+        "f64"
+    }
+
+    fn moments(&self, rows: &Rows) -> Result<Moments, ComputeError> {
+        let (n, d) = (rows.len(), rows.dim());
+        let mut shift = vec![0.0; d];
+        rows.read(0, 1, &mut shift);
+        let mut block = vec![0.0; BLOCK_ROWS.min(n) * d];
+        let mut sum = vec![0.0; d];
+        let mut product = DMatrix::zeros(d, d);
+        let threads = self.threads_for(n * d * d / 2);
+        for first in (0..n).step_by(BLOCK_ROWS) {
+            let count = BLOCK_ROWS.min(n - first);
+            let block = &mut block[..count * d];
+            self.read_shifted(rows, first, &shift, block);
+            for row in block.chunks_exact(d) {
+                for (sum, x) in sum.iter_mut().zip(row) {
+                    *sum += x;
+                }
+            }
+            self.add_outer(block, d, threads, &mut product);
+        }
+        // Around the first row: mu = shift + delta and M2 = product - n delta delta^T.
+        let delta: Vec<f64> = sum.iter().map(|sum| sum / n as f64).collect();
+        for j in 0..d {
+            let scaled = n as f64 * delta[j];
+            for i in j..d {
+                product[(i, j)] -= scaled * delta[i];
+            }
+            // A sum of squares is not negative; what is below zero is rounding.
+            product[(j, j)] = product[(j, j)].max(0.0);
+        }
+        let mean = shift.iter().zip(&delta).map(|(shift, delta)| shift + delta).collect();
+        Ok(Moments::new(n as u64, mean, Packed::from_lower(&product)))
+    }
+
+    fn cross(&self, a: &Rows, b: &Rows, mean_a: &[f64], mean_b: &[f64]) -> Result<DMatrix<f64>, ComputeError> {
+        let (n, d) = (a.len(), a.dim());
+        let mut product = DMatrix::zeros(d, d);
+        let mut blocks = [vec![0.0; BLOCK_ROWS.min(n) * d], vec![0.0; BLOCK_ROWS.min(n) * d]];
+        let threads = self.threads_for(n * d * d);
+        for first in (0..n).step_by(BLOCK_ROWS) {
+            let count = BLOCK_ROWS.min(n - first);
+            self.read_shifted(a, first, mean_a, &mut blocks[0][..count * d]);
+            self.read_shifted(b, first, mean_b, &mut blocks[1][..count * d]);
+            let left = MatRef::from_column_major_slice(&blocks[0][..count * d], d, count);
+            let right = MatRef::from_column_major_slice(&blocks[1][..count * d], d, count);
+            let strips = even_strips(d, threads);
+            self.by_strips(&mut product, &strips, |columns, out| {
+                let right = right.subrows(columns.start, columns.len());
+                matmul(out, Accum::Add, left, right.transpose(), 1.0, Par::Seq);
+            });
+        }
+        Ok(product)
+    }
+
+    fn gram(&self, x: &DMatrix<f64>, outer: bool) -> Result<DMatrix<f64>, ComputeError> {
+        let view = MatRef::from_column_major_slice(x.as_slice(), x.nrows(), x.ncols());
+        let view = if outer { view } else { view.transpose() };
+        let n = view.nrows();
+        let mut product = DMatrix::zeros(n, n);
+        let strips = triangle_strips(n, self.threads_for(n * n * view.ncols() / 2));
+        self.by_strips(&mut product, &strips, |columns, out| lower_product(view, columns, out));
+        Ok(product)
+    }
+
+    fn inner(&self, a: &DMatrix<f64>, b: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError> {
+        let left = MatRef::from_column_major_slice(a.as_slice(), a.nrows(), a.ncols()).transpose();
+        let right = MatRef::from_column_major_slice(b.as_slice(), b.nrows(), b.ncols());
+        let mut product = DMatrix::zeros(a.ncols(), b.ncols());
+        let strips = even_strips(b.ncols(), self.threads_for(a.nrows() * a.ncols() * b.ncols()));
+        self.by_strips(&mut product, &strips, |columns, out| {
+            matmul(out, Accum::Add, left, right.subcols(columns.start, columns.len()), 1.0, Par::Seq);
+        });
+        Ok(product)
+    }
+
+    fn eigenvalues(&self, symmetric: &DMatrix<f64>) -> Result<Vec<f64>, ComputeError> {
+        let dim = symmetric.nrows();
+        let view = MatRef::from_column_major_slice(symmetric.as_slice(), dim, dim);
+        // One thread: faer's tridiagonal reduction is bound by memory, and the other cores serve the doors.
+        faer::set_global_parallelism(Par::Seq);
+        view.self_adjoint_eigenvalues(Side::Lower).map_err(|_| ComputeError::NoConvergence { dim })
+    }
+}
+
+impl Cpu {
+    fn read_shifted(&self, rows: &Rows, first: usize, shift: &[f64], out: &mut [f64]) {
+        let d = shift.len();
+        rows.read(first, out.len() / d, out);
+        for row in out.chunks_exact_mut(d) {
+            for (x, shift) in row.iter_mut().zip(shift) {
+                *x -= shift;
+            }
+        }
+    }
+
+    /// product += X X^T on the lower triangle, for X the d x count block.
+    fn add_outer(&self, block: &[f64], d: usize, threads: usize, product: &mut DMatrix<f64>) {
+        let view = MatRef::from_column_major_slice(block, d, block.len() / d);
+        let strips = triangle_strips(d, threads);
+        self.by_strips(product, &strips, |columns, out| lower_product(view, columns, out));
+    }
+
+    /// Runs `work` on each strip of whole columns, one thread a strip.
+    fn by_strips<F>(&self, product: &mut DMatrix<f64>, strips: &[std::ops::Range<usize>], work: F)
+    where
+        F: Fn(std::ops::Range<usize>, MatMut<'_, f64>) + Sync,
+    {
+        let n = product.nrows();
+        let mut rest = product.as_mut_slice();
+        let mut parts = Vec::new();
+        for strip in strips {
+            let (mine, others) = rest.split_at_mut(n * strip.len());
+            rest = others;
+            parts.push((strip.clone(), mine));
+        }
+        let run = |(columns, slice): (std::ops::Range<usize>, &mut [f64])| {
+            let width = columns.len();
+            work(columns, MatMut::from_column_major_slice_mut(slice, n, width));
+        };
+        if parts.len() == 1 {
+            parts.into_iter().for_each(run);
+            return;
+        }
+        self.pool.scope(|scope| {
+            for part in parts {
+                let run = &run;
+                scope.spawn(move |_| run(part));
+            }
+        });
+    }
+}
+
+/// Columns `columns` of the lower triangle of X X^T, added to `out` (n x width).
+fn lower_product(x: MatRef<'_, f64>, columns: std::ops::Range<usize>, out: MatMut<'_, f64>) {
+    let (n, start, width) = (x.nrows(), columns.start, columns.len());
+    let right = x.subrows(start, width).transpose();
+    let (_, lower) = out.split_at_row_mut(start);
+    let (square, below) = lower.split_at_row_mut(width);
+    triangular::matmul(
+        square,
+        BlockStructure::TriangularLower,
+        Accum::Add,
+        x.subrows(start, width),
+        BlockStructure::Rectangular,
+        right,
+        BlockStructure::Rectangular,
+        1.0,
+        Par::Seq,
+    );
+    let first_below = start + width;
+    matmul(below, Accum::Add, x.subrows(first_below, n - first_below), right, 1.0, Par::Seq);
+}
+
+/// Column ranges of a lower triangle with equal areas: the first t of p strips end at n (1 - sqrt(1 - t / p)).
+fn triangle_strips(n: usize, parts: usize) -> Vec<std::ops::Range<usize>> {
+    strips(n, parts, |share| 1.0 - (1.0 - share).sqrt())
+}
+
+fn even_strips(n: usize, parts: usize) -> Vec<std::ops::Range<usize>> {
+    strips(n, parts, |share| share)
+}
+
+fn strips(n: usize, parts: usize, end: impl Fn(f64) -> f64) -> Vec<std::ops::Range<usize>> {
+    let ends: Vec<usize> = (0..=parts).map(|t| (end(t as f64 / parts as f64) * n as f64).round() as usize).collect();
+    ends.windows(2).map(|pair| pair[0]..pair[1]).collect()
+}

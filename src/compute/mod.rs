@@ -1,0 +1,64 @@
+//! The two kernels worth a device: second moments of rows, and eigenvalues of a symmetric matrix.
+//!
+//! Guarantees: rows go in in their own type; f64 moments and eigenvalues come out on the host. Must not: know what is
+//! measured, or keep anything between calls.
+
+pub mod cpu;
+
+use nalgebra::DMatrix;
+
+use crate::analysis::floats::Rows;
+use crate::analysis::moments::Moments;
+
+/// Why a kernel gave no result.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ComputeError {
+    /// The eigensolver did not converge.
+    #[error("the eigensolver did not converge on a matrix of dimension {dim}")]
+    NoConvergence {
+        /// Its dimension.
+        dim: usize,
+    },
+    /// The device failed.
+    #[error("{0}")]
+    Device(String),
+}
+
+/// What computes. The torch backend is the second implementation; tests have failing ones.
+pub trait Backend: Send + Sync {
+    /// Where it runs: `cpu`, `cuda:0`.
+    fn device(&self) -> &str;
+
+    /// The kernel behind `moments`, such as `f64`.
+    fn kernel(&self) -> &str;
+
+    /// Moments of the rows, reduced around the first of them.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn moments(&self, rows: &Rows) -> Result<Moments, ComputeError>;
+
+    /// sum_i (a_i - mean_a)(b_i - mean_b)^T of two aligned arrays of rows, d x d.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn cross(&self, a: &Rows, b: &Rows, mean_a: &[f64], mean_b: &[f64]) -> Result<DMatrix<f64>, ComputeError>;
+
+    /// X^T X of a d x n matrix (n x n), or with `outer` X X^T (d x d). Only the lower triangle is valid.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn gram(&self, x: &DMatrix<f64>, outer: bool) -> Result<DMatrix<f64>, ComputeError>;
+
+    /// A^T B of a d x n and a d x m matrix.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn inner(&self, a: &DMatrix<f64>, b: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError>;
+
+    /// All eigenvalues of the symmetric matrix in the lower triangle, in any order.
+    ///
+    /// # Errors
+    /// When the solver does not converge or the device fails.
+    fn eigenvalues(&self, symmetric: &DMatrix<f64>) -> Result<Vec<f64>, ComputeError>;
+}

@@ -1,0 +1,3 @@
+//! fullrank
+pub mod analysis;
+pub mod compute;
