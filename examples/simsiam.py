@@ -16,7 +16,7 @@ are used for nothing else).
 The projector has no batch norm on its output (the paper's "hidden-only" form, a little weaker when healthy): with one,
 the embeddings cannot easily leave the origin, and a collapse ends on a line instead of in a point.
 
-Everything runs on the CPU, on one thread, from one seed: the same versions give the same file again.
+Everything runs on the CPU, on one thread, from one seed: the same versions give the same tensors again.
 """
 
 import argparse

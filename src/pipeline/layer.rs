@@ -1,0 +1,371 @@
+//! What is known of one layer of a run: which windows are open and closed, which batches were claimed.
+//!
+//! Guarantees: `check` changes nothing, so that a refused batch leaves nothing behind; a (session, worker, seq) is
+//! claimed once. Must not: lock, allocate accumulators, or read a clock.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use super::budget::Reservation;
+use super::ranges::Ranges;
+use crate::analysis::batch::{EmbeddingBatch, Role};
+use crate::analysis::parameters::Parameters;
+use crate::analysis::reservoir::{self, Reservoir};
+use crate::analysis::verdict::Stream;
+use crate::analysis::window::{self, Accumulator};
+use crate::error::{Code, Refusal};
+use crate::publish::Published;
+
+/// One worker's accumulator of one role; empty until its first batch is merged.
+pub(super) type Slot = Arc<Mutex<Option<Accumulator>>>;
+
+/// Who waits for a report.
+pub(super) type Waiter = oneshot::Sender<Arc<Published>>;
+
+/// How a window ended: its newest revision, and how many sessions were known then (a session counted later is new).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Closed {
+    pub(super) revision: u32,
+    pub(super) sessions: u64,
+}
+
+/// A batch's place: the trainer's session and the worker in it.
+pub(super) type Source = (u64, u32);
+
+/// What a restart must find again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Durable {
+    /// Claimed seqs of windows whose reports are stored.
+    pub(super) seqs: BTreeMap<Source, Ranges<()>>,
+    /// Windows whose reports are stored.
+    pub(super) closed: Ranges<Closed>,
+}
+
+/// See the file's head.
+#[derive(Debug, Default)]
+pub(super) struct Layer {
+    pub(super) dims: BTreeMap<Role, usize>,
+    pub(super) workers: u32,
+    /// Session to the order in which it was first seen.
+    pub(super) sessions: BTreeMap<u64, u64>,
+    pub(super) claimed: BTreeMap<Source, Ranges<()>>,
+    pub(super) closed: Ranges<Closed>,
+    pub(super) open: BTreeMap<u64, OpenWindow>,
+    /// Closed, in order, until their last batches are merged.
+    pub(super) closing: VecDeque<Closing>,
+    pub(super) durable: Durable,
+    /// Windows that were open when the service stopped without draining.
+    pub(super) interrupted: BTreeSet<u64>,
+    pub(super) nonfinite_rows: u64,
+    pub(super) verdicts: Arc<Mutex<BTreeMap<Role, Stream>>>,
+}
+
+/// A window that takes rows.
+#[derive(Debug)]
+pub(super) struct OpenWindow {
+    pub(super) revision: u32,
+    pub(super) views: BTreeMap<Role, usize>,
+    pub(super) slots: BTreeMap<(Role, u32), (Slot, u64)>,
+    pub(super) done: BTreeSet<u32>,
+    pub(super) contributed: BTreeSet<u32>,
+    pub(super) workers: u32,
+    pub(super) rows: u64,
+    pub(super) step: Option<u64>,
+    pub(super) loss: Option<f64>,
+    /// Batches queued and not yet merged.
+    pub(super) pending: usize,
+    /// When a later window was first pushed.
+    pub(super) later_since: Option<Timestamp>,
+    pub(super) claims: BTreeMap<Source, Ranges<()>>,
+    pub(super) sessions: BTreeSet<u64>,
+    pub(super) unread: BTreeSet<String>,
+    pub(super) notes: Vec<String>,
+    pub(super) reservations: Vec<Reservation>,
+    /// Rows of it were lost when the service stopped.
+    pub(super) interrupted: bool,
+}
+
+/// A window that takes no more rows.
+#[derive(Debug)]
+pub(super) struct Closing {
+    pub(super) window: u64,
+    pub(super) content: OpenWindow,
+    pub(super) complete: bool,
+    pub(super) closed_at: Timestamp,
+    pub(super) waiters: Vec<Waiter>,
+    /// Sessions known at the close.
+    pub(super) sessions: u64,
+}
+
+/// Why a window closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// Every worker is done with it.
+    Done,
+    /// Asked for by close or finish: complete if every worker has sent rows.
+    Asked,
+    /// A worker is missing for too long, the run went idle, or the service drains.
+    GivenUp,
+}
+
+/// Where a batch may go.
+pub(super) struct Admission {
+    pub(super) window: u64,
+    pub(super) revision: u32,
+    /// Bytes that its accumulators and reservoirs need beyond what the window holds.
+    pub(super) bytes: usize,
+}
+
+/// What `check` found.
+pub(super) enum Checked {
+    Duplicate { window: Option<u64> },
+    Admit(Admission),
+}
+
+impl Layer {
+    /// Whether and where a batch may go. Changes nothing.
+    pub(super) fn check(&self, batch: &EmbeddingBatch) -> Result<Checked, Refusal> {
+        let parameters = &batch.parameters;
+        let (session, worker) = source(parameters);
+        let claimed = |seq| self.claimed.get(&(session, worker)).and_then(|ranges| ranges.get(seq)).is_some();
+        if parameters.seq.is_some_and(claimed) {
+            return Ok(Checked::Duplicate { window: parameters.window.or(parameters.step) });
+        }
+        for part in &batch.parts {
+            if let Some(dim) = self.dims.get(&part.role)
+                && *dim != part.dim()
+            {
+                return Err(Refusal::over(
+                    Code::DimensionMismatch,
+                    format!(
+                        "the embeddings{} have dimension {}, but this layer has {dim}: push them under another layer name, or delete the run",
+                        part.role.suffix(),
+                        part.dim()
+                    ),
+                    *dim as u64,
+                ));
+            }
+        }
+        let window = self.window_of(parameters);
+        let revision = match self.closed.get(window) {
+            None => 1,
+            Some(closed) if self.is_new(session, closed) => closed.revision + 1,
+            Some(_) => {
+                return Err(Refusal::new(
+                    Code::WindowClosed,
+                    format!("window {window} is closed: push rows before `last` or a later window, or number a new window"),
+                ));
+            }
+        };
+        let bytes = self.bytes_needed(batch, window, worker)?;
+        Ok(Checked::Admit(Admission { window, revision, bytes }))
+    }
+
+    fn window_of(&self, parameters: &Parameters) -> u64 {
+        let newest = || self.open.last_key_value().map(|(w, _)| *w).max(self.closed.last());
+        parameters.window.or(parameters.step).unwrap_or_else(|| newest().map_or(0, |newest| newest.saturating_add(1)))
+    }
+
+    fn is_new(&self, session: u64, closed: Closed) -> bool {
+        self.sessions.get(&session).is_none_or(|first_seen| *first_seen >= closed.sessions)
+    }
+
+    fn bytes_needed(&self, batch: &EmbeddingBatch, window: u64, worker: u32) -> Result<usize, Refusal> {
+        let open = self.open.get(&window);
+        let mut bytes = 0;
+        for part in &batch.parts {
+            let (dim, views) = (part.dim(), part.views());
+            if let Some(known) = open.and_then(|open| open.views.get(&part.role))
+                && !window::fits(&part.payload, dim, *known)
+            {
+                return Err(Refusal::new(
+                    Code::DimensionMismatch,
+                    format!("window {window} has {known} view(s) a sample, this batch has {views}: push them in separate windows or layers"),
+                ));
+            }
+            let rows_before = open.and_then(|open| open.slots.get(&(part.role, worker))).map(|(_, rows)| *rows);
+            if rows_before.is_none() {
+                bytes += Accumulator::bytes(views, dim);
+            }
+            bytes += Reservoir::bytes_to_admit(reservoir::CAPACITY, rows_before.unwrap_or(0), part.rows(), dim, 8);
+        }
+        Ok(bytes)
+    }
+
+    /// Takes a checked batch in: claims its seq, opens its window. Returns the slots its parts are merged into.
+    pub(super) fn admit(&mut self, batch: &EmbeddingBatch, at: &Admission, memory: Reservation, now: Timestamp) -> Vec<Slot> {
+        let parameters = &batch.parameters;
+        let (session, worker) = source(parameters);
+        let count = self.sessions.len() as u64;
+        self.sessions.entry(session).or_insert(count);
+        self.workers = parameters.workers.unwrap_or(1);
+        for part in &batch.parts {
+            self.dims.entry(part.role).or_insert(part.dim());
+        }
+        let later_since = self.open.range(at.window.saturating_add(1)..).next().map(|_| now);
+        let interrupted = self.interrupted.remove(&at.window);
+        let open = self.open.entry(at.window).or_insert_with(|| OpenWindow::new(at.revision, later_since, interrupted));
+        if let Some(seq) = parameters.seq {
+            self.claimed.entry((session, worker)).or_default().insert(seq, ());
+            open.claims.entry((session, worker)).or_default().insert(seq, ());
+        }
+        let slots = open.take(batch, self.workers, memory);
+        for (_, earlier) in self.open.range_mut(..at.window) {
+            earlier.later_since.get_or_insert(now);
+            earlier.done.insert(worker);
+        }
+        slots
+    }
+
+    /// Windows that every worker is done with.
+    pub(super) fn finished_windows(&self) -> Vec<u64> {
+        let done = |open: &OpenWindow| (0..open.workers).all(|worker| open.done.contains(&worker));
+        self.open.iter().filter(|(_, open)| done(open)).map(|(window, _)| *window).collect()
+    }
+
+    /// Windows whose missing workers have had their time.
+    pub(super) fn overdue_windows(&self, now: Timestamp, patience_s: i64) -> Vec<u64> {
+        let overdue = |open: &OpenWindow| open.later_since.is_some_and(|since| now.as_second() - since.as_second() >= patience_s);
+        self.open.iter().filter(|(_, open)| overdue(open)).map(|(window, _)| *window).collect()
+    }
+
+    /// Moves a window from open to closing.
+    pub(super) fn close(&mut self, window: u64, reason: Reason, now: Timestamp) {
+        let Some(content) = self.open.remove(&window) else { return };
+        let missing: Vec<String> =
+            (0..content.workers).filter(|w| !content.contributed.contains(w)).map(|w| w.to_string()).collect();
+        let late: Vec<String> = (0..content.workers).filter(|w| !content.done.contains(w)).map(|w| w.to_string()).collect();
+        let complete = !content.interrupted
+            && match reason {
+                Reason::Done => true,
+                Reason::Asked => missing.is_empty(),
+                Reason::GivenUp => false,
+            };
+        let mut content = content;
+        if !missing.is_empty() {
+            content.notes.push(format!("no rows came from worker(s) {}", missing.join(", ")));
+        } else if !complete && !late.is_empty() {
+            content.notes.push(format!("worker(s) {} had not finished the window", late.join(", ")));
+        }
+        let sessions = self.sessions.len() as u64;
+        self.closed.insert(window, Closed { revision: content.revision, sessions });
+        self.closing.push_back(Closing { window, content, complete, closed_at: now, waiters: Vec::new(), sessions });
+    }
+
+    /// The window of a merged batch, open or closing.
+    pub(super) fn find(&mut self, window: u64, revision: u32) -> Option<&mut OpenWindow> {
+        if let Some(open) = self.open.get_mut(&window).filter(|open| open.revision == revision) {
+            return Some(open);
+        }
+        self.closing
+            .iter_mut()
+            .find(|closing| closing.window == window && closing.content.revision == revision)
+            .map(|closing| &mut closing.content)
+    }
+
+    /// Closed windows, oldest first, as far as all their batches are merged.
+    pub(super) fn ready(&mut self) -> Vec<Closing> {
+        let mut ready = Vec::new();
+        while self.closing.front().is_some_and(|closing| closing.content.pending == 0) {
+            ready.extend(self.closing.pop_front());
+        }
+        ready
+    }
+
+    /// A window's report is stored: its seqs and its end survive a restart from now on.
+    pub(super) fn settle(&mut self, closing: &Closing) {
+        let closed = Closed { revision: closing.content.revision, sessions: closing.sessions };
+        self.durable.closed.insert(closing.window, closed);
+        for (source, claims) in &closing.content.claims {
+            let durable = self.durable.seqs.entry(*source).or_default();
+            for (first, last, ()) in claims.iter() {
+                (first..=last).for_each(|seq| durable.insert(seq, ()));
+            }
+        }
+    }
+}
+
+impl OpenWindow {
+    fn new(revision: u32, later_since: Option<Timestamp>, interrupted: bool) -> Self {
+        let notes = if interrupted {
+            vec!["rows pushed before the service stopped are lost: this window is incomplete".to_string()]
+        } else {
+            Vec::new()
+        };
+        Self {
+            revision,
+            views: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            done: BTreeSet::new(),
+            contributed: BTreeSet::new(),
+            workers: 1,
+            rows: 0,
+            step: None,
+            loss: None,
+            pending: 0,
+            later_since,
+            claims: BTreeMap::new(),
+            sessions: BTreeSet::new(),
+            unread: BTreeSet::new(),
+            notes,
+            reservations: Vec::new(),
+            interrupted,
+        }
+    }
+
+    fn take(&mut self, batch: &EmbeddingBatch, workers: u32, memory: Reservation) -> Vec<Slot> {
+        let parameters = &batch.parameters;
+        let (session, worker) = source(parameters);
+        self.workers = workers;
+        self.contributed.insert(worker);
+        self.sessions.insert(session);
+        self.step = self.step.max(parameters.step);
+        self.loss = parameters.scalars.get("loss").copied().or(self.loss);
+        self.unread.extend(batch.unread.iter().cloned());
+        self.rows += batch.parts[0].rows();
+        self.pending += 1;
+        self.reservations.push(memory);
+        // A batch without a window is a window of its own.
+        if parameters.last == Some(true) || parameters.window.is_none() {
+            self.done.insert(worker);
+        }
+        let mut slots = Vec::new();
+        for part in &batch.parts {
+            self.views.entry(part.role).or_insert(part.views());
+            let (slot, rows) = self.slots.entry((part.role, worker)).or_default();
+            *rows += part.rows();
+            slots.push(Arc::clone(slot));
+        }
+        slots
+    }
+
+    /// The window's accumulators by role, each role's in worker order.
+    pub(super) fn by_role(&self) -> BTreeMap<Role, Vec<Slot>> {
+        let mut roles: BTreeMap<Role, Vec<Slot>> = BTreeMap::new();
+        for ((role, _), (slot, _)) in &self.slots {
+            roles.entry(*role).or_default().push(Arc::clone(slot));
+        }
+        roles
+    }
+
+    /// What a reader should know about how the window came together.
+    pub(super) fn all_notes(&self) -> Vec<String> {
+        let mut notes = self.notes.clone();
+        if self.sessions.len() > 1 && self.workers == 1 {
+            notes.push(format!("rows of {} sessions are in this window: the trainer restarted within it", self.sessions.len()));
+        }
+        if !self.unread.is_empty() {
+            let names: Vec<&str> = self.unread.iter().map(String::as_str).collect();
+            notes.push(format!("received and read by no measure of this version: {}", names.join(", ")));
+        }
+        notes
+    }
+}
+
+/// Session and worker of a push; absent ones are 0.
+pub(super) fn source(parameters: &Parameters) -> Source {
+    (parameters.session.unwrap_or(0), parameters.worker.unwrap_or(0))
+}
