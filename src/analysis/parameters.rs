@@ -77,6 +77,9 @@ pub const SCALARS: [&str; 15] = [
 /// The most workers a run may have: each holds an accumulator of its own.
 pub const MAX_WORKERS: u32 = 4096;
 
+/// The greatest window number: the history keeps signed 64-bit integers.
+pub const MAX_WINDOW: u64 = i64::MAX as u64;
+
 /// The parameters of one push. Absent is `None`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Parameters {
@@ -146,6 +149,9 @@ impl Parameters {
     /// # Errors
     /// `Malformed` when worker is not below workers, or a windowless push is one of several workers'.
     pub fn check(&self) -> Result<(), DecodeError> {
+        if let Some(window) = self.window.or(self.step).filter(|window| *window > MAX_WINDOW) {
+            return Err(DecodeError::Malformed(format!("the window number {window} is too large: the limit is {MAX_WINDOW}")));
+        }
         let (worker, workers) = (self.worker.unwrap_or(0), self.workers.unwrap_or(1));
         if workers == 0 || workers > MAX_WORKERS {
             return Err(DecodeError::Malformed(format!("workers is {workers}: it must be 1 to {MAX_WORKERS}")));

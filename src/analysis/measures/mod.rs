@@ -33,6 +33,14 @@ macro_rules! measures {
             pub fn scalars(&self) -> Vec<Option<f64>> {
                 vec![$(self.$name,)*]
             }
+
+            /// Sets a scalar by its name; an unknown one is left alone.
+            pub fn set(&mut self, name: &str, value: Option<f64>) {
+                match name {
+                    $(stringify!($name) => self.$name = value,)*
+                    _ => {}
+                }
+            }
         }
     };
 }

@@ -7,7 +7,7 @@ mod state;
 mod thresholds;
 
 pub use judge::{Judgement, Window, judge};
-pub use state::{Baseline, Stream};
+pub use state::{Baseline, Seen, Stream};
 pub use thresholds::{TABLE as THRESHOLDS, Thresholds};
 
 /// How bad one axis is.
@@ -32,6 +32,11 @@ impl Level {
             Level::Warning => "warning",
             Level::Critical => "critical",
         }
+    }
+
+    /// The level of a word.
+    pub fn of(word: &str) -> Option<Level> {
+        [Level::Unknown, Level::Ok, Level::Warning, Level::Critical].into_iter().find(|level| level.word() == word)
     }
 }
 
@@ -94,6 +99,22 @@ pub enum Cause {
 }
 
 impl Cause {
+    const ALL: [Cause; 8] = [
+        Cause::None,
+        Cause::Constant,
+        Cause::Line,
+        Cause::LowRank,
+        Cause::DeadUnits,
+        Cause::DuplicateUnits,
+        Cause::NoAlignment,
+        Cause::InsufficientRows,
+    ];
+
+    /// The cause of a word.
+    pub fn of(word: &str) -> Option<Cause> {
+        Self::ALL.into_iter().find(|cause| cause.word() == word)
+    }
+
     /// Its word on the wire.
     pub fn word(self) -> &'static str {
         match self {
@@ -154,6 +175,11 @@ impl Alarm {
             Alarm::SpectrumTail => "spectrum_tail",
             Alarm::NoAlignment => "no_alignment",
         }
+    }
+
+    /// The alarm of a label.
+    pub fn of(word: &str) -> Option<Alarm> {
+        Self::ALL.iter().map(|(alarm, _)| *alarm).find(|alarm| alarm.word() == word)
     }
 }
 

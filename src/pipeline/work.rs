@@ -1,0 +1,374 @@
+//! What the threads do: merge batches (accumulate threads), and turn closed windows into reports (spectrum threads).
+//!
+//! Guarantees: one worker's batches are merged in their order; one layer's windows are judged in theirs; a panic costs
+//! one batch or report, is counted, and kills no thread. Must not: spawn (`app` does).
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::inbox::{Inbox, Origin};
+use super::layer::{Closing, OpenWindow, Slot, Waiter};
+use super::line::{Judging, Line};
+use super::registry::Registry;
+use crate::analysis::batch::{Part, Role};
+use crate::analysis::parameters::Method;
+use crate::analysis::report::{Computed, Report};
+use crate::analysis::spectrum::Spectrum;
+use crate::analysis::verdict::Stream;
+use crate::analysis::window::Accumulator;
+use crate::publish::{Published, Saved};
+use crate::telemetry::Stage;
+
+/// A batch to merge.
+pub(super) struct Job {
+    pub(super) run: String,
+    pub(super) run_id: u64,
+    pub(super) layer: String,
+    pub(super) window: u64,
+    pub(super) revision: u32,
+    pub(super) worker: u32,
+    pub(super) parts: Vec<(Part, Slot)>,
+    pub(super) reply: Option<Waiter>,
+    pub(super) mark_open: bool,
+}
+
+enum JobMessage {
+    Job(Box<Job>),
+    Stop,
+}
+
+/// Something for a spectrum thread.
+pub(super) enum Task {
+    /// A window to measure, judge and publish.
+    Report(Box<ReportTask>),
+    /// A report that is stored already, for who waits for it.
+    Stored { run: String, layer: String, window: u64, reply: Waiter },
+    /// No more will come.
+    Stop,
+}
+
+/// A window on its way to a report.
+pub(super) struct ReportTask {
+    run: String,
+    run_id: u64,
+    layer: String,
+    window: u64,
+    revision: u32,
+    step: Option<u64>,
+    loss: Option<f64>,
+    notes: Vec<String>,
+    roles: BTreeMap<Role, Vec<Slot>>,
+    waiters: Vec<Waiter>,
+    /// `None`: a report so far.
+    closing: Option<Closing>,
+    skip_spectrum: bool,
+}
+
+impl Task {
+    fn of(names: (&str, u64, &str), window: u64, content: &OpenWindow) -> ReportTask {
+        let (run, run_id, layer) = names;
+        ReportTask {
+            run: run.to_string(),
+            run_id,
+            layer: layer.to_string(),
+            window,
+            revision: content.revision,
+            step: content.step,
+            loss: content.loss,
+            notes: content.all_notes(),
+            roles: content.by_role(),
+            waiters: Vec::new(),
+            closing: None,
+            skip_spectrum: false,
+        }
+    }
+
+    /// A report of an open window.
+    pub(super) fn so_far(raw: &Origin, run_id: u64, window: (u64, &OpenWindow), waiters: Vec<Waiter>) -> Self {
+        let task = Self::of((&raw.run, run_id, &raw.layer), window.0, window.1);
+        Task::Report(Box::new(ReportTask { waiters, ..task }))
+    }
+
+    /// The newest stored report of a window.
+    pub(super) fn stored(raw: &Origin, window: u64, reply: Waiter) -> Self {
+        Task::Stored { run: raw.run.clone(), layer: raw.layer.clone(), window, reply }
+    }
+}
+
+/// The ends where work goes in.
+pub struct Senders {
+    jobs: Vec<Sender<JobMessage>>,
+    tasks: Vec<Sender<Task>>,
+    /// Reports waiting with their eigenvalues still to be computed.
+    waiting: AtomicUsize,
+}
+
+/// The ends where threads take work out: one of each a thread.
+pub struct Threads {
+    jobs: VecDeque<Receiver<JobMessage>>,
+    tasks: VecDeque<Receiver<Task>>,
+}
+
+impl Threads {
+    /// Queues for `accumulate` and `spectrum` threads.
+    pub fn new(accumulate: usize, spectrum: usize) -> (Senders, Threads) {
+        let (job_in, job_out) = (0..accumulate.max(1)).map(|_| channel()).unzip();
+        let (task_in, task_out) = (0..spectrum.max(1)).map(|_| channel()).unzip();
+        let senders = Senders { jobs: job_in, tasks: task_in, waiting: AtomicUsize::new(0) };
+        (senders, Threads { jobs: job_out, tasks: task_out })
+    }
+
+    /// What the next accumulate thread runs; `None` once all have been handed out.
+    pub fn next_accumulate(&mut self, inbox: &Arc<Inbox>) -> Option<impl FnOnce() + Send + use<>> {
+        let (queue, inbox) = (self.jobs.pop_front()?, Arc::clone(inbox));
+        Some(move || {
+            while let Ok(JobMessage::Job(job)) = queue.recv() {
+                inbox.merge(*job);
+            }
+        })
+    }
+
+    /// What the next spectrum thread runs; `None` once all have been handed out.
+    pub fn next_spectrum(&mut self, inbox: &Arc<Inbox>) -> Option<impl FnOnce() + Send + use<>> {
+        let (queue, inbox) = (self.tasks.pop_front()?, Arc::clone(inbox));
+        Some(move || {
+            while let Ok(task) = queue.recv() {
+                match task {
+                    Task::Report(task) => inbox.run_report(*task),
+                    Task::Stored { run, layer, window, reply } => {
+                        if let Some(report) = inbox.history.report(&run, &layer, window) {
+                            // Nobody may be waiting any more.
+                            let _ = reply.send(report);
+                        }
+                    }
+                    Task::Stop => break,
+                }
+            }
+        })
+    }
+}
+
+impl Senders {
+    pub(super) fn job(&self, job: Job) {
+        let thread = pick(&(&job.run, &job.layer, job.worker), self.jobs.len());
+        // A thread that is gone has been told to stop, after drain closed the doors.
+        let _ = self.jobs[thread].send(JobMessage::Job(Box::new(job)));
+    }
+
+    pub(super) fn task(&self, run: &str, layer: &str, task: Task) {
+        if matches!(&task, Task::Report(task) if !task.skip_spectrum) {
+            self.waiting.fetch_add(1, Ordering::AcqRel);
+        }
+        let _ = self.tasks[pick(&(run, layer), self.tasks.len())].send(task);
+    }
+
+    /// Lets the accumulate threads end once they have merged what is queued.
+    pub fn stop_accumulating(&self) {
+        self.jobs.iter().for_each(|jobs| drop(jobs.send(JobMessage::Stop)));
+    }
+
+    /// Lets the spectrum threads end once they have published what is queued.
+    pub fn stop_spectra(&self) {
+        self.tasks.iter().for_each(|tasks| drop(tasks.send(Task::Stop)));
+    }
+}
+
+fn pick(key: &impl Hash, threads: usize) -> usize {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    (hasher.finish() % threads as u64) as usize
+}
+
+impl Inbox {
+    /// The ends where work goes in, for the drain.
+    pub fn senders(&self) -> &Senders {
+        &self.senders
+    }
+
+    /// Sends the closed windows of a run, whose batches are all merged, to the spectrum threads.
+    pub(super) fn dispatch(&self, registry: &mut Registry, run_name: &str) {
+        let Some(run) = registry.runs.get_mut(run_name) else { return };
+        for (name, layer) in &mut run.layers {
+            for mut closing in layer.ready() {
+                let mut task = Task::of((run_name, run.id, name), closing.window, &closing.content);
+                task.waiters = std::mem::take(&mut closing.waiters);
+                task.closing = Some(closing);
+                task.skip_spectrum = self.senders.waiting.load(Ordering::Acquire) >= self.limits.spectra_waiting;
+                if task.skip_spectrum {
+                    self.service.spectra_skipped.inc();
+                }
+                self.senders.task(run_name, name, Task::Report(Box::new(task)));
+            }
+        }
+    }
+
+    fn merge(&self, mut job: Job) {
+        if job.mark_open {
+            self.history.mark_open(&job.run, &job.layer, job.window);
+        }
+        let parts = std::mem::take(&mut job.parts);
+        let merged = catch_unwind(AssertUnwindSafe(|| self.merge_parts(parts))).unwrap_or_else(|_| {
+            self.service.worker_panics.inc();
+            Err("a fault of the service".to_string())
+        });
+        let mut registry = self.lock();
+        registry.queued = registry.queued.saturating_sub(1);
+        let Some(layer) = registry.layer(&job.run, job.run_id, &job.layer) else { return };
+        if let Some(open) = layer.find(job.window, job.revision) {
+            open.pending -= 1;
+            if let Err(why) = merged {
+                tracing::error!(run = job.run, layer = job.layer, window = job.window, why, "an accepted batch was not merged");
+                open.notes.push(format!("a batch of worker {} could not be merged: {why}", job.worker));
+            }
+            if let Some(reply) = job.reply.take() {
+                let task = Task::of((&job.run, job.run_id, &job.layer), job.window, open);
+                let task = Task::Report(Box::new(ReportTask { waiters: vec![reply], ..task }));
+                self.senders.task(&job.run, &job.layer, task);
+            }
+        }
+        self.dispatch(&mut registry, &job.run);
+    }
+
+    fn merge_parts(&self, parts: Vec<(Part, Slot)>) -> Result<(), String> {
+        let line = Line { backend: &*self.backend, stages: &self.service.stages };
+        for (part, slot) in parts {
+            let rows = line.accumulate(part).map_err(|e| e.to_string())?;
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            match &mut *slot {
+                Some(sum) => sum.merge(&rows),
+                None => *slot = Some(rows),
+            }
+        }
+        Ok(())
+    }
+
+    fn run_report(&self, task: ReportTask) {
+        let names = (task.run.clone(), task.layer.clone(), task.window);
+        let skipped = task.skip_spectrum;
+        if catch_unwind(AssertUnwindSafe(|| self.report(task))).is_err() {
+            self.service.worker_panics.inc();
+            tracing::error!(run = names.0, layer = names.1, window = names.2, "a fault of the service cost this report");
+        }
+        if !skipped {
+            self.senders.waiting.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    fn report(&self, mut task: ReportTask) {
+        let verdicts = match self.lock().layer(&task.run, task.run_id, &task.layer) {
+            Some(layer) => Arc::clone(&layer.verdicts),
+            None => return, // the run was deleted meanwhile
+        };
+        let mut published = Vec::new();
+        for (role, slots) in std::mem::take(&mut task.roles) {
+            if let Some(rows) = gather(&slots, task.closing.is_some()) {
+                published.push(self.measure(&task, role, &rows, &verdicts));
+            }
+        }
+        let _timer = self.service.stages.enter(Stage::Publish);
+        if let Some(closing) = task.closing.take() {
+            self.store(&task, &closing, &published);
+        }
+        for waiter in task.waiters {
+            if let Some(report) = published.first() {
+                // Who waited may have gone.
+                let _ = waiter.send(Arc::clone(report));
+            }
+        }
+    }
+
+    fn measure(&self, task: &ReportTask, role: Role, rows: &Accumulator, verdicts: &Mutex<BTreeMap<Role, Stream>>) -> Arc<Published> {
+        let method = self.lock().runs.get(&task.run).and_then(|run| run.method);
+        let thresholds = self.policy.thresholds(&task.run, method);
+        let mut streams = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        // A report so far moves neither hysteresis nor baseline: it is judged by a copy.
+        let mut copy = streams.get(&role).cloned().unwrap_or_default();
+        let line = Line { backend: &*self.backend, stages: &self.service.stages };
+        let judging = Judging {
+            thresholds: &thresholds,
+            stream: Some(&mut copy),
+            step: task.step,
+            alignment_expected: method.is_some_and(|method| method != Method::Other),
+            skip_spectrum: task.skip_spectrum,
+        };
+        let outcome = line.process(rows, judging);
+        if task.closing.is_some() {
+            streams.insert(role, copy);
+        }
+        drop(streams);
+        self.service.solver_failures.inc_by(outcome.failures as u64);
+        let mut notes = task.notes.clone();
+        notes.extend(outcome.notes);
+        let report = Report {
+            run: task.run.clone(),
+            layer: format!("{}{}", task.layer, role.suffix()),
+            window: task.window,
+            revision: task.revision,
+            step: task.step,
+            rows: rows.moments.rows(),
+            samples: rows.samples,
+            views: rows.views,
+            dim: rows.moments.dim(),
+            closed: task.closing.is_some(),
+            complete: task.closing.as_ref().is_some_and(|closing| closing.complete),
+            closed_at: task.closing.as_ref().map(|closing| closing.closed_at.to_string()),
+            loss: task.loss,
+            measures: outcome.measured.measures,
+            computed: Computed {
+                device: self.backend.device().to_string(),
+                kernel: self.backend.kernel().to_string(),
+                exact: outcome.exact,
+                intervals: outcome.measured.intervals,
+                alpha_fit: outcome.measured.alpha_fit,
+                thresholds: thresholds.list(),
+            },
+            notes,
+            verdict: outcome.verdict,
+        };
+        let eigenvalues = outcome.spectrum.map(|spectrum: Spectrum| spectrum.values);
+        Arc::new(Published::new(report, eigenvalues))
+    }
+
+    /// Makes a window's reports durable, then visible.
+    fn store(&self, task: &ReportTask, closing: &Closing, published: &[Arc<Published>]) {
+        let mut registry = self.lock();
+        let Some(run) = registry.runs.get_mut(&task.run).filter(|run| run.id == task.run_id) else { return };
+        let (method, last_push, finished_at) = (run.method, run.last_push, run.finished_at);
+        let Some(layer) = run.layers.get_mut(&task.layer) else { return };
+        layer.settle(closing);
+        let state = super::persist::to_json(layer);
+        drop(registry);
+        self.board.publish(published);
+        self.history.save(Saved {
+            run: task.run.clone(),
+            layer: task.layer.clone(),
+            window: task.window,
+            method: method.map(Method::word),
+            last_push,
+            finished_at,
+            layer_state: state,
+            reports: published.to_vec(),
+            latched: self.board.latched(&task.run),
+        });
+    }
+}
+
+/// The workers' accumulators merged in worker order; taken out of the slots at the close, copied before it.
+fn gather(slots: &[Slot], take: bool) -> Option<Accumulator> {
+    let mut sum: Option<Accumulator> = None;
+    for slot in slots {
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = if take { slot.take() } else { slot.clone() };
+        match (&mut sum, rows) {
+            (Some(sum), Some(rows)) => sum.merge(&rows),
+            (None, rows) => sum = rows,
+            (Some(_), None) => {}
+        }
+    }
+    sum
+}

@@ -1,0 +1,208 @@
+//! The newest of everything, in memory: what /metrics, the page and the verdict gate read.
+//!
+//! Guarantees: readers see whole reports. Must not: keep history.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::{Published, PublishedState};
+use crate::analysis::parameters::{Method, Parameters};
+use crate::analysis::verdict::State;
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct Board {
+    runs: RwLock<BTreeMap<String, RunView>>,
+    changes: watch::Sender<u64>,
+}
+
+/// One run as it is published.
+#[derive(Clone, Debug, Default)]
+pub struct RunView {
+    /// Its method's word.
+    pub method: Option<&'static str>,
+    /// The newest step pushed.
+    pub step: Option<u64>,
+    /// The newest window pushed.
+    pub window: Option<u64>,
+    /// The newest loss pushed.
+    pub loss: Option<f64>,
+    /// When rows last came.
+    pub last_push: Option<Timestamp>,
+    /// When it was finished.
+    pub finished_at: Option<Timestamp>,
+    /// Its series have left /metrics.
+    pub expired: bool,
+    /// Windows whose rows were lost when the service stopped: (layer, window).
+    pub interrupted: Vec<(String, u64)>,
+    /// Layers, roles' suffixes included.
+    pub layers: BTreeMap<String, LayerView>,
+}
+
+/// One layer as it is published.
+#[derive(Clone, Debug, Default)]
+pub struct LayerView {
+    /// Its newest report.
+    pub newest: Option<Arc<Published>>,
+    /// The report that latched its verdict.
+    pub latched: Option<Arc<Published>>,
+    /// Since which window the published state holds.
+    pub since_window: u64,
+    /// Rows refused because they held NaN, infinities or values too large to square.
+    pub nonfinite_rows: u64,
+}
+
+/// The published verdict of a run: its worst layer's.
+#[derive(Clone, Debug)]
+pub struct VerdictView {
+    /// The worst layer; `None` before the first report.
+    pub layer: Option<String>,
+    /// That layer.
+    pub view: LayerView,
+}
+
+impl LayerView {
+    /// The report whose verdict is published: the latched one, else the newest.
+    pub fn shown(&self) -> Option<&Arc<Published>> {
+        self.latched.as_ref().or(self.newest.as_ref())
+    }
+
+    /// The published state.
+    pub fn state(&self) -> State {
+        self.shown().map_or(State::WarmingUp, |published| published.report.verdict.state)
+    }
+}
+
+impl RunView {
+    /// The worst layer's published verdict.
+    pub fn verdict(&self) -> VerdictView {
+        let worst = self.layers.iter().filter(|(_, view)| view.newest.is_some()).max_by_key(|(_, view)| view.state());
+        match worst {
+            Some((layer, view)) => VerdictView { layer: Some(layer.clone()), view: view.clone() },
+            None => VerdictView { layer: None, view: LayerView::default() },
+        }
+    }
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self { runs: RwLock::default(), changes: watch::Sender::new(0) }
+    }
+}
+
+impl Board {
+    /// Ticks whenever a verdict may have changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Every run.
+    pub fn runs(&self) -> BTreeMap<String, RunView> {
+        self.runs.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// One run.
+    pub fn run(&self, run: &str) -> Option<RunView> {
+        self.runs.read().unwrap_or_else(PoisonError::into_inner).get(run).cloned()
+    }
+
+    /// A batch was accepted for `place.0`, at `place.1`.
+    pub fn pushed(&self, run: &str, method: Option<Method>, parameters: &Parameters, place: (u64, Timestamp)) {
+        self.with(run, |view| {
+            view.method = method.map(Method::word);
+            view.step = view.step.max(parameters.step);
+            view.window = view.window.max(Some(place.0));
+            view.loss = parameters.scalars.get("loss").copied().or(view.loss);
+            view.last_push = view.last_push.max(Some(place.1));
+            view.finished_at = None;
+            view.expired = false;
+        });
+    }
+
+    /// New reports of one window.
+    pub fn publish(&self, reports: &[Arc<Published>]) {
+        for published in reports {
+            let report = &published.report;
+            self.with(&report.run, |run| {
+                let layer = run.layers.entry(report.layer.clone()).or_default();
+                let before = layer.newest.is_some().then(|| layer.state());
+                layer.newest = Some(Arc::clone(published));
+                if report.verdict.state == State::Collapsed && layer.latched.is_none() {
+                    layer.latched = Some(Arc::clone(published));
+                }
+                if before != Some(layer.state()) {
+                    layer.since_window = report.window;
+                }
+                run.interrupted.retain(|(name, window)| *window != report.window || name != &report.layer);
+            });
+        }
+        self.changed();
+    }
+
+    /// Non-finite rows refused so far in a layer.
+    pub fn nonfinite(&self, run: &str, layer: &str, rows: u64) {
+        self.with(run, |view| view.layers.entry(layer.to_string()).or_default().nonfinite_rows = rows);
+    }
+
+    /// The run was finished.
+    pub fn finished(&self, run: &str, at: Option<Timestamp>) {
+        self.with(run, |view| view.finished_at = at);
+    }
+
+    /// Unlatches the run's verdicts.
+    pub fn acknowledge(&self, run: &str) {
+        self.with(run, |view| {
+            for layer in view.layers.values_mut() {
+                if layer.latched.take().is_some()
+                    && let Some(newest) = layer.newest.as_ref().filter(|newest| newest.report.verdict.state != State::Collapsed)
+                {
+                    layer.since_window = newest.report.window;
+                }
+            }
+        });
+        self.changed();
+    }
+
+    /// The run's series leave /metrics, and its verdicts are unlatched.
+    pub fn expire(&self, run: &str) {
+        self.acknowledge(run);
+        self.with(run, |view| view.expired = true);
+    }
+
+    /// Forgets the run.
+    pub fn delete(&self, run: &str) {
+        self.runs.write().unwrap_or_else(PoisonError::into_inner).remove(run);
+        self.changed();
+    }
+
+    /// Puts a run back as the history knows it.
+    pub fn restore(&self, run: &str, view: RunView) {
+        self.runs.write().unwrap_or_else(PoisonError::into_inner).insert(run.to_string(), view);
+    }
+
+    /// What of the run's published verdicts must survive a restart.
+    pub fn latched(&self, run: &str) -> Vec<PublishedState> {
+        let Some(view) = self.run(run) else { return Vec::new() };
+        let of = |published: &Arc<Published>| (published.report.window, published.report.revision);
+        view.layers
+            .iter()
+            .map(|(layer, view)| PublishedState {
+                layer: layer.clone(),
+                since_window: view.since_window,
+                latched: view.latched.as_ref().map(of),
+            })
+            .collect()
+    }
+
+    fn with(&self, run: &str, change: impl FnOnce(&mut RunView)) {
+        let mut runs = self.runs.write().unwrap_or_else(PoisonError::into_inner);
+        change(runs.entry(run.to_string()).or_default());
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+}

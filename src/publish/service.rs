@@ -1,0 +1,114 @@
+//! The service's own counters, and the registry that everything at /metrics comes from.
+//!
+//! Guarantees: one registry an instance, so that tests run many services in one process. Must not: hold run series (those
+//! are built at scrape time by `metrics`).
+
+use std::sync::Arc;
+
+use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::error::Code;
+use crate::telemetry::Stages;
+
+/// What this program is, for `fullrank_build_info`.
+#[derive(Clone, Debug)]
+pub struct Build {
+    /// Crate version.
+    pub version: &'static str,
+    /// Source revision, where known at build time.
+    pub revision: &'static str,
+    /// `cpu`, `torch`, `torch-cuda:0`.
+    pub backend: String,
+}
+
+/// See the file's head.
+#[derive(Debug)]
+#[allow(missing_docs)] // each has its help where it is registered
+pub struct Service {
+    pub registry: Registry,
+    pub stages: Stages,
+    pub rows: IntCounter,
+    pub spectra_skipped: IntCounter,
+    pub solver_failures: IntCounter,
+    pub worker_panics: IntCounter,
+    pub series_dropped: IntCounter,
+    pub inbox_batches: IntGauge,
+    pub streams: IntGauge,
+    pub connections: IntGauge,
+    pub accumulator_bytes: IntGauge,
+    accepted: IntCounterVec,
+    duplicates: IntCounterVec,
+    rejected: IntCounterVec,
+    bytes: IntCounter,
+}
+
+/// The doors.
+const DOORS: [&str; 2] = ["http", "grpc"];
+
+impl Service {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// When a name is taken twice, which is a fault of the program.
+    pub fn new(build: &Build, inbox_capacity: usize) -> Result<Arc<Self>, prometheus::Error> {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok(counters)
+        };
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        gauge("fullrank_inbox_capacity_batches", "Batches that may wait to be merged")?.set(inbox_capacity as i64);
+        let info = GaugeVec::new(Opts::new("fullrank_build_info", "What this program is; always 1"), &["version", "revision", "backend"])?;
+        info.with_label_values(&[build.version, build.revision, &build.backend]).set(1.0);
+        registry.register(Box::new(info))?;
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        let service = Self {
+            stages: Stages::register(&registry)?,
+            rows: counter("fullrank_rows_total", "Rows admitted, all views counted")?,
+            spectra_skipped: counter("fullrank_spectra_skipped_total", "Windows measured without eigenvalues because the solvers were behind")?,
+            solver_failures: counter("fullrank_solver_failures_total", "Eigensolver results that failed their checks")?,
+            worker_panics: counter("fullrank_worker_panics_total", "Faults that cost one batch or report")?,
+            series_dropped: counter("fullrank_series_dropped_total", "Series left out of scrapes because of the cardinality cap")?,
+            inbox_batches: gauge("fullrank_inbox_batches", "Batches that wait to be merged")?,
+            streams: gauge("fullrank_streams", "Layers of unexpired runs")?,
+            connections: gauge("fullrank_connections", "Open connections")?,
+            accumulator_bytes: gauge("fullrank_accumulator_bytes", "Bytes of accumulators and reservoirs of open windows")?,
+            accepted: counters("fullrank_batches_accepted_total", "Batches accepted", &["door"])?,
+            duplicates: counters("fullrank_batches_duplicate_total", "Batches that came again and count once", &["door"])?,
+            rejected: counters("fullrank_batches_rejected_total", "Batches refused, by the code of the refusal", &["door", "reason"])?,
+            bytes: counter("fullrank_received_bytes_total", "Bytes of accepted bodies, decompressed")?,
+            registry,
+        };
+        for door in DOORS {
+            service.accepted.with_label_values(&[door]);
+            service.duplicates.with_label_values(&[door]);
+            for code in Code::all() {
+                service.rejected.with_label_values(&[door, code.word()]);
+            }
+        }
+        Ok(Arc::new(service))
+    }
+
+    /// A batch was taken at a door.
+    pub fn accepted(&self, door: &str, bytes: usize, duplicate: bool) {
+        let counters = if duplicate { &self.duplicates } else { &self.accepted };
+        counters.with_label_values(&[door]).inc();
+        self.bytes.inc_by(bytes as u64);
+    }
+
+    /// A batch was refused at a door.
+    pub fn rejected(&self, door: &str, code: Code) {
+        self.rejected.with_label_values(&[door, code.word()]).inc();
+    }
+}
