@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 
+use prost::Message;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(["fullrank/v1/fullrank.proto"], ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    // For reflection.
+    std::fs::write(out.join("fullrank.bin"), files.encode_to_vec())?;
     tonic_prost_build::configure()
         .build_client(true) // for the tests
-        .file_descriptor_set_path(out.join("fullrank.bin"))
         .compile_fds(files)?;
     Ok(())
 }

@@ -12,6 +12,9 @@ use super::decode::DecodeError;
 /// 1e140 squared, times 2^63 rows, is below f64::MAX (1.8e308).
 pub const LARGEST_VALUE: f64 = 1e140;
 
+/// Rows converted at a time for the means.
+const MEAN_BLOCK: usize = 64;
+
 /// The floating-point types that embeddings may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Float {
@@ -131,6 +134,24 @@ impl Rows {
             let bytes = &self.bytes[start..start + count * size];
             convert(self.float, bytes, out[column..].iter_mut().step_by(self.dim));
         }
+    }
+
+    /// Column means, d values. Summed around the first row, so that a large common offset costs no digits.
+    pub fn mean(&self) -> Vec<f64> {
+        let mut shift = vec![0.0; self.dim];
+        self.read(0, 1, &mut shift);
+        let mut sum = vec![0.0; self.dim];
+        let mut block = vec![0.0; MEAN_BLOCK.min(self.rows) * self.dim];
+        for first in (0..self.rows).step_by(MEAN_BLOCK) {
+            let count = MEAN_BLOCK.min(self.rows - first);
+            self.read(first, count, &mut block);
+            for row in block[..count * self.dim].chunks_exact(self.dim) {
+                for ((sum, x), shift) in sum.iter_mut().zip(row).zip(&shift) {
+                    *sum += x - shift;
+                }
+            }
+        }
+        sum.iter().zip(&shift).map(|(sum, shift)| shift + sum / self.rows as f64).collect()
     }
 
     /// Row and column of the first value (in row order) that is not finite or too large to square, and how many

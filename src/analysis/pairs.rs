@@ -39,7 +39,7 @@ impl ViewMoments {
         cross: impl FnOnce(&Rows, &Rows, &[f64], &[f64]) -> Result<DMatrix<f64>, E>,
     ) -> Result<Self, E> {
         let dim = views[0].dim();
-        let means: Vec<Vec<f64>> = views.iter().map(mean).collect();
+        let means: Vec<Vec<f64>> = views.iter().map(Rows::mean).collect();
         let cross = cross(&views[0], &views[1], &means[0], &means[1])?;
         let mut moments = Self {
             samples: views[0].len() as u64,
@@ -189,25 +189,6 @@ impl ViewMoments {
     pub fn bytes(views: usize, dim: usize) -> usize {
         if views < 2 { 0 } else { 8 * dim * dim + 8 * (views + 2) * dim }
     }
-}
-
-/// Column means; shifted by the first row, so that a large common offset costs no digits.
-fn mean(rows: &Rows) -> Vec<f64> {
-    let dim = rows.dim();
-    let mut shift = vec![0.0; dim];
-    rows.read(0, 1, &mut shift);
-    let mut sum = vec![0.0; dim];
-    let mut block = vec![0.0; BLOCK * dim];
-    for first in (0..rows.len()).step_by(BLOCK) {
-        let count = BLOCK.min(rows.len() - first);
-        rows.read(first, count, &mut block);
-        for row in block[..count * dim].chunks_exact(dim) {
-            for ((sum, x), shift) in sum.iter_mut().zip(row).zip(&shift) {
-                *sum += x - shift;
-            }
-        }
-    }
-    sum.iter().zip(&shift).map(|(sum, shift)| shift + sum / rows.len() as f64).collect()
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

@@ -57,8 +57,9 @@ impl Backend for Cpu {
 
     fn moments(&self, rows: &Rows) -> Result<Moments, ComputeError> {
         let (n, d) = (rows.len(), rows.dim());
-        let mut shift = vec![0.0; d];
-        rows.read(0, 1, &mut shift);
+        // Around the mean, not the first row: where that row is an outlier (padding before a tight cone), taking
+        // n delta delta^T off again would cancel more digits than the noise floor allows for.
+        let shift = rows.mean();
         let mut block = vec![0.0; BLOCK_ROWS.min(n) * d];
         let mut sum = vec![0.0; d];
         let mut product = DMatrix::zeros(d, d);
@@ -74,7 +75,7 @@ impl Backend for Cpu {
             }
             self.add_outer(block, d, threads, &mut product);
         }
-        // Around the first row: mu = shift + delta and M2 = product - n delta delta^T.
+        // What rounding left of the mean: mu = shift + delta and M2 = product - n delta delta^T.
         let delta: Vec<f64> = sum.iter().map(|sum| sum / n as f64).collect();
         for j in 0..d {
             let scaled = n as f64 * delta[j];

@@ -32,7 +32,7 @@ pub trait Backend: Send + Sync {
     /// The kernel behind `moments`, such as `f64`.
     fn kernel(&self) -> &str;
 
-    /// Moments of the rows, reduced around the first of them.
+    /// Moments of the rows, reduced around their own mean.
     ///
     /// # Errors
     /// When the device fails.

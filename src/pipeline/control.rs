@@ -126,6 +126,7 @@ impl Inbox {
     /// Refuses further pushes and closes every window as incomplete. The threads end once their queues are empty.
     pub fn drain(&self, now: Timestamp) {
         self.draining.store(true, Ordering::Release);
+        self.board.changed(); // watchers end
         let mut registry = self.lock();
         let names: Vec<String> = registry.runs.keys().cloned().collect();
         for name in names {

@@ -108,6 +108,43 @@ impl Inbox {
         result
     }
 
+    /// What can be refused before a body is read.
+    ///
+    /// # Errors
+    /// `draining`, `storage_full` or `overloaded`.
+    pub fn has_room(&self) -> Result<(), Refusal> {
+        self.is_open()?;
+        self.queue_has_room(&self.lock())
+    }
+
+    /// Whether pushes are taken at all.
+    ///
+    /// # Errors
+    /// `draining` or `storage_full`.
+    pub fn is_open(&self) -> Result<(), Refusal> {
+        if self.draining.load(Ordering::Acquire) {
+            return Err(Refusal::new(Code::Draining, "the service is stopping: push again once it is back"));
+        }
+        if let Some(fault) = self.history.fault() {
+            return Err(Refusal::new(
+                Code::StorageFull,
+                format!("reports cannot be stored: {fault}; free space under the data directory, then push again"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn queue_has_room(&self, registry: &Registry) -> Result<(), Refusal> {
+        if registry.queued < self.limits.inbox_batches {
+            return Ok(());
+        }
+        Err(Refusal::over(
+            Code::Overloaded,
+            format!("{} batches wait to be merged: push again in a moment, or push fewer rows", registry.queued),
+            self.limits.inbox_batches as u64,
+        ))
+    }
+
     fn try_submit(&self, raw: &Origin, decode: Decode) -> Result<Accepted, Refusal> {
         let batch = {
             let _timer = self.service.stages.enter(Stage::Decode);
@@ -125,6 +162,7 @@ impl Inbox {
         match checked {
             Checked::Duplicate { window } => Ok(self.duplicate(&mut registry, raw, &batch, window)),
             Checked::Admit(admission) => {
+                self.is_open()?;
                 let memory = self.room(&registry, raw, &admission)?;
                 Ok(self.admit(&mut registry, raw, batch, (admission, memory)))
             }
@@ -133,15 +171,6 @@ impl Inbox {
 
     /// Everything that is refused for want of room, before anything changes.
     fn room(&self, registry: &Registry, raw: &Origin, admission: &Admission) -> Result<Reservation, Refusal> {
-        if self.draining.load(Ordering::Acquire) {
-            return Err(Refusal::new(Code::Draining, "the service is stopping: push again once it is back"));
-        }
-        if let Some(fault) = self.history.fault() {
-            return Err(Refusal::new(
-                Code::StorageFull,
-                format!("reports cannot be stored: {fault}; free space under the data directory, then push again"),
-            ));
-        }
         let run = registry.runs.get(&raw.run);
         let known = run.is_some_and(|run| !run.expired && run.layers.contains_key(&raw.layer));
         if !known && registry.streams() >= self.limits.streams {
@@ -151,13 +180,7 @@ impl Inbox {
                 self.limits.streams as u64,
             ));
         }
-        if registry.queued >= self.limits.inbox_batches {
-            return Err(Refusal::over(
-                Code::Overloaded,
-                format!("{} batches wait to be merged: push again in a moment, or push fewer rows", registry.queued),
-                self.limits.inbox_batches as u64,
-            ));
-        }
+        self.queue_has_room(registry)?;
         let (limit, needed) = (self.memory.limit(), admission.bytes);
         if needed > limit {
             return Err(Refusal::over(

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 /// See the file's head.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ranges<V> {
+pub(super) struct Ranges<V> {
     /// First key to (last key, value).
     ranges: BTreeMap<u64, (u64, V)>,
 }
@@ -19,13 +19,13 @@ impl<V> Default for Ranges<V> {
 
 impl<V: Copy + PartialEq> Ranges<V> {
     /// The value at `key`.
-    pub fn get(&self, key: u64) -> Option<V> {
+    pub(super) fn get(&self, key: u64) -> Option<V> {
         let (_, (last, value)) = self.ranges.range(..=key).next_back()?;
         (key <= *last).then_some(*value)
     }
 
     /// Sets the value at `key`.
-    pub fn insert(&mut self, key: u64, value: V) {
+    pub(super) fn insert(&mut self, key: u64, value: V) {
         self.remove(key);
         let (mut first, mut last) = (key, key);
         if let Some((start, (end, v))) = self.ranges.range(..key).next_back().map(|(s, r)| (*s, *r))
@@ -60,17 +60,17 @@ impl<V: Copy + PartialEq> Ranges<V> {
     }
 
     /// The greatest key.
-    pub fn last(&self) -> Option<u64> {
+    pub(super) fn last(&self) -> Option<u64> {
         self.ranges.last_key_value().map(|(_, (last, _))| *last)
     }
 
     /// (first key, last key, value), ascending.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, u64, V)> + '_ {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u64, V)> + '_ {
         self.ranges.iter().map(|(first, (last, value))| (*first, *last, *value))
     }
 
     /// From what [`Ranges::iter`] gave.
-    pub fn from_parts(parts: impl IntoIterator<Item = (u64, u64, V)>) -> Self {
+    pub(super) fn from_parts(parts: impl IntoIterator<Item = (u64, u64, V)>) -> Self {
         Self { ranges: parts.into_iter().map(|(first, last, value)| (first, (last, value))).collect() }
     }
 }

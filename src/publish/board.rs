@@ -202,7 +202,8 @@ impl Board {
         change(runs.entry(run.to_string()).or_default());
     }
 
-    fn changed(&self) {
+    /// Wakes whoever watches.
+    pub fn changed(&self) {
         self.changes.send_modify(|count| *count += 1);
     }
 }

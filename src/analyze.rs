@@ -1,0 +1,117 @@
+//! `fullrank analyze FILE`: the report of a file by itself, with no warm-up and no hysteresis.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::analysis::batch::{EmbeddingBatch, Role};
+use crate::analysis::decode::{npy, safetensors};
+use crate::analysis::parameters::{Method, Parameters};
+use crate::analysis::report::{Computed, Report};
+use crate::compute::Backend;
+use crate::compute::cpu::Cpu;
+use crate::pipeline::{Judging, Line, Policy};
+use crate::publish::Published;
+use crate::telemetry::Stages;
+
+/// The report of one file, as JSON.
+///
+/// # Errors
+/// What is wrong with the file, named.
+pub fn file(path: &Path, policy: &Policy) -> Result<Value, String> {
+    let name = path.display().to_string();
+    let fail = |error: &dyn std::fmt::Display| format!("{name}: {error}");
+    let bytes = Bytes::from(std::fs::read(path).map_err(|e| fail(&e))?);
+    let is_npy = path.extension().is_some_and(|extension| extension == "npy");
+    let (tensors, parameters) = if is_npy {
+        (vec![npy::decode(&bytes).map_err(|e| fail(&e))?], Parameters::default())
+    } else {
+        safetensors::decode(&bytes, Parameters::default()).map_err(|e| fail(&e))?
+    };
+    let batch = EmbeddingBatch::new(tensors, parameters).map_err(|e| fail(&e))?;
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let backend = Cpu::new(cores).map_err(|e| fail(&e))?;
+    Ok(report(&backend, batch, &name, policy)?.json)
+}
+
+/// The report of a batch by itself.
+///
+/// # Errors
+/// When the backend fails.
+pub fn report(backend: &dyn Backend, batch: EmbeddingBatch, name: &str, policy: &Policy) -> Result<Published, String> {
+    let registry = prometheus::Registry::new();
+    let stages = Stages::register(&registry).map_err(|e| e.to_string())?;
+    let line = Line { backend, stages: &stages };
+    let parameters = batch.parameters;
+    let part = batch.parts.into_iter().find(|part| part.role == Role::Embedding);
+    let part = part.ok_or_else(|| format!("{name}: no z, z1 or moments in it"))?;
+    let rows = line.accumulate(part).map_err(|e| format!("{name}: {e}"))?;
+    let thresholds = policy.thresholds("", parameters.method);
+    let outcome = line.process(
+        &rows,
+        Judging {
+            thresholds: &thresholds,
+            stream: None,
+            step: parameters.step,
+            alignment_expected: parameters.method.is_some_and(|method| method != Method::Other),
+            skip_spectrum: false,
+        },
+    );
+    let report = Report {
+        run: String::new(),
+        layer: name.to_string(),
+        window: parameters.window.unwrap_or(0),
+        revision: 1,
+        step: parameters.step,
+        rows: rows.moments.rows(),
+        samples: rows.samples,
+        views: rows.views,
+        dim: rows.moments.dim(),
+        closed: true,
+        complete: true,
+        closed_at: None,
+        loss: parameters.scalars.get("loss").copied(),
+        measures: outcome.measured.measures,
+        computed: Computed {
+            device: backend.device().to_string(),
+            kernel: backend.kernel().to_string(),
+            exact: outcome.exact,
+            intervals: outcome.measured.intervals,
+            alpha_fit: outcome.measured.alpha_fit,
+            thresholds: thresholds.list(),
+        },
+        notes: outcome.notes,
+        verdict: outcome.verdict,
+    };
+    Ok(Published::new(report, outcome.spectrum.map(|spectrum| spectrum.values)))
+}
+
+/// A report for people.
+pub fn table(report: &Value) -> String {
+    let verdict = &report["verdict"];
+    let word = |value: &Value| value.as_str().unwrap_or("?").to_string();
+    let mut text = format!(
+        "{}  {} rows of dimension {}\n  {}: scale {}, dimension {}, cause {}\n",
+        word(&report["layer"]),
+        report["rows"],
+        report["dim"],
+        word(&verdict["state"]),
+        word(&verdict["scale"]),
+        word(&verdict["dimension"]),
+        word(&verdict["cause"]),
+    );
+    for reason in verdict["reasons"].as_array().into_iter().flatten() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  because {} is {} (threshold {})", word(&reason["measure"]), reason["value"], reason["threshold"]);
+    }
+    for (name, value) in report["measures"].as_object().into_iter().flatten() {
+        match value.as_f64() {
+            Some(number) => drop(writeln!(text, "  {name:<32} {number:>14.6}")),
+            None if value.is_null() => drop(writeln!(text, "  {name:<32} {:>14}", "undefined")),
+            None => drop(writeln!(text, "  {name:<32} {value}")),
+        }
+    }
+    text
+}

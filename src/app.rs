@@ -1,0 +1,194 @@
+//! Builds, spawns, drains. The only file that starts threads and tasks of the service's own.
+//!
+//! Guarantees: on shutdown the doors close first, then every accepted batch is merged, every open window is published as
+//! incomplete, and everything published is stored. Must not: decide anything about a batch.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+
+use crate::compute::cpu::Cpu;
+use crate::compute::{Backend, ComputeError};
+use crate::config::Config;
+use crate::ingest::listen::{Listening, serve, told};
+use crate::ingest::{Bodies, Doors};
+use crate::pipeline::{Inbox, Parts, Threads};
+use crate::publish::{Board, Build, History, HistoryError, RunCollector, Service};
+use crate::web::{self, Site};
+
+/// How often the passing of time is looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Spectrum threads give way to the doors: an eigensolve takes seconds, a push must not.
+const SPECTRUM_NICENESS: i32 = 10;
+
+/// Why the service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The history.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// The metrics, which is a fault of the program.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The kernels.
+    #[error(transparent)]
+    Compute(#[from] ComputeError),
+    /// A thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Bound sockets.
+pub struct Listeners {
+    /// Every door.
+    pub main: TcpListener,
+    /// /metrics, if apart.
+    pub metrics: Option<TcpListener>,
+}
+
+/// Runs until `shutdown` fires (or its sender is dropped), then drains.
+///
+/// # Errors
+/// When something cannot be built; once serving, it does not fail.
+pub async fn run(config: Config, listeners: Listeners, shutdown: oneshot::Receiver<()>) -> Result<(), StartError> {
+    let backend: Arc<dyn Backend> = Arc::new(Cpu::new(config.threads)?);
+    run_with(config, listeners, shutdown, backend).await
+}
+
+/// As [`run`], with a backend of the caller's.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(
+    config: Config,
+    listeners: Listeners,
+    shutdown: oneshot::Receiver<()>,
+    backend: Arc<dyn Backend>,
+) -> Result<(), StartError> {
+    let (site, doors, threads) = build(&config, backend)?;
+    let inbox = Arc::clone(&doors.inbox);
+    let workers = spawn_threads(&inbox, threads)?;
+
+    let (stop, stopped) = watch::channel(false);
+    let listening = Listening {
+        max_connections: config.doors.max_connections,
+        header_timeout_s: config.doors.header_timeout_s,
+        service: Arc::clone(&site.service),
+    };
+    let with_metrics = listeners.metrics.is_none();
+    let main = web::router(&site, &doors, with_metrics);
+    let mut servers = vec![tokio::spawn(serve(listeners.main, main, listening.clone(), stopped.clone()))];
+    if let Some(listener) = listeners.metrics {
+        servers.push(tokio::spawn(serve(listener, web::metrics_router(&site), listening, stopped.clone())));
+    }
+    let ticker = tokio::spawn(tick(Arc::clone(&inbox), stopped));
+
+    // A dropped sender means stop, too.
+    let _ = shutdown.await;
+    tracing::info!("stopping: no more pushes are taken, open windows are published as incomplete");
+    let draining = Arc::clone(&inbox);
+    // The drain may wait for the registry and hand out windows; it is short, but not for this thread.
+    let _ = tokio::task::spawn_blocking(move || draining.drain(Timestamp::now())).await;
+    let _ = stop.send(true);
+    for server in servers {
+        let _ = server.await;
+    }
+    let _ = ticker.await;
+    let _ = tokio::task::spawn_blocking(move || join(&inbox, workers)).await;
+    if let Some(fault) = site.history.fault() {
+        tracing::error!(fault, "the last reports could not be stored");
+    }
+    Ok(())
+}
+
+fn build(config: &Config, backend: Arc<dyn Backend>) -> Result<(Site, Doors, Threads), StartError> {
+    let spectrum_threads = config.threads.saturating_sub(1).max(1);
+    let about = Build {
+        version: env!("CARGO_PKG_VERSION"),
+        revision: option_env!("FULLRANK_REVISION").unwrap_or("unknown"),
+        backend: backend.device().to_string(),
+    };
+    let service = Service::new(&about, config.pipeline.inbox_batches)?;
+    let board = Arc::new(Board::default());
+    let history = Arc::new(History::open(config.data_dir.as_deref())?);
+    if config.data_dir.is_none() {
+        tracing::warn!("the history is kept in memory and lost at exit: give --data-dir to keep it");
+    }
+    service.registry.register(Box::new(RunCollector::new(Arc::clone(&board), Arc::clone(&service), config.max_series)?))?;
+    let (senders, threads) = Threads::new(config.threads, spectrum_threads);
+    tracing::info!(backend = backend.device(), kernel = backend.kernel(), threads = config.threads, spectrum_threads, "computing");
+    let inbox = Arc::new(Inbox::new(Parts {
+        limits: config.pipeline.clone(),
+        policy: config.policy.clone(),
+        backend,
+        board: Arc::clone(&board),
+        history: Arc::clone(&history),
+        service: Arc::clone(&service),
+        senders,
+    })?);
+    let bodies = Bodies::new(config.doors.clone());
+    let doors = Doors { inbox: Arc::clone(&inbox), bodies: Arc::clone(&bodies), service: Arc::clone(&service) };
+    let access = config.access.clone();
+    let max_series = config.max_series;
+    Ok((Site { inbox, board, history, service, bodies, access, max_series, spectrum_threads }, doors, threads))
+}
+
+/// Accumulate and spectrum threads.
+struct Workers {
+    accumulate: Vec<JoinHandle<()>>,
+    spectrum: Vec<JoinHandle<()>>,
+}
+
+fn spawn_threads(inbox: &Arc<Inbox>, mut threads: Threads) -> Result<Workers, StartError> {
+    let mut workers = Workers { accumulate: Vec::new(), spectrum: Vec::new() };
+    while let Some(work) = threads.next_accumulate(inbox) {
+        let name = format!("accumulate-{}", workers.accumulate.len());
+        workers.accumulate.push(std::thread::Builder::new().name(name).spawn(work).map_err(StartError::Thread)?);
+    }
+    while let Some(work) = threads.next_spectrum(inbox) {
+        let name = format!("spectrum-{}", workers.spectrum.len());
+        let work = move || {
+            give_way();
+            work();
+        };
+        workers.spectrum.push(std::thread::Builder::new().name(name).spawn(work).map_err(StartError::Thread)?);
+    }
+    Ok(workers)
+}
+
+/// Linux keeps niceness by thread; elsewhere it would be the whole process's.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, SPECTRUM_NICENESS) {
+        tracing::debug!(%error, "spectrum threads keep their priority");
+    }
+}
+
+async fn tick(inbox: Arc<Inbox>, mut stopped: watch::Receiver<bool>) {
+    let mut interval = tokio::time::interval(TICK);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            _ = interval.tick() => {}
+            () = told(&mut stopped) => return,
+        }
+        let inbox = Arc::clone(&inbox);
+        let _ = tokio::task::spawn_blocking(move || inbox.tick(Timestamp::now())).await;
+    }
+}
+
+fn join(inbox: &Inbox, workers: Workers) {
+    inbox.senders().stop_accumulating();
+    for thread in workers.accumulate {
+        let _ = thread.join();
+    }
+    inbox.senders().stop_spectra();
+    for thread in workers.spectrum {
+        let _ = thread.join();
+    }
+}

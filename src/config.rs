@@ -1,0 +1,339 @@
+//! Arguments: one flattened struct a room, every flag with a FULLRANK_ twin, every complaint at once.
+//!
+//! Guarantees: what `check` returns can be served. Must not: open anything but the files it is pointed at.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::ingest::{Access, DoorLimits};
+use crate::pipeline::{Limits, Policy};
+
+/// Watches the embeddings of self-supervised training runs, and says whether and why they are collapsing.
+#[derive(Debug, Parser)]
+#[command(name = "fullrank", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Receive embeddings and publish verdicts.
+    Serve(Box<ServeArgs>),
+    /// Serve, fed with recorded real trainings: one healthy, two collapsing.
+    Demo(Box<DemoArgs>),
+    /// Measure and judge files: .npy or .safetensors.
+    Analyze(AnalyzeArgs),
+    /// Print the OpenAPI document.
+    Openapi,
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    listen: ListenArgs,
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+    #[command(flatten)]
+    publish: PublishArgs,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    #[command(flatten)]
+    serve: ServeArgs,
+    /// Stop once the recordings are judged, with exit code 0 if the verdicts are the expected ones.
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// Arguments of `analyze`.
+#[derive(Debug, Args)]
+pub struct AnalyzeArgs {
+    /// Files of embeddings: z, or z1 z2 ..., N x d.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// One JSON report a file, a line each.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    policy: PolicyArgs,
+}
+
+#[derive(Debug, Args)]
+struct PolicyArgs {
+    /// TOML file of thresholds by [default], [methods.NAME] and [runs."NAME"].
+    #[arg(long, env = "FULLRANK_THRESHOLDS", value_name = "FILE")]
+    thresholds: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct ListenArgs {
+    /// Address of every door: HTTP/1.1, HTTP/2 and gRPC.
+    #[arg(long, env = "FULLRANK_LISTEN", default_value = "127.0.0.1:8417")]
+    listen: SocketAddr,
+    /// Serve /metrics on this address instead.
+    #[arg(long, env = "FULLRANK_METRICS_LISTEN")]
+    metrics_listen: Option<SocketAddr>,
+    /// File that holds the token which clients must send (Bearer, or Basic with any user); required off loopback.
+    #[arg(long, env = "FULLRANK_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// A further host name that requests may name; addresses and localhost are always allowed.
+    #[arg(long = "allowed-host", env = "FULLRANK_ALLOWED_HOSTS", value_delimiter = ',', value_name = "NAME")]
+    allowed_hosts: Vec<String>,
+    /// Largest body, decompressed.
+    #[arg(long, env = "FULLRANK_MAX_BODY_BYTES", default_value_t = 256 << 20)]
+    max_body_bytes: usize,
+    /// Bytes of all bodies that are being received or wait to be merged.
+    #[arg(long, env = "FULLRANK_IN_FLIGHT_BYTES", default_value_t = 1 << 30)]
+    in_flight_bytes: usize,
+    /// Most connections at once.
+    #[arg(long, env = "FULLRANK_MAX_CONNECTIONS", default_value_t = 1024)]
+    max_connections: usize,
+    /// Seconds that a client may take to send a request's header.
+    #[arg(long, env = "FULLRANK_HEADER_TIMEOUT_S", default_value_t = 5)]
+    header_timeout_s: u64,
+    /// Seconds that a body may stand still.
+    #[arg(long, env = "FULLRANK_BODY_IDLE_TIMEOUT_S", default_value_t = 10)]
+    body_idle_timeout_s: u64,
+    /// Lowest average rate of a body once the idle timeout has passed, in bytes a second.
+    #[arg(long, env = "FULLRANK_MIN_BODY_RATE", default_value_t = 4096)]
+    min_body_rate: u64,
+}
+
+#[derive(Debug, Args)]
+struct PipelineArgs {
+    /// What computes.
+    #[arg(long, env = "FULLRANK_BACKEND", value_enum, default_value_t = BackendKind::Auto)]
+    backend: BackendKind,
+    /// Threads that merge batches, and that a large product may use; 0: one a core.
+    #[arg(long, env = "FULLRANK_THREADS", default_value_t = 0)]
+    threads: usize,
+    /// Batches that may wait to be merged.
+    #[arg(long, env = "FULLRANK_INBOX_BATCHES", default_value_t = 256)]
+    inbox_batches: usize,
+    /// Bytes of accumulators and row reservoirs of all open windows.
+    #[arg(long, env = "FULLRANK_ACCUMULATOR_BYTES", default_value_t = 4 << 30)]
+    accumulator_bytes: usize,
+    /// Most layers of unexpired runs.
+    #[arg(long, env = "FULLRANK_MAX_STREAMS", default_value_t = 4096)]
+    max_streams: usize,
+    /// Windows that may wait for their eigenvalues; more are measured without.
+    #[arg(long, env = "FULLRANK_SPECTRA_WAITING", default_value_t = 8)]
+    spectra_waiting: usize,
+    /// Seconds that a window waits for missing workers once a later one was pushed.
+    #[arg(long, env = "FULLRANK_WINDOW_PATIENCE_S", default_value_t = 60)]
+    window_patience_s: u32,
+    /// Seconds after finish until a run's series leave /metrics.
+    #[arg(long, env = "FULLRANK_RUN_TTL_S", default_value_t = 3600)]
+    run_ttl_s: u32,
+    /// Seconds without a push after which a run counts as finished.
+    #[arg(long, env = "FULLRANK_IDLE_FINISH_S", default_value_t = 86_400)]
+    idle_finish_s: u32,
+    #[command(flatten)]
+    policy: PolicyArgs,
+}
+
+#[derive(Debug, Args)]
+struct PublishArgs {
+    /// Directory of the history; without it the history is kept in memory and lost at exit.
+    #[arg(long, env = "FULLRANK_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Most series of runs in one scrape.
+    #[arg(long, env = "FULLRANK_MAX_SERIES", default_value_t = 200_000)]
+    max_series: usize,
+}
+
+#[derive(Debug, Args)]
+struct LogArgs {
+    /// Log filter, such as info or fullrank=debug.
+    #[arg(long, env = "FULLRANK_LOG", default_value = "info")]
+    log: String,
+    /// Log JSON lines.
+    #[arg(long, env = "FULLRANK_LOG_JSON")]
+    log_json: bool,
+}
+
+/// What computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendKind {
+    /// The best there is.
+    Auto,
+    /// Pure Rust on the CPU.
+    Cpu,
+    /// libtorch on the CPU.
+    Torch,
+    /// libtorch on a GPU.
+    TorchCuda,
+}
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the doors listen.
+    pub listen: SocketAddr,
+    /// Where /metrics listens, if apart.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Who may come in.
+    pub access: Access,
+    /// What bounds the doors.
+    pub doors: DoorLimits,
+    /// What bounds the pipeline.
+    pub pipeline: Limits,
+    /// Thresholds.
+    pub policy: Policy,
+    /// Threads that merge.
+    pub threads: usize,
+    /// Where the history is.
+    pub data_dir: Option<PathBuf>,
+    /// Series cap.
+    pub max_series: usize,
+    /// Log filter.
+    pub log: String,
+    /// JSON logs.
+    pub log_json: bool,
+}
+
+impl ServeArgs {
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// Every complaint, one a line.
+    pub fn check(self) -> Result<Config, String> {
+        let mut complaints = Vec::new();
+        let token = self.listen.token(&mut complaints);
+        self.listen.check(token.is_some(), &mut complaints);
+        self.pipeline.check(&mut complaints);
+        let policy = self.pipeline.policy.read(&mut complaints);
+        if !complaints.is_empty() {
+            return Err(complaints.join("\n"));
+        }
+        let (listen, pipeline) = (self.listen, self.pipeline);
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(Config {
+            listen: listen.listen,
+            metrics_listen: listen.metrics_listen,
+            access: Access::new(token, listen.allowed_hosts),
+            doors: DoorLimits {
+                max_body_bytes: listen.max_body_bytes,
+                in_flight_bytes: listen.in_flight_bytes,
+                max_connections: listen.max_connections,
+                header_timeout_s: listen.header_timeout_s,
+                body_idle_timeout_s: listen.body_idle_timeout_s,
+                min_body_rate: listen.min_body_rate,
+            },
+            pipeline: Limits {
+                inbox_batches: pipeline.inbox_batches,
+                accumulator_bytes: pipeline.accumulator_bytes,
+                streams: pipeline.max_streams,
+                spectra_waiting: pipeline.spectra_waiting,
+                window_patience_s: pipeline.window_patience_s.into(),
+                run_ttl_s: pipeline.run_ttl_s.into(),
+                idle_finish_s: pipeline.idle_finish_s.into(),
+            },
+            policy,
+            threads: if pipeline.threads == 0 { cores } else { pipeline.threads },
+            data_dir: self.publish.data_dir,
+            max_series: self.publish.max_series,
+            log: self.log.log,
+            log_json: self.log.log_json,
+        })
+    }
+}
+
+impl DemoArgs {
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// Every complaint, one a line.
+    pub fn check(self) -> Result<Config, String> {
+        self.serve.check()
+    }
+}
+
+impl AnalyzeArgs {
+    /// The thresholds to judge by.
+    ///
+    /// # Errors
+    /// Every complaint, one a line.
+    pub fn policy(&self) -> Result<Policy, String> {
+        let mut complaints = Vec::new();
+        let policy = self.policy.read(&mut complaints);
+        if complaints.is_empty() { Ok(policy) } else { Err(complaints.join("\n")) }
+    }
+}
+
+impl ListenArgs {
+    fn token(&self, complaints: &mut Vec<String>) -> Option<String> {
+        let path = self.token_file.as_ref()?;
+        match std::fs::read_to_string(path) {
+            Ok(text) if !text.trim().is_empty() => Some(text.trim().to_string()),
+            Ok(_) => {
+                complaints.push(format!("--token-file {}: the file is empty; write the token into it", path.display()));
+                None
+            }
+            Err(error) => {
+                complaints.push(format!("--token-file {}: {error}", path.display()));
+                None
+            }
+        }
+    }
+
+    fn check(&self, has_token: bool, complaints: &mut Vec<String>) {
+        for address in [Some(self.listen), self.metrics_listen].into_iter().flatten() {
+            if !address.ip().is_loopback() && !has_token {
+                complaints.push(format!("{address} can be reached from other machines: set --token-file, or listen on 127.0.0.1"));
+            }
+        }
+        let least = [
+            ("--max-body-bytes", self.max_body_bytes, 1 << 16),
+            ("--in-flight-bytes", self.in_flight_bytes, self.max_body_bytes),
+            ("--max-connections", self.max_connections, 1),
+            ("--header-timeout-s", self.header_timeout_s as usize, 1),
+            ("--body-idle-timeout-s", self.body_idle_timeout_s as usize, 1),
+        ];
+        at_least(&least, complaints);
+    }
+}
+
+impl PipelineArgs {
+    fn check(&self, complaints: &mut Vec<String>) {
+        let least = [
+            ("--inbox-batches", self.inbox_batches, 1),
+            ("--accumulator-bytes", self.accumulator_bytes, 1 << 20),
+            ("--max-streams", self.max_streams, 1),
+            ("--window-patience-s", self.window_patience_s as usize, 1),
+        ];
+        at_least(&least, complaints);
+        if matches!(self.backend, BackendKind::Torch | BackendKind::TorchCuda) {
+            complaints.push("--backend: this build has no libtorch; use cpu or auto".to_string());
+        }
+    }
+}
+
+impl PolicyArgs {
+    fn read(&self, complaints: &mut Vec<String>) -> Policy {
+        let Some(path) = &self.thresholds else { return Policy::default() };
+        let parsed = std::fs::read_to_string(path).map_err(|e| e.to_string()).and_then(|text| Policy::parse(&text));
+        parsed.unwrap_or_else(|complaint| {
+            complaints.push(format!("--thresholds {}: {complaint}", path.display()));
+            Policy::default()
+        })
+    }
+}
+
+fn at_least(rows: &[(&str, usize, usize)], complaints: &mut Vec<String>) {
+    for (flag, value, least) in rows {
+        if value < least {
+            complaints.push(format!("{flag} is {value}: it must be at least {least}"));
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Where bodies are received: scratch buffers that are reused, each byte admitted against one budget.
+//!
+//! Guarantees: bytes in flight (received, or decoded and not yet merged) never pass the budget; a body that stands still or
+//! crawls is given up. Must not: keep more than [`KEPT_BUFFERS`] idle buffers, or look into a body.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::DoorLimits;
+use crate::error::{Code, Refusal};
+use crate::pipeline::budget::{Budget, Reservation};
+
+/// Buffers kept for reuse; fresh memory costs a page fault every 4 KiB.
+const KEPT_BUFFERS: usize = 4;
+/// The largest buffer kept.
+const KEPT_BYTES: usize = 72 << 20;
+/// A body of unknown length is admitted in steps of at least this.
+const STEP: usize = 1 << 20;
+
+/// See the file's head.
+pub struct Bodies {
+    limits: DoorLimits,
+    budget: Arc<Budget>,
+    kept: Mutex<Vec<Vec<u8>>>,
+}
+
+/// A body on its way in.
+pub struct Scratch {
+    bodies: Arc<Bodies>,
+    reservation: Reservation,
+    buffer: Vec<u8>,
+    started: Instant,
+}
+
+impl Bodies {
+    /// An empty pool.
+    pub fn new(limits: DoorLimits) -> Arc<Self> {
+        Arc::new(Self { budget: Budget::new(limits.in_flight_bytes), limits, kept: Mutex::default() })
+    }
+
+    /// What bounds the doors.
+    pub fn limits(&self) -> &DoorLimits {
+        &self.limits
+    }
+
+    /// Bytes in flight.
+    pub fn used(&self) -> usize {
+        self.budget.used()
+    }
+
+    /// Admits a body of `length` bytes, or of unknown length.
+    ///
+    /// # Errors
+    /// `too_large`, or `overloaded` when others hold the bytes.
+    pub fn admit(self: &Arc<Self>, length: Option<u64>) -> Result<Scratch, Refusal> {
+        let limit = self.limits.max_body_bytes;
+        let length = match length {
+            Some(length) if length > limit as u64 => return Err(self.too_large(length)),
+            Some(length) => length as usize,
+            None => STEP.min(limit),
+        };
+        let reservation = self.budget.reserve(length).ok_or_else(|| self.overloaded(length))?;
+        let mut buffer = self.lock().pop().unwrap_or_default();
+        buffer.clear();
+        buffer.reserve_exact(length);
+        Ok(Scratch { bodies: Arc::clone(self), reservation, buffer, started: Instant::now() })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u8>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn too_large(&self, length: u64) -> Refusal {
+        let limit = self.limits.max_body_bytes as u64;
+        let what = format!("a body of {length} bytes, decompressed, is over the limit of {limit}; push fewer rows at a time");
+        Refusal::over(Code::TooLarge, what, limit)
+    }
+
+    fn overloaded(&self, length: usize) -> Refusal {
+        let limit = self.budget.limit() as u64;
+        let used = self.budget.used();
+        let what = format!("{used} of {limit} bytes of bodies are in flight, no room for {length} more; push again in a moment");
+        Refusal::over(Code::Overloaded, what, limit)
+    }
+}
+
+impl Scratch {
+    /// Appends what came.
+    ///
+    /// # Errors
+    /// `too_large` or `overloaded` as the body grows beyond what was admitted.
+    pub fn append(&mut self, data: &[u8]) -> Result<(), Refusal> {
+        let length = self.buffer.len() + data.len();
+        if length > self.bodies.limits.max_body_bytes {
+            return Err(self.bodies.too_large(length as u64));
+        }
+        if length > self.reservation.bytes() {
+            let wanted = (self.reservation.bytes() * 2).max(length).max(STEP).min(self.bodies.limits.max_body_bytes);
+            if !self.reservation.grow_to(wanted) {
+                return Err(self.bodies.overloaded(wanted));
+            }
+            self.buffer.reserve_exact(wanted - self.buffer.len());
+        }
+        self.buffer.extend_from_slice(data);
+        Ok(())
+    }
+
+    /// Waits for the next piece, within the idle timeout and above the lowest rate.
+    ///
+    /// # Errors
+    /// `timeout`.
+    pub async fn next<T>(&self, piece: impl Future<Output = T>) -> Result<T, Refusal> {
+        let limits = &self.bodies.limits;
+        let idle = Duration::from_secs(limits.body_idle_timeout_s);
+        let elapsed = self.started.elapsed();
+        if elapsed > idle && (self.buffer.len() as f64) < limits.min_body_rate as f64 * elapsed.as_secs_f64() {
+            return Err(Refusal::over(
+                Code::Timeout,
+                format!(
+                    "{} bytes came in {:.0} s, slower than {} bytes a second",
+                    self.buffer.len(),
+                    elapsed.as_secs_f64(),
+                    limits.min_body_rate
+                ),
+                limits.min_body_rate,
+            ));
+        }
+        tokio::time::timeout(idle, piece).await.map_err(|_| {
+            let what = format!("nothing came for {} s after {} bytes of the body", idle.as_secs(), self.buffer.len());
+            Refusal::over(Code::Timeout, what, limits.body_idle_timeout_s)
+        })
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The whole body; its memory goes back when the last slice of it is dropped.
+    pub fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for Scratch {
+    fn as_ref(&self) -> &[u8] {
+        &self.buffer
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let buffer = std::mem::take(&mut self.buffer);
+        let mut kept = self.bodies.lock();
+        if kept.len() < KEPT_BUFFERS && buffer.capacity() <= KEPT_BYTES && buffer.capacity() > STEP {
+            kept.push(buffer);
+        }
+    }
+}

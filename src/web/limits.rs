@@ -1,0 +1,50 @@
+//! `GET /v1/limits`: every limit, so that a client can fit into them before it sends.
+
+use serde_json::{Value, json};
+
+use super::{Site, api};
+use crate::analysis::batch::{MAX_DIM, MAX_VIEWS};
+use crate::analysis::decode::{MAX_HEADER_BYTES, MAX_JSON_BYTES};
+use crate::analysis::parameters::{MAX_WINDOW, MAX_WORKERS};
+use crate::analysis::reservoir;
+use crate::ingest::{MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES};
+
+pub(super) fn limits(site: &Site) -> Value {
+    let (doors, pipeline) = (site.bodies.limits(), site.inbox.limits());
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "max_body_bytes": doors.max_body_bytes,
+        "max_json_bytes": MAX_JSON_BYTES,
+        "max_header_bytes": MAX_HEADER_BYTES,
+        "max_chunk_bytes": MAX_CHUNK_BYTES,
+        "max_message_bytes": MAX_MESSAGE_BYTES,
+        "in_flight_bytes": doors.in_flight_bytes,
+        "in_flight_bytes_used": site.bodies.used(),
+        "max_connections": doors.max_connections,
+        "header_timeout_seconds": doors.header_timeout_s,
+        "body_idle_timeout_seconds": doors.body_idle_timeout_s,
+        "min_body_bytes_per_second": doors.min_body_rate,
+        "max_dim": MAX_DIM,
+        "max_views": MAX_VIEWS,
+        "max_workers": MAX_WORKERS,
+        "max_window": MAX_WINDOW,
+        "max_name_characters": 128,
+        "inbox_batches": pipeline.inbox_batches,
+        "accumulator_bytes": pipeline.accumulator_bytes,
+        "accumulator_bytes_used": site.inbox.memory_used(),
+        "accumulator_bytes_per_role_window_and_worker": "4 d (d + 1), and 8 d^2 more with two views or more, and 40 d",
+        "reservoir_rows": reservoir::CAPACITY,
+        "reservoir_bytes_per_row": "8 d + 96",
+        "spectrum_threads": site.spectrum_threads,
+        "spectrum_scratch_bytes_per_thread": "40 d^2 and 16 d min(rows, 4096)",
+        "spectra_waiting": pipeline.spectra_waiting,
+        "streams": pipeline.streams,
+        "window_patience_seconds": pipeline.window_patience_s,
+        "run_ttl_seconds": pipeline.run_ttl_s,
+        "idle_finish_seconds": pipeline.idle_finish_s,
+        "max_series": site.max_series,
+        "max_reports_per_page": api::MAX_PAGE,
+        "formats": ["application/x-safetensors", "application/octet-stream", "application/x-npy", "application/json"],
+        "encodings": ["gzip", "zstd"],
+    })
+}

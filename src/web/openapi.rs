@@ -1,0 +1,231 @@
+//! `GET /openapi.json`: the HTTP interface, described.
+//!
+//! Guarantees: every path here is served and every served path is here (held by a test). The functions below carry the
+//! descriptions only; the handlers are in `api`, `spectrum`, `page` and `ingest::http`.
+
+#![allow(dead_code)] // descriptions are read by the macro, not called
+
+use std::collections::HashMap;
+
+use axum::Json;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::{OpenApi, ToSchema};
+
+use crate::analysis::measures::TABLE;
+use crate::error::Code;
+
+/// The document.
+pub fn document() -> Value {
+    let mut value = serde_json::to_value(Document::openapi()).unwrap_or_default();
+    value["components"]["schemas"]["Report"]["properties"]["measures"]["properties"] = measures();
+    value["components"]["schemas"]["Problem"]["properties"]["code"]["enum"] =
+        Code::all().map(|code| Value::from(code.word())).collect();
+    value
+}
+
+pub(super) async fn serve() -> Json<Value> {
+    Json(document())
+}
+
+fn measures() -> Value {
+    TABLE
+        .iter()
+        .map(|(name, help)| ((*name).to_string(), serde_json::json!({"type": ["number", "null"], "description": help})))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "fullrank", description = "Tells, while a training runs, whether its embeddings are collapsing, and why"),
+    paths(push, close, finish, acknowledge, runs, run, delete, reports, spectrum, verdict, limits, metrics, livez, readyz,
+          openapi, page),
+    components(schemas(Problem, Accepted, Report, Verdict, PublishedVerdict, Spectrum, Reason, Alarm))
+)]
+struct Document;
+
+/// RFC 9457, with a closed list of code words.
+#[derive(Serialize, ToSchema)]
+struct Problem {
+    r#type: String,
+    title: String,
+    status: u16,
+    /// The value, the limit and the way out.
+    detail: String,
+    code: String,
+    limit: Option<u64>,
+}
+
+/// A push that was taken.
+#[derive(Serialize, ToSchema)]
+struct Accepted {
+    run: String,
+    layer: String,
+    window: u64,
+    /// Rows admitted to the window so far.
+    rows: u64,
+    /// It was here before, and counts once.
+    duplicate: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Reason {
+    measure: String,
+    value: f64,
+    threshold: f64,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Alarm {
+    alarm: String,
+    severity: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Verdict {
+    /// warming_up, healthy, degrading, collapsed or insufficient_rows.
+    state: String,
+    /// ok, warning, critical or unknown.
+    scale: String,
+    /// ok, warning, critical or unknown.
+    dimension: String,
+    cause: String,
+    reasons: Vec<Reason>,
+    alarms: Vec<Alarm>,
+}
+
+/// The worst layer's verdict, latched once collapsed.
+#[derive(Serialize, ToSchema)]
+struct PublishedVerdict {
+    run: String,
+    layer: Option<String>,
+    #[serde(flatten)]
+    verdict: Verdict,
+    latched: bool,
+    since_window: Option<u64>,
+    window: Option<u64>,
+    current: Option<Verdict>,
+}
+
+/// One window of one layer, measured and judged. An undefined value is null.
+#[derive(Serialize, ToSchema)]
+struct Report {
+    run: String,
+    layer: String,
+    window: u64,
+    revision: u32,
+    step: Option<u64>,
+    rows: u64,
+    samples: u64,
+    views: u64,
+    dim: u64,
+    closed: bool,
+    complete: bool,
+    closed_at: Option<String>,
+    loss: Option<f64>,
+    measures: HashMap<String, Value>,
+    methods: Value,
+    computed: Value,
+    notes: Vec<String>,
+    verdict: Verdict,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Spectrum {
+    run: String,
+    layer: String,
+    window: u64,
+    revision: u32,
+    /// Descending; null when the solver failed or was skipped.
+    eigenvalues: Option<Vec<f64>>,
+    noise_floor: Option<f64>,
+    input_noise_floor: Option<f64>,
+    numeric_noise_floor: Option<f64>,
+}
+
+macro_rules! described {
+    ($($(#[$attribute:meta])* $name:ident;)*) => { $($(#[$attribute])* fn $name() {})* };
+}
+
+described! {
+    /// Push a batch of embeddings.
+    #[utoipa::path(
+        post, path = "/v1/runs/{run}/layers/{layer}/batches",
+        params(
+            ("run" = String, Path), ("layer" = String, Path),
+            ("window" = Option<u64>, Query, description = "Rows with the same number are measured together"),
+            ("step" = Option<u64>, Query), ("worker" = Option<u32>, Query), ("workers" = Option<u32>, Query),
+            ("session" = Option<u64>, Query), ("seq" = Option<u64>, Query), ("last" = Option<bool>, Query),
+            ("wait" = Option<bool>, Query), ("method" = Option<String>, Query), ("loss" = Option<f64>, Query),
+        ),
+        request_body(
+            content((Vec<u8> = "application/x-safetensors"), (Vec<u8> = "application/x-npy"), (Value = "application/json")),
+        ),
+        responses(
+            (status = 202, body = Accepted), (status = 200, description = "With wait: the report", body = Report),
+            (status = "4XX", description = "Refused; nothing was merged", body = Problem, content_type = "application/problem+json"),
+            (status = "5XX", description = "Refused; Retry-After says when to try again", body = Problem, content_type = "application/problem+json"),
+        )
+    )]
+    push;
+    /// Close a window of every layer now.
+    #[utoipa::path(post, path = "/v1/runs/{run}/windows/{window}/close",
+        params(("run" = String, Path), ("window" = u64, Path)),
+        responses((status = 200, description = "{reports: [...]}", body = Value), (status = 404, body = Problem)))]
+    close;
+    /// The run is over.
+    #[utoipa::path(post, path = "/v1/runs/{run}/finish", params(("run" = String, Path)),
+        responses((status = 200, body = Value), (status = 404, body = Problem)))]
+    finish;
+    /// Somebody has seen the collapse: unlatch the verdict.
+    #[utoipa::path(post, path = "/v1/runs/{run}/acknowledge", params(("run" = String, Path)),
+        responses((status = 200, body = PublishedVerdict), (status = 404, body = Problem)))]
+    acknowledge;
+    /// Every run.
+    #[utoipa::path(get, path = "/v1/runs", responses((status = 200, body = Value)))]
+    runs;
+    /// One run with its layers.
+    #[utoipa::path(get, path = "/v1/runs/{run}", params(("run" = String, Path)),
+        responses((status = 200, body = Value), (status = 404, body = Problem)))]
+    run;
+    /// Forget a run and its history.
+    #[utoipa::path(delete, path = "/v1/runs/{run}", params(("run" = String, Path)),
+        responses((status = 204, description = "Forgotten"), (status = 404, body = Problem)))]
+    delete;
+    /// Closed windows of a layer, oldest first; pass `next` on as `cursor`.
+    #[utoipa::path(get, path = "/v1/runs/{run}/layers/{layer}/reports",
+        params(("run" = String, Path), ("layer" = String, Path), ("from" = Option<u64>, Query), ("to" = Option<u64>, Query),
+               ("limit" = Option<u64>, Query), ("cursor" = Option<u64>, Query)),
+        responses((status = 200, description = "{reports: [...], next: cursor or null}", body = Value), (status = 404, body = Problem)))]
+    reports;
+    /// The eigenvalues of a closed window, the newest unless one is named.
+    #[utoipa::path(get, path = "/v1/runs/{run}/layers/{layer}/spectrum",
+        params(("run" = String, Path), ("layer" = String, Path), ("window" = Option<u64>, Query)),
+        responses((status = 200, description = "application/json, application/x-npy or text/csv by Accept", body = Spectrum),
+                  (status = 404, body = Problem), (status = 406, body = Problem)))]
+    spectrum;
+    /// The worst layer's verdict, latched: a gate for early stopping and CI.
+    #[utoipa::path(get, path = "/v1/runs/{run}/verdict", params(("run" = String, Path)),
+        responses((status = 200, body = PublishedVerdict), (status = 404, body = Problem)))]
+    verdict;
+    /// Every limit.
+    #[utoipa::path(get, path = "/v1/limits", responses((status = 200, body = Value)))]
+    limits;
+    /// Prometheus metrics.
+    #[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
+    metrics;
+    /// Whether the process runs.
+    #[utoipa::path(get, path = "/livez", responses((status = 200, body = String, content_type = "text/plain")))]
+    livez;
+    /// Whether pushes are taken.
+    #[utoipa::path(get, path = "/readyz", responses((status = 200, body = String, content_type = "text/plain"),
+        (status = 503, body = Problem), (status = 507, body = Problem)))]
+    readyz;
+    /// This document.
+    #[utoipa::path(get, path = "/openapi.json", responses((status = 200, body = Value)))]
+    openapi;
+    /// The page.
+    #[utoipa::path(get, path = "/", responses((status = 200, body = String, content_type = "text/html")))]
+    page;
+}

@@ -1,0 +1,57 @@
+//! Which path is whose.
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use tower_http::decompression::RequestDecompressionLayer;
+
+use super::{Site, api, openapi, page, spectrum};
+use crate::ingest::{Doors, grpc, guard, http};
+
+/// Every door and page on one port.
+pub fn router(site: &Site, doors: &Doors, with_metrics: bool) -> Router {
+    let push = Router::new()
+        .route("/v1/runs/{run}/layers/{layer}/batches", post(http::push))
+        // An encoding that it does not know is passed on, and refused by the door.
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
+        // The door bounds bodies itself, byte by byte.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(doors.clone());
+    let mut read = Router::new()
+        .route("/v1/limits", get(api::limits))
+        .route("/v1/runs", get(api::runs))
+        .route("/v1/runs/{run}", get(api::run).delete(api::delete))
+        .route("/v1/runs/{run}/verdict", get(api::verdict))
+        .route("/v1/runs/{run}/finish", post(api::finish))
+        .route("/v1/runs/{run}/acknowledge", post(api::acknowledge))
+        .route("/v1/runs/{run}/windows/{window}/close", post(api::close))
+        .route("/v1/runs/{run}/layers/{layer}/reports", get(api::reports))
+        .route("/v1/runs/{run}/layers/{layer}/spectrum", get(spectrum::spectrum))
+        .route("/livez", get(api::livez))
+        .route("/readyz", get(api::readyz))
+        .route("/openapi.json", get(openapi::serve));
+    for (path, kind, content) in page::FILES {
+        read = read.route(path, get(move || async move { page::file(kind, content) }));
+    }
+    if with_metrics {
+        read = read.route("/metrics", get(api::metrics));
+    }
+    Router::new()
+        .merge(push)
+        .merge(read.with_state(site.clone()))
+        .merge(grpc::router(site, doors))
+        .fallback(api::unknown)
+        .method_not_allowed_fallback(api::wrong_method)
+        .layer(axum::middleware::from_fn_with_state(site.access.clone(), guard))
+}
+
+/// /metrics and health alone, for a port of their own.
+pub fn metrics_router(site: &Site) -> Router {
+    Router::new()
+        .route("/metrics", get(api::metrics))
+        .route("/livez", get(api::livez))
+        .route("/readyz", get(api::readyz))
+        .with_state(site.clone())
+        .fallback(api::unknown)
+        .layer(axum::middleware::from_fn_with_state(site.access.clone(), guard))
+}

@@ -1,0 +1,138 @@
+//! A layer's spectrum as JSON, npy or csv, by the Accept header.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use npyz::WriterBuilder;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::api::{on_disk, unreadable};
+use super::extract::{Fields, Segments};
+use super::{Site, read};
+use crate::error::{Code, Refusal};
+use crate::publish::Published;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    window: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Form {
+    Json,
+    Npy,
+    Csv,
+}
+
+pub(super) async fn spectrum(
+    State(site): State<Site>,
+    Segments((run, layer)): Segments<(String, String)>,
+    Fields(which): Fields<Which>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let form = form(&headers)?;
+    let published = find(&site, &run, &layer, which.window).await?;
+    match form {
+        Form::Json => Ok(Json(value(&published)).into_response()),
+        Form::Csv => Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&published)).into_response()),
+        Form::Npy => Ok(([(CONTENT_TYPE, "application/x-npy")], npy(&published)?).into_response()),
+    }
+}
+
+/// The report that holds the spectrum.
+pub(crate) async fn find(site: &Site, run: &str, layer: &str, window: Option<u64>) -> Result<std::sync::Arc<Published>, Refusal> {
+    read::known_layer(&site.board, run, layer)?;
+    let (site, names) = (site.clone(), (run.to_string(), layer.to_string()));
+    let found = on_disk(move || site.history.newest(&names.0, &names.1, window)).await?.map_err(unreadable)?;
+    found.ok_or_else(|| {
+        let which = window.map_or("no window".to_string(), |window| format!("no window {window}"));
+        Refusal::new(Code::NotFound, format!("layer {layer} of run {run} has {which} that is closed"))
+    })
+}
+
+fn value(published: &Published) -> Value {
+    let (report, measures) = (&published.report, &published.report.measures);
+    json!({
+        "run": report.run,
+        "layer": report.layer,
+        "window": report.window,
+        "revision": report.revision,
+        "eigenvalues": published.eigenvalues,
+        "noise_floor": measures.noise_floor,
+        "input_noise_floor": measures.input_noise_floor,
+        "numeric_noise_floor": measures.numeric_noise_floor,
+    })
+}
+
+fn csv(published: &Published) -> String {
+    let mut text = String::from("component,eigenvalue,above_noise_floor\n");
+    let floor = published.report.measures.noise_floor.unwrap_or(0.0);
+    for (index, value) in published.eigenvalues.iter().flatten().enumerate() {
+        text.push_str(&format!("{},{value:e},{}\n", index + 1, u8::from(*value > floor)));
+    }
+    text
+}
+
+fn npy(published: &Published) -> Result<Vec<u8>, Refusal> {
+    let values: &[f64] = published.eigenvalues.as_deref().unwrap_or_default();
+    let mut out = Vec::new();
+    let write = |out: &mut Vec<u8>| -> std::io::Result<()> {
+        let mut writer =
+            npyz::WriteOptions::new().default_dtype().shape(&[values.len() as u64]).writer(out).begin_nd()?;
+        writer.extend(values.iter().copied())?;
+        writer.finish()
+    };
+    write(&mut out).map_err(|error| Refusal::new(Code::Internal, format!("the npy file cannot be written: {error}")))?;
+    Ok(out)
+}
+
+/// The first form that the client takes, in its order of preference.
+fn form(headers: &HeaderMap) -> Result<Form, Refusal> {
+    let Some(accept) = headers.get(ACCEPT) else { return Ok(Form::Json) };
+    let text = accept.to_str().unwrap_or("");
+    let mut choices: Vec<(f32, &str)> = text
+        .split(',')
+        .map(|item| {
+            let mut parts = item.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or("");
+            let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
+            (quality, kind)
+        })
+        .collect();
+    choices.sort_by(|a, b| b.0.total_cmp(&a.0));
+    for (_, kind) in choices.iter().filter(|(quality, _)| *quality > 0.0) {
+        match kind.to_ascii_lowercase().as_str() {
+            "application/json" | "application/*" | "*/*" | "" => return Ok(Form::Json),
+            "application/x-npy" => return Ok(Form::Npy),
+            "text/csv" | "text/*" => return Ok(Form::Csv),
+            _ => {}
+        }
+    }
+    Err(Refusal::new(
+        Code::NotAcceptable,
+        format!("a spectrum is no '{}': accept application/json, application/x-npy or text/csv", text.escape_debug()),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accept() {
+        let of = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, text.parse().unwrap());
+            form(&headers).ok()
+        };
+        assert_eq!(of("text/csv"), Some(Form::Csv));
+        assert_eq!(of("text/html;q=0.5, application/x-npy;q=0.9, */*;q=0.1"), Some(Form::Npy));
+        assert_eq!(of("text/html, */*;q=0.8"), Some(Form::Json));
+        assert_eq!(of("image/png"), None);
+        assert_eq!(form(&HeaderMap::new()).ok(), Some(Form::Json));
+    }
+}
