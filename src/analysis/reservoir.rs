@@ -107,6 +107,9 @@ impl Reservoir {
     /// Rows that repeat an earlier row exactly; an estimate once not complete.
     pub fn duplicates(&self) -> f64 {
         let kept: u64 = self.kept.values().map(|kept| kept.times).sum();
+        if self.complete() {
+            return (kept - self.kept.len() as u64) as f64;
+        }
         // The share of repeats among the kept contents is that among all: contents are kept by their hash alone.
         self.total as f64 * (1.0 - self.kept.len() as f64 / kept.max(1) as f64)
     }
