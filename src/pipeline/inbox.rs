@@ -160,7 +160,16 @@ impl Inbox {
             None => Layer::default().check(&batch)?,
         };
         match checked {
-            Checked::Duplicate { window } => Ok(self.duplicate(&mut registry, raw, &batch, window)),
+            Checked::Duplicate { window } => {
+                let mut accepted = self.duplicate(&mut registry, raw, &batch, window);
+                drop(registry);
+                if accepted.rows == 0 {
+                    // Closed and stored: the report tells how many there were.
+                    let stored = self.history.report(&raw.run, &raw.layer, accepted.window);
+                    accepted.rows = stored.map_or(0, |published| published.report.rows);
+                }
+                Ok(accepted)
+            }
             Checked::Admit(admission) => {
                 self.is_open()?;
                 let memory = self.room(&registry, raw, &admission)?;
