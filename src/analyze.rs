@@ -104,7 +104,13 @@ pub fn table(report: &Value) -> String {
     );
     for reason in verdict["reasons"].as_array().into_iter().flatten() {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "  because {} is {} (threshold {})", word(&reason["measure"]), reason["value"], reason["threshold"]);
+        let _ = writeln!(
+            text,
+            "  because {} is {} (threshold {})",
+            word(&reason["measure"]),
+            reason["value"],
+            reason["threshold"]
+        );
     }
     for (name, value) in report["measures"].as_object().into_iter().flatten() {
         match value.as_f64() {

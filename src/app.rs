@@ -119,9 +119,19 @@ fn build(config: &Config, backend: Arc<dyn Backend>) -> Result<(Site, Doors, Thr
     if config.data_dir.is_none() {
         tracing::warn!("the history is kept in memory and lost at exit: give --data-dir to keep it");
     }
-    service.registry.register(Box::new(RunCollector::new(Arc::clone(&board), Arc::clone(&service), config.max_series)?))?;
+    service.registry.register(Box::new(RunCollector::new(
+        Arc::clone(&board),
+        Arc::clone(&service),
+        config.max_series,
+    )?))?;
     let (senders, threads) = Threads::new(config.threads, spectrum_threads);
-    tracing::info!(backend = backend.device(), kernel = backend.kernel(), threads = config.threads, spectrum_threads, "computing");
+    tracing::info!(
+        backend = backend.device(),
+        kernel = backend.kernel(),
+        threads = config.threads,
+        spectrum_threads,
+        "computing"
+    );
     let inbox = Arc::new(Inbox::new(Parts {
         limits: config.pipeline.clone(),
         policy: config.policy.clone(),

@@ -290,7 +290,9 @@ impl ListenArgs {
     fn check(&self, has_token: bool, complaints: &mut Vec<String>) {
         for address in [Some(self.listen), self.metrics_listen].into_iter().flatten() {
             if !address.ip().is_loopback() && !has_token {
-                complaints.push(format!("{address} can be reached from other machines: set --token-file, or listen on 127.0.0.1"));
+                complaints.push(format!(
+                    "{address} can be reached from other machines: set --token-file, or listen on 127.0.0.1"
+                ));
             }
         }
         let least = [

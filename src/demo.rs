@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use safetensors::tensor::TensorView;
 use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
@@ -50,7 +50,11 @@ impl Client {
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
         let value: Value = serde_json::from_slice(&body)?;
-        if status.is_success() { Ok(value) } else { Err(format!("{method} {path}: {status}: {}", value["detail"]).into()) }
+        if status.is_success() {
+            Ok(value)
+        } else {
+            Err(format!("{method} {path}: {status}: {}", value["detail"]).into())
+        }
     }
 }
 
@@ -86,7 +90,8 @@ async fn replay_one(client: &mut Client, bytes: &[u8]) -> Result<String, Error> 
         let view = |name: &str| recording.tensor(&format!("{window:03}.{name}"));
         let tensors: [(&str, TensorView<'_>); 2] = [("z1", view("z1")?), ("z2", view("z2")?)];
         let body = safetensors::serialize(tensors, None)?;
-        let mut path = format!("/v1/runs/{run}/layers/{LAYER}/batches?window={window}&last=true&wait=true&method=simsiam");
+        let mut path =
+            format!("/v1/runs/{run}/layers/{LAYER}/batches?window={window}&last=true&wait=true&method=simsiam");
         for name in ["step", "loss"] {
             if entry[name].is_number() {
                 path.push_str(&format!("&{name}={}", entry[name]));
@@ -105,7 +110,12 @@ fn sentence(run: &str, verdict: &Value) -> String {
         .flatten()
         .map(|reason| {
             let number = |name: &str| reason[name].as_f64().unwrap_or(f64::NAN);
-            format!("{} {:.3} (threshold {:.3})", reason["measure"].as_str().unwrap_or("?"), number("value"), number("threshold"))
+            format!(
+                "{} {:.3} (threshold {:.3})",
+                reason["measure"].as_str().unwrap_or("?"),
+                number("value"),
+                number("threshold")
+            )
         })
         .collect();
     let why = if reasons.is_empty() { String::new() } else { format!(", {}", reasons.join(", ")) };

@@ -39,7 +39,10 @@ impl Stages {
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         // 100 microseconds to 100 seconds: from a small batch to an eigensolve at d = 8192.
         let buckets = prometheus::exponential_buckets(1e-4, 10f64.powf(0.5), 13)?;
-        let options = HistogramOpts::new("fullrank_stage_duration_seconds", "Time a batch or window spent in a stage, in seconds");
+        let options = HistogramOpts::new(
+            "fullrank_stage_duration_seconds",
+            "Time a batch or window spent in a stage, in seconds",
+        );
         let family = HistogramVec::new(options.buckets(buckets), &["stage"])?;
         registry.register(Box::new(family.clone()))?;
         Ok(Self { histograms: WORDS.map(|word| family.with_label_values(&[word])) })

@@ -133,7 +133,9 @@ impl EmbeddingBatch {
         }
         if !sorted.moments.is_empty() {
             if parts.iter().any(|part| part.role == Role::Embedding) {
-                return Err(DecodeError::Malformed("both rows and moments were sent: send z, or count, mean and m2".into()));
+                return Err(DecodeError::Malformed(
+                    "both rows and moments were sent: send z, or count, mean and m2".into(),
+                ));
             }
             let pushed = PushedMoments::from_tensors(&sorted.moments)?;
             parts.insert(0, Part { role: Role::Embedding, payload: Payload::Moments(Box::new(pushed)) });
@@ -214,7 +216,10 @@ fn split_number(name: &str) -> (&str, Option<usize>) {
 fn align(role: Role, mut numbered: Vec<(usize, Tensor)>) -> Result<Vec<Rows>, DecodeError> {
     numbered.sort_by_key(|(number, _)| *number);
     if numbered.len() > MAX_VIEWS {
-        return Err(DecodeError::TooLarge { what: format!("{} views in one push", numbered.len()), limit: MAX_VIEWS as u64 });
+        return Err(DecodeError::TooLarge {
+            what: format!("{} views in one push", numbered.len()),
+            limit: MAX_VIEWS as u64,
+        });
     }
     let alone = numbered.len() == 1 && numbered[0].0 == 0;
     for (index, (number, tensor)) in numbered.iter().enumerate() {
@@ -348,8 +353,12 @@ pub(super) fn values(tensor: &Tensor) -> Result<Vec<f64>, DecodeError> {
             rows.read(0, 1, &mut out);
             Ok(out)
         }
-        Element::I64 if count > 0 => Ok(tensor.bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect()),
-        Element::I32 if count > 0 => Ok(tensor.bytes.as_chunks().0.iter().map(|b| f64::from(i32::from_le_bytes(*b))).collect()),
+        Element::I64 if count > 0 => {
+            Ok(tensor.bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect())
+        }
+        Element::I32 if count > 0 => {
+            Ok(tensor.bytes.as_chunks().0.iter().map(|b| f64::from(i32::from_le_bytes(*b))).collect())
+        }
         _ => Err(DecodeError::Malformed(format!("tensor {} is empty", tensor.name))),
     }
 }

@@ -215,8 +215,12 @@ fn convert<'a>(float: Float, bytes: &[u8], out: impl Iterator<Item = &'a mut f64
 /// One pass over the exponents, at memory speed: an all-ones exponent is an infinity or a NaN.
 fn all_usable(float: Float, bytes: &[u8]) -> bool {
     match float {
-        Float::F64 => bytes.as_chunks().0.iter().fold(true, |ok, b| ok & (f64::from_le_bytes(*b).abs() <= LARGEST_VALUE)),
-        Float::F32 => bytes.as_chunks().0.iter().fold(true, |ok, b| ok & (u32::from_le_bytes(*b) & 0x7f80_0000 != 0x7f80_0000)),
+        Float::F64 => {
+            bytes.as_chunks().0.iter().fold(true, |ok, b| ok & (f64::from_le_bytes(*b).abs() <= LARGEST_VALUE))
+        }
+        Float::F32 => {
+            bytes.as_chunks().0.iter().fold(true, |ok, b| ok & (u32::from_le_bytes(*b) & 0x7f80_0000 != 0x7f80_0000))
+        }
         Float::F16 => bytes.as_chunks().0.iter().fold(true, |ok, b| ok & (u16::from_le_bytes(*b) & 0x7c00 != 0x7c00)),
         Float::Bf16 => bytes.as_chunks().0.iter().fold(true, |ok, b| ok & (u16::from_le_bytes(*b) & 0x7f80 != 0x7f80)),
     }

@@ -234,12 +234,15 @@ impl PushedMoments {
     pub(super) fn from_tensors(tensors: &[Tensor]) -> Result<Self, DecodeError> {
         let find = |name: &str| tensors.iter().find(|tensor| tensor.name == name);
         let need = |name: &str| {
-            find(name).ok_or_else(|| DecodeError::Malformed(format!("moments need count, mean and m2: {name} is missing")))
+            find(name)
+                .ok_or_else(|| DecodeError::Malformed(format!("moments need count, mean and m2: {name} is missing")))
         };
         let count = values(need("count")?)?;
         let rows = count[0];
         if count.len() != 1 || rows < 1.0 || rows.fract() != 0.0 || rows > 2f64.powi(53) {
-            return Err(DecodeError::Malformed(format!("count is {count:?}: it must be one whole number of rows, at least 1")));
+            return Err(DecodeError::Malformed(format!(
+                "count is {count:?}: it must be one whole number of rows, at least 1"
+            )));
         }
         let mean = values(need("mean")?)?;
         if mean.len() > super::batch::MAX_DIM {
@@ -250,9 +253,15 @@ impl PushedMoments {
         }
         let scatter = scatter(need("m2")?, mean.len())?;
         let unit = match (find("unit_mean"), find("unit_variance")) {
-            (Some(mean_tensor), Some(variance)) => Some(unit(rows, mean.len(), &values(mean_tensor)?, &values(variance)?)?),
+            (Some(mean_tensor), Some(variance)) => {
+                Some(unit(rows, mean.len(), &values(mean_tensor)?, &values(variance)?)?)
+            }
             (None, None) => None,
-            _ => return Err(DecodeError::Malformed("unit_mean and unit_variance go together: send both or neither".into())),
+            _ => {
+                return Err(DecodeError::Malformed(
+                    "unit_mean and unit_variance go together: send both or neither".into(),
+                ));
+            }
         };
         let unit_scatter = find("unit_m2").map(|tensor| scatter_of(tensor, mean.len())).transpose()?;
         let float = tensors.iter().map(float_of).max().unwrap_or(Float::F64);

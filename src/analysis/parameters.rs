@@ -150,7 +150,9 @@ impl Parameters {
     /// `Malformed` when worker is not below workers, or a windowless push is one of several workers'.
     pub fn check(&self) -> Result<(), DecodeError> {
         if let Some(window) = self.window.or(self.step).filter(|window| *window > MAX_WINDOW) {
-            return Err(DecodeError::Malformed(format!("the window number {window} is too large: the limit is {MAX_WINDOW}")));
+            return Err(DecodeError::Malformed(format!(
+                "the window number {window} is too large: the limit is {MAX_WINDOW}"
+            )));
         }
         let (worker, workers) = (self.worker.unwrap_or(0), self.workers.unwrap_or(1));
         if workers == 0 || workers > MAX_WORKERS {

@@ -146,11 +146,7 @@ const BLOCK: usize = 64;
 
 impl RowPass {
     fn new(dim: usize, capacity: usize) -> Self {
-        Self {
-            unit: UnitMoments::empty(dim),
-            statistics: RowStatistics::empty(),
-            reservoir: Reservoir::new(capacity),
-        }
+        Self { unit: UnitMoments::empty(dim), statistics: RowStatistics::empty(), reservoir: Reservoir::new(capacity) }
     }
 
     fn read(&mut self, rows: &Rows) {

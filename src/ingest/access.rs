@@ -128,7 +128,9 @@ mod tests {
             headers.insert(HOST, HeaderValue::from_str(host).unwrap());
             access.check(&Uri::from_static("/"), &headers).is_ok()
         };
-        for host in ["127.0.0.1:8417", "[::1]:8417", "[::1]", "localhost", "LOCALHOST:80", "10.0.0.7", "Train.Example:1"] {
+        for host in
+            ["127.0.0.1:8417", "[::1]:8417", "[::1]", "localhost", "LOCALHOST:80", "10.0.0.7", "Train.Example:1"]
+        {
             assert!(allowed(host), "{host}");
         }
         for host in ["evil.example", "localhost.evil.example:8417", "127.0.0.1.evil.example", ":80"] {

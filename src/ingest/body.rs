@@ -75,14 +75,17 @@ impl Bodies {
 
     fn too_large(&self, length: u64) -> Refusal {
         let limit = self.limits.max_body_bytes as u64;
-        let what = format!("a body of {length} bytes, decompressed, is over the limit of {limit}; push fewer rows at a time");
+        let what =
+            format!("a body of {length} bytes, decompressed, is over the limit of {limit}; push fewer rows at a time");
         Refusal::over(Code::TooLarge, what, limit)
     }
 
     fn overloaded(&self, length: usize) -> Refusal {
         let limit = self.budget.limit() as u64;
         let used = self.budget.used();
-        let what = format!("{used} of {limit} bytes of bodies are in flight, no room for {length} more; push again in a moment");
+        let what = format!(
+            "{used} of {limit} bytes of bodies are in flight, no room for {length} more; push again in a moment"
+        );
         Refusal::over(Code::Overloaded, what, limit)
     }
 }

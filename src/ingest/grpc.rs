@@ -40,7 +40,11 @@ use proto::push_request::Part;
 pub(super) fn status_of(refusal: &Refusal) -> Status {
     let mut details = ErrorDetails::new();
     let limit = refusal.limit.map(|limit| ("limit".to_string(), limit.to_string()));
-    details.set_error_info(refusal.code.word(), "fullrank", limit.into_iter().collect::<std::collections::HashMap<_, _>>());
+    details.set_error_info(
+        refusal.code.word(),
+        "fullrank",
+        limit.into_iter().collect::<std::collections::HashMap<_, _>>(),
+    );
     if let Some(seconds) = refusal.code.retry_after() {
         details.set_retry_info(Some(Duration::from_secs(seconds)));
     }
@@ -56,9 +60,8 @@ impl From<Refusal> for Status {
 /// Monitor, health and reflection.
 pub fn router(site: &Site, doors: &Doors) -> Router {
     let service = Service { site: site.clone(), doors: doors.clone() };
-    let monitor = MonitorServer::new(service)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(usize::MAX);
+    let monitor =
+        MonitorServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(usize::MAX);
     let (reporter, health) = tonic_health::server::health_reporter();
     let serving = tonic_health::ServingStatus::Serving;
     // The reporter's state is in memory: setting it completes at once.
@@ -155,7 +158,8 @@ impl Monitor for Service {
                 };
                 for text in texts {
                     let report = serde_json::from_str(&text).map(|json| convert::report(&json));
-                    let report = report.map_err(|e| Refusal::new(Code::Internal, format!("a stored report: {e}")).into());
+                    let report =
+                        report.map_err(|e| Refusal::new(Code::Internal, format!("a stored report: {e}")).into());
                     if sender.blocking_send(report).is_err() {
                         return; // the client is gone
                     }

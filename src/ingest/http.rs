@@ -125,7 +125,10 @@ async fn read(doors: &Doors, mut body: Body, length: Option<u64>) -> Result<Byte
     let mut scratch = doors.bodies.admit(length)?;
     while let Some(frame) = scratch.next(body.frame()).await? {
         let frame = frame.map_err(|error| {
-            Refusal::new(Code::Malformed, format!("the body broke off or cannot be decompressed after {} bytes: {error}", scratch.len()))
+            Refusal::new(
+                Code::Malformed,
+                format!("the body broke off or cannot be decompressed after {} bytes: {error}", scratch.len()),
+            )
         })?;
         if let Some(data) = frame.data_ref() {
             scratch.append(data)?;

@@ -54,7 +54,13 @@ impl Inbox {
         Ok(reports)
     }
 
-    fn finish_locked(&self, registry: &mut Registry, name: &str, reason: Reason, now: Timestamp) -> Result<Reports, Refusal> {
+    fn finish_locked(
+        &self,
+        registry: &mut Registry,
+        name: &str,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Result<Reports, Refusal> {
         let run = registry.run_mut(name)?;
         run.close_all(reason, now);
         run.finished_at.get_or_insert(now);

@@ -194,7 +194,9 @@ impl Inbox {
         if needed > limit {
             return Err(Refusal::over(
                 Code::TooLarge,
-                format!("this batch needs {needed} bytes of accumulators, more than there are; project to a smaller dimension or raise --accumulator-bytes"),
+                format!(
+                    "this batch needs {needed} bytes of accumulators, more than there are; project to a smaller dimension or raise --accumulator-bytes"
+                ),
                 limit as u64,
             ));
         }
@@ -210,7 +212,13 @@ impl Inbox {
         })
     }
 
-    fn admit(&self, registry: &mut Registry, raw: &Origin, batch: EmbeddingBatch, at: (Admission, Reservation)) -> Accepted {
+    fn admit(
+        &self,
+        registry: &mut Registry,
+        raw: &Origin,
+        batch: EmbeddingBatch,
+        at: (Admission, Reservation),
+    ) -> Accepted {
         let (admission, memory) = at;
         let now = raw.arrived;
         let run = registry.open_run(&raw.run, now);
@@ -255,7 +263,13 @@ impl Inbox {
         Accepted { window: admission.window, rows, duplicate: false, report }
     }
 
-    fn duplicate(&self, registry: &mut Registry, raw: &Origin, batch: &EmbeddingBatch, window: Option<u64>) -> Accepted {
+    fn duplicate(
+        &self,
+        registry: &mut Registry,
+        raw: &Origin,
+        batch: &EmbeddingBatch,
+        window: Option<u64>,
+    ) -> Accepted {
         let run_id = registry.runs.get(&raw.run).map_or(0, |run| run.id);
         let Some(layer) = registry.layer(&raw.run, run_id, &raw.layer) else {
             return Accepted { window: 0, rows: 0, duplicate: true, report: None };
@@ -318,7 +332,8 @@ impl Inbox {
     pub fn open_windows(&self, run: &str) -> Vec<(String, Vec<OpenView>)> {
         let registry = self.lock();
         let Some(run) = registry.runs.get(run) else { return Vec::new() };
-        let of_layer = |layer: &Layer| layer.open.iter().map(|(w, open)| OpenView { window: *w, rows: open.rows }).collect();
+        let of_layer =
+            |layer: &Layer| layer.open.iter().map(|(w, open)| OpenView { window: *w, rows: open.rows }).collect();
         run.layers.iter().map(|(name, layer)| (name.clone(), of_layer(layer))).collect()
     }
 }

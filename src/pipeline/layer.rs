@@ -156,7 +156,9 @@ impl Layer {
             Some(_) => {
                 return Err(Refusal::new(
                     Code::WindowClosed,
-                    format!("window {window} is closed: push rows before `last` or a later window, or number a new window"),
+                    format!(
+                        "window {window} is closed: push rows before `last` or a later window, or number a new window"
+                    ),
                 ));
             }
         };
@@ -183,7 +185,9 @@ impl Layer {
             {
                 return Err(Refusal::new(
                     Code::DimensionMismatch,
-                    format!("window {window} has {known} view(s) a sample, this batch has {views}: push them in separate windows or layers"),
+                    format!(
+                        "window {window} has {known} view(s) a sample, this batch has {views}: push them in separate windows or layers"
+                    ),
                 ));
             }
             let rows_before = open.and_then(|open| open.slots.get(&(part.role, worker))).map(|(_, rows)| *rows);
@@ -196,7 +200,13 @@ impl Layer {
     }
 
     /// Takes a checked batch in: claims its seq, opens its window. Returns the slots its parts are merged into.
-    pub(super) fn admit(&mut self, batch: &EmbeddingBatch, at: &Admission, memory: Reservation, now: Timestamp) -> Vec<Slot> {
+    pub(super) fn admit(
+        &mut self,
+        batch: &EmbeddingBatch,
+        at: &Admission,
+        memory: Reservation,
+        now: Timestamp,
+    ) -> Vec<Slot> {
         let parameters = &batch.parameters;
         let (session, worker) = source(parameters);
         let count = self.sessions.len() as u64;
@@ -228,7 +238,8 @@ impl Layer {
 
     /// Windows whose missing workers have had their time.
     pub(super) fn overdue_windows(&self, now: Timestamp, patience_s: i64) -> Vec<u64> {
-        let overdue = |open: &OpenWindow| open.later_since.is_some_and(|since| now.as_second() - since.as_second() >= patience_s);
+        let overdue =
+            |open: &OpenWindow| open.later_since.is_some_and(|since| now.as_second() - since.as_second() >= patience_s);
         self.open.iter().filter(|(_, open)| overdue(open)).map(|(window, _)| *window).collect()
     }
 
@@ -237,7 +248,8 @@ impl Layer {
         let Some(content) = self.open.remove(&window) else { return };
         let missing: Vec<String> =
             (0..content.workers).filter(|w| !content.contributed.contains(w)).map(|w| w.to_string()).collect();
-        let late: Vec<String> = (0..content.workers).filter(|w| !content.done.contains(w)).map(|w| w.to_string()).collect();
+        let late: Vec<String> =
+            (0..content.workers).filter(|w| !content.done.contains(w)).map(|w| w.to_string()).collect();
         let complete = !content.interrupted
             && match reason {
                 Reason::Done => true,
@@ -355,7 +367,10 @@ impl OpenWindow {
     pub(super) fn all_notes(&self) -> Vec<String> {
         let mut notes = self.notes.clone();
         if self.sessions.len() > 1 && self.workers == 1 {
-            notes.push(format!("rows of {} sessions are in this window: the trainer restarted within it", self.sessions.len()));
+            notes.push(format!(
+                "rows of {} sessions are in this window: the trainer restarted within it",
+                self.sessions.len()
+            ));
         }
         if !self.unread.is_empty() {
             let names: Vec<&str> = self.unread.iter().map(String::as_str).collect();

@@ -113,11 +113,10 @@ impl Line<'_> {
         let moments = &rows.moments;
         let at_hand = spectrum::rows_at_hand(rows.reservoir.as_ref(), moments.dim());
         let (covariance, second_moment) = match &at_hand {
-            Some(kept) => (
-                self.from_rows(kept, moments.mean()),
-                self.from_rows(kept, &vec![0.0; moments.dim()]),
-            ),
-            None => (self.eigenvalues(&Problem::covariance(moments)), self.eigenvalues(&Problem::second_moment(moments))),
+            Some(kept) => (self.from_rows(kept, moments.mean()), self.from_rows(kept, &vec![0.0; moments.dim()])),
+            None => {
+                (self.eigenvalues(&Problem::covariance(moments)), self.eigenvalues(&Problem::second_moment(moments)))
+            }
         };
         let covariance = keep("the spectrum", covariance.map(Some));
         let second_moment = keep("rankme", second_moment.map(Some));
@@ -144,7 +143,8 @@ impl Line<'_> {
                 rows.moments.rows()
             ));
         }
-        let spectrum = covariance.map(|solved| Spectrum { values: solved.values, numeric_floor: solved.floor, input_floor });
+        let spectrum =
+            covariance.map(|solved| Spectrum { values: solved.values, numeric_floor: solved.floor, input_floor });
         Solved { spectrum, second_moment, unit, unit_exact, uniformity }
     }
 
@@ -162,7 +162,11 @@ impl Line<'_> {
         self.eigenvalues(&Problem::of_gram(gram, centre.len()))
     }
 
-    fn of_unit_scatter(&self, rows: &Accumulator, scatter: &crate::analysis::moments::Packed) -> Result<Eigenvalues, SolveError> {
+    fn of_unit_scatter(
+        &self,
+        rows: &Accumulator,
+        scatter: &crate::analysis::moments::Packed,
+    ) -> Result<Eigenvalues, SolveError> {
         let count = rows.unit.as_ref().map_or(rows.moments.rows(), |unit| unit.rows);
         self.eigenvalues(&Problem::of_gram(scatter.to_full() / count as f64, rows.moments.dim()))
     }

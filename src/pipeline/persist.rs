@@ -90,11 +90,14 @@ pub(super) fn from_json(text: &str) -> Result<Layer, serde_json::Error> {
     let seqs: BTreeMap<_, _> = doc
         .seqs
         .into_iter()
-        .map(|(session, worker, ranges)| ((session, worker), Ranges::from_parts(ranges.into_iter().map(|(a, b)| (a, b, ())))))
+        .map(|(session, worker, ranges)| {
+            ((session, worker), Ranges::from_parts(ranges.into_iter().map(|(a, b)| (a, b, ()))))
+        })
         .collect();
     let closed = doc.closed.into_iter().map(|(a, b, revision, sessions)| (a, b, Closed { revision, sessions }));
     let closed = Ranges::from_parts(closed);
-    let verdicts = doc.verdicts.iter().filter_map(|(suffix, stream)| Some((role_of(suffix)?, stream_of(stream)))).collect();
+    let verdicts =
+        doc.verdicts.iter().filter_map(|(suffix, stream)| Some((role_of(suffix)?, stream_of(stream)))).collect();
     Ok(Layer {
         dims: doc.dims.iter().filter_map(|(suffix, dim)| Some((role_of(suffix)?, *dim))).collect(),
         workers: 1,

@@ -70,7 +70,9 @@ fn restore(registry: &mut Registry, board: &Board, history: &History, restored: 
     for stored in restored.layers {
         match persist::from_json(&stored.memory) {
             Ok(layer) => drop(layers.insert(stored.layer, layer)),
-            Err(error) => tracing::error!(run = restored.run, layer = stored.layer, %error, "a layer's memory cannot be read; it starts anew"),
+            Err(error) => {
+                tracing::error!(run = restored.run, layer = stored.layer, %error, "a layer's memory cannot be read; it starts anew")
+            }
         }
     }
     for (layer, window) in restored.interrupted {

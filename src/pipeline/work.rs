@@ -222,7 +222,13 @@ impl Inbox {
         if let Some(open) = layer.find(job.window, job.revision) {
             open.pending -= 1;
             if let Err(why) = merged {
-                tracing::error!(run = job.run, layer = job.layer, window = job.window, why, "an accepted batch was not merged");
+                tracing::error!(
+                    run = job.run,
+                    layer = job.layer,
+                    window = job.window,
+                    why,
+                    "an accepted batch was not merged"
+                );
                 open.notes.push(format!("a batch of worker {} could not be merged: {why}", job.worker));
             }
             if let Some(reply) = job.reply.take() {
@@ -252,7 +258,12 @@ impl Inbox {
         let skipped = task.skip_spectrum;
         if catch_unwind(AssertUnwindSafe(|| self.report(task))).is_err() {
             self.service.worker_panics.inc();
-            tracing::error!(run = names.0, layer = names.1, window = names.2, "a fault of the service cost this report");
+            tracing::error!(
+                run = names.0,
+                layer = names.1,
+                window = names.2,
+                "a fault of the service cost this report"
+            );
         }
         if !skipped {
             self.senders.waiting.fetch_sub(1, Ordering::AcqRel);
@@ -282,7 +293,13 @@ impl Inbox {
         }
     }
 
-    fn measure(&self, task: &ReportTask, role: Role, rows: &Accumulator, verdicts: &Mutex<BTreeMap<Role, Stream>>) -> Arc<Published> {
+    fn measure(
+        &self,
+        task: &ReportTask,
+        role: Role,
+        rows: &Accumulator,
+        verdicts: &Mutex<BTreeMap<Role, Stream>>,
+    ) -> Arc<Published> {
         let method = self.lock().runs.get(&task.run).and_then(|run| run.method);
         let thresholds = self.policy.thresholds(&task.run, method);
         let mut streams = verdicts.lock().unwrap_or_else(PoisonError::into_inner);

@@ -157,7 +157,8 @@ impl Board {
         self.with(run, |view| {
             for layer in view.layers.values_mut() {
                 if layer.latched.take().is_some()
-                    && let Some(newest) = layer.newest.as_ref().filter(|newest| newest.report.verdict.state != State::Collapsed)
+                    && let Some(newest) =
+                        layer.newest.as_ref().filter(|newest| newest.report.verdict.state != State::Collapsed)
                 {
                     layer.since_window = newest.report.window;
                 }

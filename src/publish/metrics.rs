@@ -16,11 +16,23 @@ use crate::analysis::verdict::{Alarm, State};
 
 /// Families that are not in the table of measures: (name, help, labels).
 const FAMILIES: [(&str, &str, &[&str]); 12] = [
-    ("fullrank_components_for_variance", "Leading eigenvalues that hold a share of the variance", &["run", "layer", "share"]),
-    ("fullrank_eigenvalue", "Eigenvalues of the covariance, by component from 1, log-spaced", &["run", "layer", "component"]),
+    (
+        "fullrank_components_for_variance",
+        "Leading eigenvalues that hold a share of the variance",
+        &["run", "layer", "share"],
+    ),
+    (
+        "fullrank_eigenvalue",
+        "Eigenvalues of the covariance, by component from 1, log-spaced",
+        &["run", "layer", "component"],
+    ),
     ("fullrank_verdict", "1 for the published state, latched once collapsed", &["run", "layer", "state"]),
     ("fullrank_alarm", "1 while the alarm holds at this severity", &["run", "layer", "alarm", "severity"]),
-    ("fullrank_nonfinite_rows_total", "Rows refused because they held NaN, infinities or values too large", &["run", "layer"]),
+    (
+        "fullrank_nonfinite_rows_total",
+        "Rows refused because they held NaN, infinities or values too large",
+        &["run", "layer"],
+    ),
     ("fullrank_run_loss", "The newest loss pushed", &["run"]),
     ("fullrank_run_info", "What a run says of itself; always 1", &["run", "method"]),
     ("fullrank_run_step", "The newest step pushed", &["run"]),

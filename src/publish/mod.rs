@@ -9,6 +9,7 @@ mod metrics;
 mod report_json;
 mod report_read;
 mod service;
+mod tables;
 
 use std::sync::Arc;
 

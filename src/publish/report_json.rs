@@ -13,9 +13,8 @@ pub(super) fn report_value(report: &Report) -> Value {
         computed.intervals.iter().map(|(name, (low, high))| ((*name).to_string(), json!([low, high]))).collect();
     let thresholds: Map<String, Value> =
         computed.thresholds.iter().map(|(name, value)| ((*name).to_string(), json!(value))).collect();
-    let alpha_fit = computed
-        .alpha_fit
-        .map(|fit| json!({"first_rank": fit.first, "last_rank": fit.last, "residual": fit.residual}));
+    let alpha_fit =
+        computed.alpha_fit.map(|fit| json!({"first_rank": fit.first, "last_rank": fit.last, "residual": fit.residual}));
     json!({
         "run": report.run,
         "layer": report.layer,
@@ -64,11 +63,8 @@ pub fn verdict_value(verdict: &Verdict) -> Value {
         .iter()
         .map(|reason| json!({"measure": reason.measure, "value": reason.value, "threshold": reason.threshold}))
         .collect();
-    let alarms: Vec<Value> = verdict
-        .alarms
-        .iter()
-        .map(|(alarm, level)| json!({"alarm": alarm.word(), "severity": level.word()}))
-        .collect();
+    let alarms: Vec<Value> =
+        verdict.alarms.iter().map(|(alarm, level)| json!({"alarm": alarm.word(), "severity": level.word()})).collect();
     json!({
         "state": verdict.state.word(),
         "scale": verdict.scale.word(),

@@ -68,7 +68,10 @@ impl Service {
             Ok(gauge)
         };
         gauge("fullrank_inbox_capacity_batches", "Batches that may wait to be merged")?.set(inbox_capacity as i64);
-        let info = GaugeVec::new(Opts::new("fullrank_build_info", "What this program is; always 1"), &["version", "revision", "backend"])?;
+        let info = GaugeVec::new(
+            Opts::new("fullrank_build_info", "What this program is; always 1"),
+            &["version", "revision", "backend"],
+        )?;
         info.with_label_values(&[build.version, build.revision, &build.backend]).set(1.0);
         registry.register(Box::new(info))?;
         #[cfg(target_os = "linux")]
@@ -76,17 +79,34 @@ impl Service {
         let service = Self {
             stages: Stages::register(&registry)?,
             rows: counter("fullrank_rows_total", "Rows admitted, all views counted")?,
-            spectra_skipped: counter("fullrank_spectra_skipped_total", "Windows measured without eigenvalues because the solvers were behind")?,
+            spectra_skipped: counter(
+                "fullrank_spectra_skipped_total",
+                "Windows measured without eigenvalues because the solvers were behind",
+            )?,
             solver_failures: counter("fullrank_solver_failures_total", "Eigensolver results that failed their checks")?,
             worker_panics: counter("fullrank_worker_panics_total", "Faults that cost one batch or report")?,
-            series_dropped: counter("fullrank_series_dropped_total", "Series left out of scrapes because of the cardinality cap")?,
+            series_dropped: counter(
+                "fullrank_series_dropped_total",
+                "Series left out of scrapes because of the cardinality cap",
+            )?,
             inbox_batches: gauge("fullrank_inbox_batches", "Batches that wait to be merged")?,
             streams: gauge("fullrank_streams", "Layers of unexpired runs")?,
             connections: gauge("fullrank_connections", "Open connections")?,
-            accumulator_bytes: gauge("fullrank_accumulator_bytes", "Bytes of accumulators and reservoirs of open windows")?,
+            accumulator_bytes: gauge(
+                "fullrank_accumulator_bytes",
+                "Bytes of accumulators and reservoirs of open windows",
+            )?,
             accepted: counters("fullrank_batches_accepted_total", "Batches accepted", &["door"])?,
-            duplicates: counters("fullrank_batches_duplicate_total", "Batches that came again and count once", &["door"])?,
-            rejected: counters("fullrank_batches_rejected_total", "Batches refused, by the code of the refusal", &["door", "reason"])?,
+            duplicates: counters(
+                "fullrank_batches_duplicate_total",
+                "Batches that came again and count once",
+                &["door"],
+            )?,
+            rejected: counters(
+                "fullrank_batches_rejected_total",
+                "Batches refused, by the code of the refusal",
+                &["door", "reason"],
+            )?,
             bytes: counter("fullrank_received_bytes_total", "Bytes of accepted bodies, decompressed")?,
             registry,
         };

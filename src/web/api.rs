@@ -45,7 +45,10 @@ pub(super) async fn verdict(State(site): State<Site>, Segments(run): Segments<St
     read::verdict(&site.board, &run).map(Json)
 }
 
-pub(super) async fn acknowledge(State(site): State<Site>, Segments(run): Segments<String>) -> Result<Json<Value>, Refusal> {
+pub(super) async fn acknowledge(
+    State(site): State<Site>,
+    Segments(run): Segments<String>,
+) -> Result<Json<Value>, Refusal> {
     let (inbox, name) = (site.inbox.clone(), run.clone());
     on_disk(move || inbox.acknowledge(&name)).await??;
     read::verdict(&site.board, &run).map(Json)
@@ -57,7 +60,10 @@ pub(super) async fn finish(State(site): State<Site>, Segments(run): Segments<Str
     Ok(Json(json!({"run": run, "finished": true, "reports": arrived(reports).await})))
 }
 
-pub(super) async fn close(State(site): State<Site>, Segments((run, window)): Segments<(String, u64)>) -> Result<Json<Value>, Refusal> {
+pub(super) async fn close(
+    State(site): State<Site>,
+    Segments((run, window)): Segments<(String, u64)>,
+) -> Result<Json<Value>, Refusal> {
     Ok(Json(json!({"reports": close_window(&site, &run, window).await?})))
 }
 
@@ -101,7 +107,11 @@ pub(super) async fn reports(
     read::known_layer(&site.board, &run, &layer)?;
     let limit = listing.limit.unwrap_or(100);
     if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Refusal::over(Code::Malformed, format!("limit is {limit}: it must be 1 to {MAX_PAGE}"), MAX_PAGE as u64));
+        return Err(Refusal::over(
+            Code::Malformed,
+            format!("limit is {limit}: it must be 1 to {MAX_PAGE}"),
+            MAX_PAGE as u64,
+        ));
     }
     // The cursor is the window to go on from.
     let range = (listing.cursor.or(listing.from).unwrap_or(0), listing.to.unwrap_or(u64::MAX));
@@ -121,7 +131,10 @@ pub(super) async fn unknown(uri: http::Uri) -> Refusal {
 }
 
 pub(super) async fn wrong_method(method: http::Method, uri: http::Uri) -> Refusal {
-    Refusal::new(Code::MethodNotAllowed, format!("{method} is not for {}; see /openapi.json", uri.path().escape_debug()))
+    Refusal::new(
+        Code::MethodNotAllowed,
+        format!("{method} is not for {}; see /openapi.json", uri.path().escape_debug()),
+    )
 }
 
 pub(super) async fn livez() -> &'static str {

@@ -38,9 +38,28 @@ fn measures() -> Value {
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "fullrank", description = "Tells, while a training runs, whether its embeddings are collapsing, and why"),
-    paths(push, close, finish, acknowledge, runs, run, delete, reports, spectrum, verdict, limits, metrics, livez, readyz,
-          openapi, page),
+    info(
+        title = "fullrank",
+        description = "Tells, while a training runs, whether its embeddings are collapsing, and why"
+    ),
+    paths(
+        push,
+        close,
+        finish,
+        acknowledge,
+        runs,
+        run,
+        delete,
+        reports,
+        spectrum,
+        verdict,
+        limits,
+        metrics,
+        livez,
+        readyz,
+        openapi,
+        page
+    ),
     components(schemas(Problem, Accepted, Report, Verdict, PublishedVerdict, Spectrum, Reason, Alarm))
 )]
 struct Document;

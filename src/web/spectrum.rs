@@ -5,13 +5,13 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
-use npyz::WriterBuilder;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::api::{on_disk, unreadable};
 use super::extract::{Fields, Segments};
 use super::{Site, read};
+use crate::analysis::decode::npy;
 use crate::error::{Code, Refusal};
 use crate::publish::Published;
 
@@ -39,12 +39,21 @@ pub(super) async fn spectrum(
     match form {
         Form::Json => Ok(Json(value(&published)).into_response()),
         Form::Csv => Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&published)).into_response()),
-        Form::Npy => Ok(([(CONTENT_TYPE, "application/x-npy")], npy(&published)?).into_response()),
+        Form::Npy => Ok((
+            [(CONTENT_TYPE, "application/x-npy")],
+            npy::encode_vector(published.eigenvalues.as_deref().unwrap_or_default()),
+        )
+            .into_response()),
     }
 }
 
 /// The report that holds the spectrum.
-pub(crate) async fn find(site: &Site, run: &str, layer: &str, window: Option<u64>) -> Result<std::sync::Arc<Published>, Refusal> {
+pub(crate) async fn find(
+    site: &Site,
+    run: &str,
+    layer: &str,
+    window: Option<u64>,
+) -> Result<std::sync::Arc<Published>, Refusal> {
     read::known_layer(&site.board, run, layer)?;
     let (site, names) = (site.clone(), (run.to_string(), layer.to_string()));
     let found = on_disk(move || site.history.newest(&names.0, &names.1, window)).await?.map_err(unreadable)?;
@@ -75,19 +84,6 @@ fn csv(published: &Published) -> String {
         text.push_str(&format!("{},{value:e},{}\n", index + 1, u8::from(*value > floor)));
     }
     text
-}
-
-fn npy(published: &Published) -> Result<Vec<u8>, Refusal> {
-    let values: &[f64] = published.eigenvalues.as_deref().unwrap_or_default();
-    let mut out = Vec::new();
-    let write = |out: &mut Vec<u8>| -> std::io::Result<()> {
-        let mut writer =
-            npyz::WriteOptions::new().default_dtype().shape(&[values.len() as u64]).writer(out).begin_nd()?;
-        writer.extend(values.iter().copied())?;
-        writer.finish()
-    };
-    write(&mut out).map_err(|error| Refusal::new(Code::Internal, format!("the npy file cannot be written: {error}")))?;
-    Ok(out)
 }
 
 /// The first form that the client takes, in its order of preference.

@@ -44,7 +44,8 @@ impl Server {
         let address = main.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let listeners = Listeners { main, metrics: None };
-        let thread = std::thread::spawn(move || runtime.block_on(app::run_with(config, listeners, stopped, backend)).unwrap());
+        let thread =
+            std::thread::spawn(move || runtime.block_on(app::run_with(config, listeners, stopped, backend)).unwrap());
         let client = Client::builder().timeout(std::time::Duration::from_secs(120)).build().unwrap();
         Self { address, client, stop: Some(stop), thread: Some(thread) }
     }

@@ -1,6 +1,11 @@
 //! The one integration binary: a file a subject.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr)]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
 
+mod decoders;
+mod golden;
 mod harness;
+mod identities;
 mod smoke;
+mod spectra;
+mod tidy;

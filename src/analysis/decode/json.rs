@@ -34,7 +34,10 @@ pub fn decode(body: &[u8], mut parameters: Parameters) -> Result<Decoded, Decode
             Value::Bool(flag) => parameters.set(name, &flag.to_string())?,
             Value::Null => {} // an absent parameter, said aloud
             Value::Object(_) => {
-                return Err(DecodeError::Malformed(format!("'{}' is an object: it must be a tensor or a value", shorten(name))));
+                return Err(DecodeError::Malformed(format!(
+                    "'{}' is an object: it must be a tensor or a value",
+                    shorten(name)
+                )));
             }
         }
     }
@@ -52,7 +55,11 @@ fn tensor(name: &str, value: &Value) -> Result<Tensor, DecodeError> {
         }
     }
     if shape.len() > 2 {
-        return Err(DecodeError::Malformed(format!("tensor {} is nested {} deep: at most 2", shorten(name), shape.len())));
+        return Err(DecodeError::Malformed(format!(
+            "tensor {} is nested {} deep: at most 2",
+            shorten(name),
+            shape.len()
+        )));
     }
     let mut bytes = Vec::new();
     let integers = batch::holds_indices(name);
@@ -64,7 +71,11 @@ fn tensor(name: &str, value: &Value) -> Result<Tensor, DecodeError> {
 fn append(name: &str, value: &Value, shape: &[usize], integers: bool, out: &mut Vec<u8>) -> Result<(), DecodeError> {
     let wrong = |found: &Value| {
         let wanted = if integers { "a whole number" } else { "a number" };
-        DecodeError::Malformed(format!("tensor {} holds {}: it must be {wanted}", shorten(name), shorten(&found.to_string())))
+        DecodeError::Malformed(format!(
+            "tensor {} holds {}: it must be {wanted}",
+            shorten(name),
+            shorten(&found.to_string())
+        ))
     };
     match (value, shape) {
         (Value::Array(items), [length, inner @ ..]) if items.len() == *length => {

@@ -39,7 +39,9 @@ pub enum DecodeError {
         limit: u64,
     },
     /// A value that is NaN, infinite, or too large to square.
-    #[error("tensor {tensor} holds {value} at row {row}, column {column}; {rows} of its rows are not finite or above 1e140 in magnitude: drop such rows before the push")]
+    #[error(
+        "tensor {tensor} holds {value} at row {row}, column {column}; {rows} of its rows are not finite or above 1e140 in magnitude: drop such rows before the push"
+    )]
     NotFinite {
         /// The tensor's name.
         tensor: String,

@@ -1,13 +1,13 @@
 //! The npy body (format versions 1 to 3): one N x d array, which is `z`.
 //!
-//! Guarantees: the header is bounded before it is parsed; both memory orders are taken as they are. Must not: copy
-//! the array.
+//! Guarantees: the header is bounded before it is parsed, and parsed without recursion; both memory orders are taken as
+//! they are. Must not: copy the array, or take the pickles and records that the format also allows.
 
 use bytes::Bytes;
-use npyz::{DType, NpyHeader};
 
 use super::{DecodeError, Element, MAX_HEADER_BYTES, Tensor};
 use crate::analysis::floats::{Float, Order};
+use crate::analysis::parameters::shorten;
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
@@ -16,25 +16,32 @@ const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// # Errors
 /// Any [`DecodeError`] but `NotFinite`.
 pub fn decode(body: &Bytes) -> Result<Tensor, DecodeError> {
-    let header_end = header_end(body)?;
-    let header = NpyHeader::from_reader(&body[..header_end])
-        .map_err(|e| DecodeError::Malformed(format!("not a valid npy header: {e}")))?;
-    let element = Element::Float(float_of(&header.dtype())?);
-    let shape: Vec<usize> = header
-        .shape()
-        .iter()
-        .map(|n| usize::try_from(*n))
-        .collect::<Result<_, _>>()
-        .map_err(|_| DecodeError::WrongLength(format!("the npy shape {:?} is too large", header.shape())))?;
-    let mut tensor = Tensor::new("z", element, shape, body.slice(header_end..))?;
-    if header.order() == npyz::Order::Fortran {
-        tensor.order = Order::ColumnMajor;
-    }
+    let (start, end) = header_range(body)?;
+    let text = std::str::from_utf8(&body[start..end]).map_err(|_| malformed("it is no text", ""))?;
+    let header = Header::parse(text)?;
+    let mut tensor = Tensor::new("z", Element::Float(header.float), header.shape, body.slice(end..))?;
+    tensor.order = header.order;
     Ok(tensor)
 }
 
-/// Where the header ends: after the magic, the version and a length of 2 bytes (version 1) or 4.
-fn header_end(body: &[u8]) -> Result<usize, DecodeError> {
+/// An npy file of one f64 vector, for who reads spectra.
+pub fn encode_vector(values: &[f64]) -> Vec<u8> {
+    let mut header = format!("{{'descr': '<f8', 'fortran_order': False, 'shape': ({},), }}", values.len());
+    // The data begin at a multiple of 64 bytes, after a newline.
+    while (MAGIC.len() + 4 + header.len() + 1) % 64 != 0 {
+        header.push(' ');
+    }
+    header.push('\n');
+    let mut out = MAGIC.to_vec();
+    out.extend([1, 0]);
+    out.extend((header.len() as u16).to_le_bytes());
+    out.extend(header.as_bytes());
+    out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    out
+}
+
+/// Where the header's text is: after the magic, the version and a length of 2 bytes (version 1) or 4.
+fn header_range(body: &[u8]) -> Result<(usize, usize), DecodeError> {
     let short = || DecodeError::WrongLength(format!("an npy body of {} bytes ends within its header", body.len()));
     let (magic, rest) = body.split_first_chunk::<6>().ok_or_else(short)?;
     if magic != MAGIC {
@@ -45,7 +52,9 @@ fn header_end(body: &[u8]) -> Result<usize, DecodeError> {
         1 => (10, rest.first_chunk().map(|b| u32::from(u16::from_le_bytes(*b)))),
         2 | 3 => (12, rest.first_chunk().map(|b| u32::from_le_bytes(*b))),
         other => {
-            return Err(DecodeError::Malformed(format!("npy version {other} is unknown: versions 1, 2 and 3 are taken")));
+            return Err(DecodeError::Malformed(format!(
+                "npy version {other} is unknown: versions 1, 2 and 3 are taken"
+            )));
         }
     };
     let length = length.ok_or_else(short)? as usize;
@@ -58,17 +67,103 @@ fn header_end(body: &[u8]) -> Result<usize, DecodeError> {
     if body.len() < start + length {
         return Err(short());
     }
-    Ok(start + length)
+    Ok((start, start + length))
 }
 
-fn float_of(dtype: &DType) -> Result<Float, DecodeError> {
-    let text = dtype.descr();
-    match text.trim_matches(['\'', '"', ' ']) {
+struct Header {
+    float: Float,
+    order: Order,
+    shape: Vec<usize>,
+}
+
+impl Header {
+    /// A Python dictionary of three known keys, in any order.
+    fn parse(text: &str) -> Result<Self, DecodeError> {
+        let body = text.trim().strip_prefix('{').and_then(|t| t.strip_suffix('}'));
+        let mut rest = body.ok_or_else(|| malformed("it is no dictionary", text))?.trim();
+        let (mut float, mut order, mut shape) = (None, None, None);
+        while !rest.is_empty() {
+            let (key, after) = quoted(rest).ok_or_else(|| malformed("a key is expected", rest))?;
+            let after = after.strip_prefix(':').ok_or_else(|| malformed("a colon is expected", after))?.trim_start();
+            let after = match key {
+                "descr" => {
+                    let (word, after) = quoted(after).ok_or_else(|| unsupported(after))?;
+                    float = Some(float_of(word)?);
+                    after
+                }
+                "fortran_order" => {
+                    let (word, after) = after.split_at(after.find([',', ' ']).unwrap_or(after.len()));
+                    order = Some(match word {
+                        "True" => Order::ColumnMajor,
+                        "False" => Order::RowMajor,
+                        _ => return Err(malformed("fortran_order is neither True nor False", word)),
+                    });
+                    after.trim_start()
+                }
+                "shape" => {
+                    let (numbers, after) = after
+                        .strip_prefix('(')
+                        .and_then(|t| t.split_once(')'))
+                        .ok_or_else(|| malformed("the shape is no tuple", after))?;
+                    shape = Some(sizes(numbers)?);
+                    after.trim_start()
+                }
+                _ => return Err(malformed("it has an unknown key", key)),
+            };
+            rest = match after.strip_prefix(',') {
+                Some(after) => after.trim_start(),
+                None if after.is_empty() => after,
+                None => return Err(malformed("a comma is expected", after)),
+            };
+        }
+        match (float, order, shape) {
+            (Some(float), Some(order), Some(shape)) => Ok(Self { float, order, shape }),
+            _ => Err(malformed("it needs descr, fortran_order and shape", text)),
+        }
+    }
+}
+
+/// A quoted word at the start, and what follows it.
+fn quoted(text: &str) -> Option<(&str, &str)> {
+    let quote = text.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
+    let (word, after) = text[1..].split_once(quote)?;
+    Some((word, after.trim_start()))
+}
+
+fn sizes(text: &str) -> Result<Vec<usize>, DecodeError> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.map(|part| part.parse().map_err(|_| malformed("a size of the shape is no whole number", part))).collect()
+}
+
+fn float_of(word: &str) -> Result<Float, DecodeError> {
+    match word {
         "<f8" => Ok(Float::F64),
         "<f4" => Ok(Float::F32),
         "<f2" => Ok(Float::F16),
-        _ => Err(DecodeError::UnsupportedType(format!(
-            "the npy array has type {text}: '<f8', '<f4' and '<f2' are taken; convert with astype('<f4')"
-        ))),
+        _ => Err(unsupported(word)),
+    }
+}
+
+fn unsupported(word: &str) -> DecodeError {
+    DecodeError::UnsupportedType(format!(
+        "the npy array has type {}: '<f8', '<f4' and '<f2' are taken; convert with astype('<f4')",
+        shorten(word)
+    ))
+}
+
+fn malformed(what: &str, at: &str) -> DecodeError {
+    DecodeError::Malformed(format!("not a valid npy header: {what}, at '{}'", shorten(at)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vector_reads_back() {
+        let body = encode_vector(&[1.5, -2.0]);
+        let tensor = decode(&body.clone().into()).unwrap();
+        assert_eq!((tensor.shape, tensor.bytes.len()), (vec![2], 16));
+        assert_eq!((body.len() - 16) % 64, 0);
     }
 }

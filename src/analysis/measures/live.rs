@@ -66,11 +66,8 @@ fn fill_ranks(moments: &Moments, rows: &Accumulator, m: &mut Measures) {
     let frobenius_squared = moments.scatter().frobenius_squared() * scale * scale;
     m.stable_rank = Some(total * total / frobenius_squared);
     m.stable_rank_corrected = corrected(total, frobenius_squared, n);
-    let entropy: f64 = (0..moments.dim())
-        .map(|k| moments.variance(k) / total)
-        .filter(|p| *p > 0.0)
-        .map(|p| -p * p.ln())
-        .sum();
+    let entropy: f64 =
+        (0..moments.dim()).map(|k| moments.variance(k) / total).filter(|p| *p > 0.0).map(|p| -p * p.ln()).sum();
     m.diagonal_entropy_rank = Some(entropy.exp());
 }
 

@@ -125,7 +125,8 @@ pub fn measure(rows: &Accumulator, solved: &Solved) -> Measured {
     live::fill(rows, &mut out.measures);
     dims::fill(&rows.moments, &mut out.measures);
     let input = input_floor(rows.float, &rows.moments);
-    let numeric = solved.spectrum.as_ref().map_or_else(|| numeric_floor_without_spectrum(&rows.moments), |s| s.numeric_floor);
+    let numeric =
+        solved.spectrum.as_ref().map_or_else(|| numeric_floor_without_spectrum(&rows.moments), |s| s.numeric_floor);
     let m = &mut out.measures;
     m.input_noise_floor = Some(input);
     m.numeric_noise_floor = Some(numeric);

@@ -117,7 +117,8 @@ fn of_sums(rows: &UnitRows, sums: &[f64]) -> Option<Uniformity> {
     let different: f64 = rows.times.iter().zip(sums).map(|(t, sum)| t * sum).sum::<f64>() / 2.0;
     let different_pairs: f64 = rows.times.iter().map(|t| t * (total - t)).sum::<f64>() / 2.0;
     let same_pairs: f64 = rows.times.iter().map(|t| t * (t - 1.0)).sum::<f64>() / 2.0;
-    let mean = (expand_pairs * different + expand * same_pairs) / (expand_pairs * different_pairs + expand * same_pairs);
+    let mean =
+        (expand_pairs * different + expand * same_pairs) / (expand_pairs * different_pairs + expand * same_pairs);
     let value = mean.ln();
     if rows.complete() {
         return Some(Uniformity { value, interval: None });

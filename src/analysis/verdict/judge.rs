@@ -114,6 +114,16 @@ fn judge_scale(w: &Window<'_>, t: &Thresholds, baseline: Option<&Baseline>, out:
         return;
     }
     let (Some(q), Some(s2), Some(v)) = (m.scaled_std, m.mean_cosine, m.relative_variance) else { return };
+    let narrow = t.non_negative_spread_critical;
+    if w.non_negative && 1.0 - s2 < narrow && v < narrow {
+        out.scale = Level::Critical;
+        let reasons = vec![
+            Reason { measure: "mean_cosine", value: s2, threshold: 1.0 - narrow },
+            Reason { measure: "relative_variance", value: v, threshold: narrow },
+        ];
+        out.fire(Alarm::CompleteCollapse, Level::Critical, reasons);
+        return;
+    }
     // Behind a ReLU all cosines are positive, about 0.8 in a healthy network: what counts is the run's own healthy spread.
     let own = if w.non_negative { baseline.and_then(|b| b.spread) } else { Some((1.0, 1.0, 1.0)) };
     let Some((spread, own_q, own_v)) = own else { return };
@@ -123,7 +133,8 @@ fn judge_scale(w: &Window<'_>, t: &Thresholds, baseline: Option<&Baseline>, out:
     let cosine_above = |limit: f64| 1.0 - s2 < (1.0 - limit) * spread;
     let variance_below = v < t.relative_variance_critical * own_v;
     let std_reason = |limit: f64| Reason { measure: "scaled_std", value: q, threshold: limit * own_q };
-    let cosine_reason = |limit: f64| Reason { measure: "mean_cosine", value: s2, threshold: 1.0 - (1.0 - limit) * spread };
+    let cosine_reason =
+        |limit: f64| Reason { measure: "mean_cosine", value: s2, threshold: 1.0 - (1.0 - limit) * spread };
     if std_below(t.scaled_std_critical) && (cosine_above(t.mean_cosine_critical) || variance_below) {
         out.scale = Level::Critical;
         let mut reasons = vec![std_reason(t.scaled_std_critical)];

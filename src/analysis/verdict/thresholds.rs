@@ -77,6 +77,7 @@ thresholds! {
     mean_cosine_critical = 0.9 in 0.0..=1.0, Above: "Complete collapse is critical above this mean_cosine (with scaled_std)",
     relative_variance_warning = 0.25 in 0.0..=1.0, Below: "Warns below this relative_variance where moments came without unit fields (0.5 squared: for isotropic unit rows it is scaled_std squared)",
     relative_variance_critical = 0.05 in 0.0..=1.0, Below: "Complete collapse is critical below this relative_variance (with scaled_std, or alone where moments came without unit fields)",
+    non_negative_spread_critical = 1e-3 in 0.0..=1.0, Below: "A layer without a negative entry is critical by itself when 1 - mean_cosine and relative_variance are both below this; else only its own baseline counts",
     rank_share_warning = 0.05 in 0.0..=1.0, Below: "Dimensional collapse warns below this (entropy_rank - 1) / (null - 1)",
     rank_share_line = 0.02 in 0.0..=1.0, Below: "Dimensional collapse is critical, a line, below this (entropy_rank - 1) / (null - 1)",
     relative_rank_warning = 0.7 in 0.0..=1.0, Below: "Dimensional collapse warns below this share of the run's own baseline of entropy_rank / null",

@@ -1,0 +1,202 @@
+//! The history's tables: their schema, and the statements that write and read them.
+//!
+//! Guarantees: one write is one transaction. Must not: keep state, or be used but by `history`.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+use serde_json::Value;
+
+use super::history::{HistoryError, RestoredLayer};
+use super::report_read;
+use super::{Published, PublishedState, Saved};
+
+/// The schema's version, in SQLite's user_version.
+const VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+CREATE TABLE runs (run TEXT PRIMARY KEY, method TEXT, last_push_at TEXT NOT NULL, finished_at TEXT) STRICT;
+CREATE TABLE layers (run TEXT, layer TEXT, memory TEXT NOT NULL, PRIMARY KEY (run, layer)) STRICT, WITHOUT ROWID;
+CREATE TABLE verdicts (run TEXT, layer TEXT, since_window INTEGER NOT NULL, latched_window INTEGER,
+  latched_revision INTEGER, PRIMARY KEY (run, layer)) STRICT, WITHOUT ROWID;
+CREATE TABLE reports (run TEXT, layer TEXT, window INTEGER, revision INTEGER, closed_at TEXT NOT NULL, rows INTEGER NOT NULL,
+  dim INTEGER NOT NULL, state TEXT NOT NULL, scale TEXT NOT NULL, dimension TEXT NOT NULL, cause TEXT NOT NULL,
+  report TEXT NOT NULL, PRIMARY KEY (run, layer, window, revision)) STRICT;
+CREATE TABLE spectra (run TEXT, layer TEXT, window INTEGER, revision INTEGER, numeric_noise_floor REAL NOT NULL,
+  input_noise_floor REAL NOT NULL, eigenvalues BLOB NOT NULL, PRIMARY KEY (run, layer, window, revision)) STRICT;
+CREATE TABLE open_windows (run TEXT, layer TEXT, window INTEGER, PRIMARY KEY (run, layer, window)) STRICT, WITHOUT ROWID;
+";
+
+/// One change of the history.
+pub(super) enum Write {
+    Save(Box<Saved>),
+    MarkOpen { run: String, layer: String, window: u64 },
+    Run { run: String, method: Option<&'static str>, last_push: Timestamp, finished_at: Option<Timestamp> },
+    Unlatch { run: String },
+    Delete { run: String },
+}
+
+pub(super) fn migrate(connection: &Connection) -> Result<(), HistoryError> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match found {
+        VERSION => Ok(()),
+        0 => Ok(connection.execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"))?),
+        found => Err(HistoryError::Version { found, known: VERSION }),
+    }
+}
+
+/// Windows are below 2^63: the doors refuse others.
+pub(super) fn as_stored(window: u64) -> i64 {
+    i64::try_from(window).unwrap_or(i64::MAX)
+}
+
+pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<()> {
+    let transaction = connection.unchecked_transaction()?;
+    match write {
+        Write::Save(saved) => save(&transaction, saved)?,
+        Write::MarkOpen { run, layer, window } => {
+            // The run's row first: a run that is killed in its first window is known afterwards.
+            let now = "INSERT OR IGNORE INTO runs VALUES (?1, NULL, '1970-01-01T00:00:00Z', NULL)";
+            transaction.execute(now, params![run])?;
+            transaction.execute(
+                "INSERT OR IGNORE INTO open_windows VALUES (?1, ?2, ?3)",
+                params![run, layer, as_stored(*window)],
+            )?;
+        }
+        Write::Run { run, method, last_push, finished_at } => {
+            save_run(&transaction, run, *method, (*last_push, *finished_at))?
+        }
+        Write::Unlatch { run } => {
+            transaction
+                .execute("UPDATE verdicts SET latched_window = NULL, latched_revision = NULL WHERE run = ?1", [run])?;
+        }
+        Write::Delete { run } => {
+            for table in ["runs", "layers", "verdicts", "reports", "spectra", "open_windows"] {
+                transaction.execute(&format!("DELETE FROM {table} WHERE run = ?1"), [run])?;
+            }
+        }
+    }
+    transaction.commit()
+}
+
+fn save_run(
+    connection: &Connection,
+    run: &str,
+    method: Option<&str>,
+    times: (Timestamp, Option<Timestamp>),
+) -> rusqlite::Result<()> {
+    connection.prepare_cached("INSERT OR REPLACE INTO runs VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+        run,
+        method,
+        times.0.to_string(),
+        times.1.map(|at| at.to_string())
+    ])?;
+    Ok(())
+}
+
+fn save(connection: &Connection, saved: &Saved) -> rusqlite::Result<()> {
+    let run = &saved.run;
+    save_run(connection, run, saved.method, (saved.last_push, saved.finished_at))?;
+    connection.prepare_cached("INSERT OR REPLACE INTO layers VALUES (?1, ?2, ?3)")?.execute(params![
+        run,
+        saved.layer,
+        saved.layer_state
+    ])?;
+    for published in &saved.reports {
+        save_report(connection, published)?;
+    }
+    let mut verdict = connection.prepare_cached("INSERT OR REPLACE INTO verdicts VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    for state in &saved.latched {
+        let (window, revision) = state.latched.map(|(w, r)| (as_stored(w), r)).unzip();
+        verdict.execute(params![run, state.layer, as_stored(state.since_window), window, revision])?;
+    }
+    connection
+        .prepare_cached("DELETE FROM open_windows WHERE run = ?1 AND layer = ?2 AND window = ?3")?
+        .execute(params![run, saved.layer, as_stored(saved.window)])?;
+    Ok(())
+}
+
+fn save_report(connection: &Connection, published: &Published) -> rusqlite::Result<()> {
+    let report = &published.report;
+    let (window, verdict) = (as_stored(report.window), &report.verdict);
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO reports VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")?
+        .execute(params![
+            report.run,
+            report.layer,
+            window,
+            report.revision,
+            report.closed_at,
+            report.rows as i64,
+            report.dim as i64,
+            verdict.state.word(),
+            verdict.scale.word(),
+            verdict.dimension.word(),
+            verdict.cause.word(),
+            published.json.to_string(),
+        ])?;
+    let Some(eigenvalues) = &published.eigenvalues else { return Ok(()) };
+    let blob: Vec<u8> = eigenvalues.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let measures = &report.measures;
+    connection.prepare_cached("INSERT OR REPLACE INTO spectra VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(
+        params![
+            report.run,
+            report.layer,
+            window,
+            report.revision,
+            measures.numeric_noise_floor.unwrap_or(0.0),
+            measures.input_noise_floor.unwrap_or(0.0),
+            blob,
+        ],
+    )?;
+    Ok(())
+}
+
+pub(super) fn load(
+    connection: &Connection,
+    (run, layer): (&str, &str),
+    window: Option<u64>,
+    revision: Option<u32>,
+) -> rusqlite::Result<Option<Arc<Published>>> {
+    let mut query = connection.prepare_cached(
+        "SELECT r.report, s.eigenvalues FROM reports r LEFT JOIN spectra s USING (run, layer, window, revision)
+         WHERE run = ?1 AND layer = ?2 AND (?3 IS NULL OR window = ?3) AND (?4 IS NULL OR revision = ?4)
+         ORDER BY window DESC, revision DESC LIMIT 1",
+    )?;
+    let row = query
+        .query_row(params![run, layer, window.map(as_stored), revision], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, Option<Vec<u8>>>(1)?))
+        })
+        .optional()?;
+    Ok(row.and_then(|(report, blob)| {
+        let json: Value = serde_json::from_str(&report).ok()?;
+        let eigenvalues = blob.map(|blob| blob.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect());
+        report_read::published(json, eigenvalues).map(Arc::new)
+    }))
+}
+
+pub(super) fn restored_layers(connection: &Connection, run: &str) -> rusqlite::Result<Vec<RestoredLayer>> {
+    let mut query = connection.prepare_cached("SELECT layer, memory FROM layers WHERE run = ?1")?;
+    query.query_map([run], |row| Ok(RestoredLayer { layer: row.get(0)?, memory: row.get(1)? }))?.collect()
+}
+
+pub(super) fn restored_verdicts(connection: &Connection, run: &str) -> rusqlite::Result<Vec<PublishedState>> {
+    let mut query = connection
+        .prepare_cached("SELECT layer, since_window, latched_window, latched_revision FROM verdicts WHERE run = ?1")?;
+    query
+        .query_map([run], |row| {
+            let latched: Option<i64> = row.get(2)?;
+            Ok(PublishedState {
+                layer: row.get(0)?,
+                since_window: row.get::<_, i64>(1)? as u64,
+                latched: latched.map(|w| w as u64).zip(row.get(3)?),
+            })
+        })?
+        .collect()
+}
+
+pub(super) fn restored_open(connection: &Connection, run: &str) -> rusqlite::Result<Vec<(String, u64)>> {
+    let mut query = connection.prepare_cached("SELECT layer, window FROM open_windows WHERE run = ?1")?;
+    query.query_map([run], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))?.collect()
+}
