@@ -16,7 +16,7 @@ use crate::compute::{Backend, ComputeError};
 use crate::config::Config;
 use crate::ingest::listen::{Listening, serve, told};
 use crate::ingest::{Bodies, Doors};
-use crate::pipeline::{Inbox, Parts, Threads};
+use crate::pipeline::{Inbox, Parts};
 use crate::publish::{Board, Build, History, HistoryError, RunCollector, Service};
 use crate::web::{self, Site};
 
@@ -70,9 +70,9 @@ pub async fn run_with(
     shutdown: oneshot::Receiver<()>,
     backend: Arc<dyn Backend>,
 ) -> Result<(), StartError> {
-    let (site, doors, threads) = build(&config, backend)?;
+    let (site, doors) = build(&config, backend)?;
     let inbox = Arc::clone(&doors.inbox);
-    let workers = spawn_threads(&inbox, threads)?;
+    let workers = spawn_threads(&inbox, config.threads, site.spectrum_threads)?;
 
     let (stop, stopped) = watch::channel(false);
     let listening = Listening {
@@ -106,7 +106,7 @@ pub async fn run_with(
     Ok(())
 }
 
-fn build(config: &Config, backend: Arc<dyn Backend>) -> Result<(Site, Doors, Threads), StartError> {
+fn build(config: &Config, backend: Arc<dyn Backend>) -> Result<(Site, Doors), StartError> {
     let spectrum_threads = config.threads.saturating_sub(1).max(1);
     let about = Build {
         version: env!("CARGO_PKG_VERSION"),
@@ -124,7 +124,6 @@ fn build(config: &Config, backend: Arc<dyn Backend>) -> Result<(Site, Doors, Thr
         Arc::clone(&service),
         config.max_series,
     )?))?;
-    let (senders, threads) = Threads::new(config.threads, spectrum_threads);
     tracing::info!(
         backend = backend.device(),
         kernel = backend.kernel(),
@@ -139,13 +138,12 @@ fn build(config: &Config, backend: Arc<dyn Backend>) -> Result<(Site, Doors, Thr
         board: Arc::clone(&board),
         history: Arc::clone(&history),
         service: Arc::clone(&service),
-        senders,
     })?);
     let bodies = Bodies::new(config.doors.clone());
     let doors = Doors { inbox: Arc::clone(&inbox), bodies: Arc::clone(&bodies), service: Arc::clone(&service) };
     let access = config.access.clone();
     let max_series = config.max_series;
-    Ok((Site { inbox, board, history, service, bodies, access, max_series, spectrum_threads }, doors, threads))
+    Ok((Site { inbox, board, history, service, bodies, access, max_series, spectrum_threads }, doors))
 }
 
 /// Accumulate and spectrum threads.
@@ -154,21 +152,20 @@ struct Workers {
     spectrum: Vec<JoinHandle<()>>,
 }
 
-fn spawn_threads(inbox: &Arc<Inbox>, mut threads: Threads) -> Result<Workers, StartError> {
-    let mut workers = Workers { accumulate: Vec::new(), spectrum: Vec::new() };
-    while let Some(work) = threads.next_accumulate(inbox) {
-        let name = format!("accumulate-{}", workers.accumulate.len());
-        workers.accumulate.push(std::thread::Builder::new().name(name).spawn(work).map_err(StartError::Thread)?);
-    }
-    while let Some(work) = threads.next_spectrum(inbox) {
-        let name = format!("spectrum-{}", workers.spectrum.len());
-        let work = move || {
-            give_way();
-            work();
-        };
-        workers.spectrum.push(std::thread::Builder::new().name(name).spawn(work).map_err(StartError::Thread)?);
-    }
-    Ok(workers)
+fn spawn_threads(inbox: &Arc<Inbox>, accumulate: usize, spectrum: usize) -> Result<Workers, StartError> {
+    let spawn = |name: String, work: fn(&Inbox)| {
+        let inbox = Arc::clone(inbox);
+        std::thread::Builder::new().name(name).spawn(move || work(&inbox)).map_err(StartError::Thread)
+    };
+    let merge: fn(&Inbox) = Inbox::accumulate;
+    let solve: fn(&Inbox) = |inbox| {
+        give_way();
+        inbox.solve();
+    };
+    Ok(Workers {
+        accumulate: (0..accumulate).map(|i| spawn(format!("accumulate-{i}"), merge)).collect::<Result<_, _>>()?,
+        spectrum: (0..spectrum).map(|i| spawn(format!("spectrum-{i}"), solve)).collect::<Result<_, _>>()?,
+    })
 }
 
 /// Linux keeps niceness by thread; elsewhere it would be the whole process's.
@@ -193,11 +190,11 @@ async fn tick(inbox: Arc<Inbox>, mut stopped: watch::Receiver<bool>) {
 }
 
 fn join(inbox: &Inbox, workers: Workers) {
-    inbox.senders().stop_accumulating();
+    inbox.queues().stop_accumulating();
     for thread in workers.accumulate {
         let _ = thread.join();
     }
-    inbox.senders().stop_spectra();
+    inbox.queues().stop_spectra();
     for thread in workers.spectrum {
         let _ = thread.join();
     }

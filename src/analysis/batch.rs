@@ -150,11 +150,6 @@ impl EmbeddingBatch {
         unread.sort();
         Ok(Self { parts, parameters, unread })
     }
-
-    /// Bytes that hold the batch's numbers.
-    pub fn dims(&self) -> impl Iterator<Item = (Role, usize)> + '_ {
-        self.parts.iter().map(|part| (part.role, part.dim()))
-    }
 }
 
 #[derive(Default)]

@@ -121,9 +121,9 @@ impl ViewMoments {
             }
         }
         self.pair_trace += other.pair_trace;
-        for v in 0..2 {
-            for k in 0..deltas[v].len() {
-                self.scatters[v][k] += other.scatters[v][k] + weight * deltas[v][k] * deltas[v][k];
+        for ((mine, theirs), delta) in self.scatters.iter_mut().zip(&other.scatters).zip(&deltas) {
+            for ((mine, theirs), delta) in mine.iter_mut().zip(theirs).zip(delta) {
+                *mine += theirs + weight * delta * delta;
             }
         }
         for (j, delta_j) in deltas[1].iter().enumerate() {

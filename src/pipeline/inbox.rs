@@ -13,7 +13,7 @@ use super::budget::{Budget, Reservation};
 use super::layer::{Admission, Checked, Layer, Reason, Waiter};
 use super::policy::Policy;
 use super::registry::{OpenView, Registry};
-use super::work::{Job, Senders, Task};
+use super::work::{Job, Queues, Task};
 use crate::analysis::batch::EmbeddingBatch;
 use crate::analysis::decode::{DecodeError, Tensor};
 use crate::analysis::parameters::Parameters;
@@ -89,7 +89,7 @@ pub struct Inbox {
     pub(super) board: Arc<Board>,
     pub(super) history: Arc<History>,
     pub(super) service: Arc<Service>,
-    pub(super) senders: Senders,
+    pub(super) queues: Queues,
     pub(super) draining: AtomicBool,
 }
 
@@ -243,11 +243,11 @@ impl Inbox {
             }
         }
         let closes = !layer.open.contains_key(&admission.window);
-        self.board.pushed(&raw.run, run.method, parameters, (admission.window, now));
+        self.board.pushed((&raw.run, &raw.layer), run.method, parameters, (admission.window, now));
         registry.queued += 1;
         self.service.rows.inc_by(batch.parts.iter().map(|part| part.rows()).sum());
         let worker = parameters.worker.unwrap_or(0);
-        self.senders.job(Job {
+        self.queues.job(Job {
             run: raw.run.clone(),
             run_id: id,
             layer: raw.layer.clone(),
@@ -257,7 +257,7 @@ impl Inbox {
             parts: batch.parts.into_iter().zip(slots).collect(),
             reply,
             // A window that one push opens and closes needs no mark for the case that the service is killed in between.
-            mark_open: opened && !closes,
+            mark_open: (opened && !closes).then_some(now),
         });
         self.dispatch(registry, &raw.run);
         Accepted { window: admission.window, rows, duplicate: false, report }
@@ -281,14 +281,14 @@ impl Inbox {
         if let Some(open) = layer.open.get(&window) {
             rows = open.rows;
             if let Some(reply) = reply {
-                self.senders.task(&raw.run, &raw.layer, Task::so_far(raw, run_id, (window, open), vec![reply]));
+                self.queues.task(&raw.run, &raw.layer, Task::so_far(raw, run_id, (window, open), vec![reply]));
             }
         } else if let Some(closing) = layer.closing.iter_mut().rev().find(|closing| closing.window == window) {
             rows = closing.content.rows;
             closing.waiters.extend(reply);
         } else if let Some(reply) = reply {
             // Stored, or about to be: answered by the thread that stores this layer's reports, after what is under way.
-            self.senders.task(&raw.run, &raw.layer, Task::stored(raw, window, reply));
+            self.queues.task(&raw.run, &raw.layer, Task::stored(raw, window, reply));
         }
         Accepted { window, rows, duplicate: true, report }
     }

@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 
 use super::budget::Reservation;
 use super::ranges::Ranges;
-use crate::analysis::batch::{EmbeddingBatch, Role};
+use crate::analysis::batch::{EmbeddingBatch, Payload, Role};
+use crate::analysis::floats::Float;
 use crate::analysis::parameters::Parameters;
 use crate::analysis::reservoir::{self, Reservoir};
 use crate::analysis::verdict::Stream;
@@ -194,7 +195,12 @@ impl Layer {
             if rows_before.is_none() {
                 bytes += Accumulator::bytes(views, dim);
             }
-            bytes += Reservoir::bytes_to_admit(reservoir::CAPACITY, rows_before.unwrap_or(0), part.rows(), dim, 8);
+            if let Payload::Views(views) = &part.payload {
+                // The reservoir keeps f64 rows as they are, and all others exactly as f32.
+                let size = if views.iter().any(|rows| rows.float() == Float::F64) { 8 } else { 4 };
+                bytes +=
+                    Reservoir::bytes_to_admit(reservoir::CAPACITY, rows_before.unwrap_or(0), part.rows(), dim, size);
+            }
         }
         Ok(bytes)
     }

@@ -113,7 +113,7 @@ impl Line<'_> {
         let moments = &rows.moments;
         let at_hand = spectrum::rows_at_hand(rows.reservoir.as_ref(), moments.dim());
         let (covariance, second_moment) = match &at_hand {
-            Some(kept) => (self.from_rows(kept, moments.mean()), self.from_rows(kept, &vec![0.0; moments.dim()])),
+            Some(kept) => (self.by_gram(kept, moments.mean()), self.by_gram(kept, &vec![0.0; moments.dim()])),
             None => {
                 (self.eigenvalues(&Problem::covariance(moments)), self.eigenvalues(&Problem::second_moment(moments)))
             }
@@ -126,7 +126,7 @@ impl Line<'_> {
             (Some(scatter), _) => (keep("w2_uniformity", self.of_unit_scatter(rows, scatter).map(Some)), true),
             (None, Some(unit)) if !unit.times.is_empty() => {
                 let (weighted, mean) = unit.weighted();
-                (keep("w2_uniformity", self.from_rows(&weighted, &mean).map(Some)), unit.complete())
+                (keep("w2_uniformity", self.by_gram(&weighted, &mean).map(Some)), unit.complete())
             }
             _ => (None, false),
         };
@@ -156,7 +156,7 @@ impl Line<'_> {
     }
 
     /// Through the smaller of X^T X and X X^T: they share their nonzero eigenvalues.
-    fn from_rows(&self, rows: &[(Vec<f64>, f64)], centre: &[f64]) -> Result<Eigenvalues, SolveError> {
+    fn by_gram(&self, rows: &[(Vec<f64>, f64)], centre: &[f64]) -> Result<Eigenvalues, SolveError> {
         let x = spectrum::weighted_columns(rows, centre);
         let gram = self.backend.gram(&x, x.ncols() > x.nrows())?;
         self.eigenvalues(&Problem::of_gram(gram, centre.len()))

@@ -17,13 +17,15 @@ struct LayerDoc {
     dims: BTreeMap<String, usize>,
     /// (session, order in which it was first seen)
     sessions: Vec<(u64, u64)>,
-    /// (session, worker, ranges of seqs)
-    seqs: Vec<(u64, u32, Vec<(u64, u64)>)>,
+    seqs: Vec<SeqsDoc>,
     /// (first window, last window, revision, sessions known at the close)
     closed: Vec<(u64, u64, u32, u64)>,
     nonfinite_rows: u64,
     verdicts: BTreeMap<String, StreamDoc>,
 }
+
+/// (session, worker, ranges of seqs)
+type SeqsDoc = (u64, u32, Vec<(u64, u64)>);
 
 #[derive(Serialize, Deserialize)]
 struct StreamDoc {

@@ -9,7 +9,7 @@ use super::inbox::{Inbox, Limits};
 use super::persist;
 use super::policy::Policy;
 use super::registry::{Registry, Run};
-use super::work::Senders;
+use super::work::Queues;
 use crate::analysis::parameters::Method;
 use crate::compute::Backend;
 use crate::publish::{Board, History, HistoryError, LayerView, Restored, RunView, Service};
@@ -28,8 +28,6 @@ pub struct Parts {
     pub history: Arc<History>,
     /// The service's counters.
     pub service: Arc<Service>,
-    /// Where work goes in.
-    pub senders: Senders,
 }
 
 impl Inbox {
@@ -51,7 +49,7 @@ impl Inbox {
             board: parts.board,
             history: parts.history,
             service: parts.service,
-            senders: parts.senders,
+            queues: Queues::new(),
             draining: AtomicBool::new(false),
         })
     }

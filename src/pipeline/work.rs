@@ -3,18 +3,18 @@
 //! Guarantees: one worker's batches are merged in their order; one layer's windows are judged in theirs; a panic costs
 //! one batch or report, is counted, and kills no thread. Must not: spawn (`app` does).
 
-use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, VecDeque};
-use std::hash::{Hash, Hasher};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::inbox::{Inbox, Origin};
 use super::layer::{Closing, OpenWindow, Slot, Waiter};
 use super::line::{Judging, Line};
+use super::queue::KeyedQueue;
 use super::registry::Registry;
+use jiff::Timestamp;
+
 use crate::analysis::batch::{Part, Role};
 use crate::analysis::parameters::Method;
 use crate::analysis::report::{Computed, Report};
@@ -34,12 +34,8 @@ pub(super) struct Job {
     pub(super) worker: u32,
     pub(super) parts: Vec<(Part, Slot)>,
     pub(super) reply: Option<Waiter>,
-    pub(super) mark_open: bool,
-}
-
-enum JobMessage {
-    Job(Box<Job>),
-    Stop,
+    /// When its window was opened, if by this batch.
+    pub(super) mark_open: Option<Timestamp>,
 }
 
 /// Something for a spectrum thread.
@@ -48,8 +44,6 @@ pub(super) enum Task {
     Report(Box<ReportTask>),
     /// A report that is stored already, for who waits for it.
     Stored { run: String, layer: String, window: u64, reply: Waiter },
-    /// No more will come.
-    Stop,
 }
 
 /// A window on its way to a report.
@@ -100,94 +94,63 @@ impl Task {
     }
 }
 
-/// The ends where work goes in.
-pub struct Senders {
-    jobs: Vec<Sender<JobMessage>>,
-    tasks: Vec<Sender<Task>>,
+/// What waits for the threads: batches by (run, layer, worker), windows by (run, layer).
+pub struct Queues {
+    jobs: KeyedQueue<(String, String, u32), Job>,
+    tasks: KeyedQueue<(String, String), Task>,
     /// Reports waiting with their eigenvalues still to be computed.
     waiting: AtomicUsize,
 }
 
-/// The ends where threads take work out: one of each a thread.
-pub struct Threads {
-    jobs: VecDeque<Receiver<JobMessage>>,
-    tasks: VecDeque<Receiver<Task>>,
-}
-
-impl Threads {
-    /// Queues for `accumulate` and `spectrum` threads.
-    pub fn new(accumulate: usize, spectrum: usize) -> (Senders, Threads) {
-        let (job_in, job_out) = (0..accumulate.max(1)).map(|_| channel()).unzip();
-        let (task_in, task_out) = (0..spectrum.max(1)).map(|_| channel()).unzip();
-        let senders = Senders { jobs: job_in, tasks: task_in, waiting: AtomicUsize::new(0) };
-        (senders, Threads { jobs: job_out, tasks: task_out })
+impl Queues {
+    pub(super) fn new() -> Self {
+        Self { jobs: KeyedQueue::new(), tasks: KeyedQueue::new(), waiting: AtomicUsize::new(0) }
     }
 
-    /// What the next accumulate thread runs; `None` once all have been handed out.
-    pub fn next_accumulate(&mut self, inbox: &Arc<Inbox>) -> Option<impl FnOnce() + Send + use<>> {
-        let (queue, inbox) = (self.jobs.pop_front()?, Arc::clone(inbox));
-        Some(move || {
-            while let Ok(JobMessage::Job(job)) = queue.recv() {
-                inbox.merge(*job);
-            }
-        })
-    }
-
-    /// What the next spectrum thread runs; `None` once all have been handed out.
-    pub fn next_spectrum(&mut self, inbox: &Arc<Inbox>) -> Option<impl FnOnce() + Send + use<>> {
-        let (queue, inbox) = (self.tasks.pop_front()?, Arc::clone(inbox));
-        Some(move || {
-            while let Ok(task) = queue.recv() {
-                match task {
-                    Task::Report(task) => inbox.run_report(*task),
-                    Task::Stored { run, layer, window, reply } => {
-                        if let Some(report) = inbox.history.report(&run, &layer, window) {
-                            // Nobody may be waiting any more.
-                            let _ = reply.send(report);
-                        }
-                    }
-                    Task::Stop => break,
-                }
-            }
-        })
-    }
-}
-
-impl Senders {
     pub(super) fn job(&self, job: Job) {
-        let thread = pick(&(&job.run, &job.layer, job.worker), self.jobs.len());
-        // A thread that is gone has been told to stop, after drain closed the doors.
-        let _ = self.jobs[thread].send(JobMessage::Job(Box::new(job)));
+        self.jobs.push((job.run.clone(), job.layer.clone(), job.worker), job);
     }
 
     pub(super) fn task(&self, run: &str, layer: &str, task: Task) {
         if matches!(&task, Task::Report(task) if !task.skip_spectrum) {
             self.waiting.fetch_add(1, Ordering::AcqRel);
         }
-        let _ = self.tasks[pick(&(run, layer), self.tasks.len())].send(task);
+        self.tasks.push((run.to_string(), layer.to_string()), task);
     }
 
     /// Lets the accumulate threads end once they have merged what is queued.
     pub fn stop_accumulating(&self) {
-        self.jobs.iter().for_each(|jobs| drop(jobs.send(JobMessage::Stop)));
+        self.jobs.stop();
     }
 
     /// Lets the spectrum threads end once they have published what is queued.
     pub fn stop_spectra(&self) {
-        self.tasks.iter().for_each(|tasks| drop(tasks.send(Task::Stop)));
+        self.tasks.stop();
     }
 }
 
-fn pick(key: &impl Hash, threads: usize) -> usize {
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    (hasher.finish() % threads as u64) as usize
-}
-
 impl Inbox {
-    /// The ends where work goes in, for the drain.
-    pub fn senders(&self) -> &Senders {
-        &self.senders
+    /// What waits for the threads.
+    pub fn queues(&self) -> &Queues {
+        &self.queues
+    }
+
+    /// Merges batches until told to stop: what an accumulate thread runs.
+    pub fn accumulate(&self) {
+        self.queues.jobs.work(|job| self.merge(job));
+    }
+
+    /// Makes reports until told to stop: what a spectrum thread runs.
+    pub fn solve(&self) {
+        self.queues.tasks.work(|task| match task {
+            Task::Report(task) => self.run_report(*task),
+            Task::Stored { run, layer, window, reply } => {
+                if let Some(report) = self.history.report(&run, &layer, window) {
+                    // Nobody may be waiting any more.
+                    let _ = reply.send(report);
+                }
+            }
+        });
     }
 
     /// Sends the closed windows of a run, whose batches are all merged, to the spectrum threads.
@@ -198,18 +161,18 @@ impl Inbox {
                 let mut task = Task::of((run_name, run.id, name), closing.window, &closing.content);
                 task.waiters = std::mem::take(&mut closing.waiters);
                 task.closing = Some(closing);
-                task.skip_spectrum = self.senders.waiting.load(Ordering::Acquire) >= self.limits.spectra_waiting;
+                task.skip_spectrum = self.queues.waiting.load(Ordering::Acquire) >= self.limits.spectra_waiting;
                 if task.skip_spectrum {
                     self.service.spectra_skipped.inc();
                 }
-                self.senders.task(run_name, name, Task::Report(Box::new(task)));
+                self.queues.task(run_name, name, Task::Report(Box::new(task)));
             }
         }
     }
 
     fn merge(&self, mut job: Job) {
-        if job.mark_open {
-            self.history.mark_open(&job.run, &job.layer, job.window);
+        if let Some(now) = job.mark_open {
+            self.history.mark_open(&job.run, &job.layer, job.window, now);
         }
         let parts = std::mem::take(&mut job.parts);
         let merged = catch_unwind(AssertUnwindSafe(|| self.merge_parts(parts))).unwrap_or_else(|_| {
@@ -234,7 +197,7 @@ impl Inbox {
             if let Some(reply) = job.reply.take() {
                 let task = Task::of((&job.run, job.run_id, &job.layer), job.window, open);
                 let task = Task::Report(Box::new(ReportTask { waiters: vec![reply], ..task }));
-                self.senders.task(&job.run, &job.layer, task);
+                self.queues.task(&job.run, &job.layer, task);
             }
         }
         self.dispatch(&mut registry, &job.run);
@@ -266,7 +229,7 @@ impl Inbox {
             );
         }
         if !skipped {
-            self.senders.waiting.fetch_sub(1, Ordering::AcqRel);
+            self.queues.waiting.fetch_sub(1, Ordering::AcqRel);
         }
     }
 

@@ -109,14 +109,21 @@ impl Board {
         self.runs.read().unwrap_or_else(PoisonError::into_inner).get(run).cloned()
     }
 
-    /// A batch was accepted for `place.0`, at `place.1`.
-    pub fn pushed(&self, run: &str, method: Option<Method>, parameters: &Parameters, place: (u64, Timestamp)) {
+    /// A batch was accepted for a (run, layer), into window `at.0`, at the time `at.1`.
+    pub fn pushed(
+        &self,
+        (run, layer): (&str, &str),
+        method: Option<Method>,
+        parameters: &Parameters,
+        at: (u64, Timestamp),
+    ) {
         self.with(run, |view| {
+            view.layers.entry(layer.to_string()).or_default();
             view.method = method.map(Method::word);
             view.step = view.step.max(parameters.step);
-            view.window = view.window.max(Some(place.0));
+            view.window = view.window.max(Some(at.0));
             view.loss = parameters.scalars.get("loss").copied().or(view.loss);
-            view.last_push = view.last_push.max(Some(place.1));
+            view.last_push = view.last_push.max(Some(at.1));
             view.finished_at = None;
             view.expired = false;
         });

@@ -129,8 +129,8 @@ impl History {
     }
 
     /// Notes that a window holds rows that a kill would lose.
-    pub fn mark_open(&self, run: &str, layer: &str, window: u64) {
-        self.write(Write::MarkOpen { run: run.to_string(), layer: layer.to_string(), window });
+    pub fn mark_open(&self, run: &str, layer: &str, window: u64, now: Timestamp) {
+        self.write(Write::MarkOpen { run: run.to_string(), layer: layer.to_string(), window, now });
     }
 
     /// Stores the run's own row.

@@ -51,73 +51,59 @@ impl Service {
     /// # Errors
     /// When a name is taken twice, which is a fault of the program.
     pub fn new(build: &Build, inbox_capacity: usize) -> Result<Arc<Self>, prometheus::Error> {
-        let registry = Registry::new();
-        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok(counter)
-        };
-        let counters = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
-            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(counters.clone()))?;
-            Ok(counters)
-        };
-        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
-        };
-        gauge("fullrank_inbox_capacity_batches", "Batches that may wait to be merged")?.set(inbox_capacity as i64);
-        let info = GaugeVec::new(
-            Opts::new("fullrank_build_info", "What this program is; always 1"),
-            &["version", "revision", "backend"],
-        )?;
-        info.with_label_values(&[build.version, build.revision, &build.backend]).set(1.0);
-        registry.register(Box::new(info))?;
+        let names = Names(Registry::new());
+        names
+            .gauge("fullrank_inbox_capacity_batches", "Batches that may wait to be merged")?
+            .set(inbox_capacity as i64);
+        names.build_info(build)?;
         #[cfg(target_os = "linux")]
-        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        names.0.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         let service = Self {
-            stages: Stages::register(&registry)?,
-            rows: counter("fullrank_rows_total", "Rows admitted, all views counted")?,
-            spectra_skipped: counter(
+            stages: Stages::register(&names.0)?,
+            rows: names.counter("fullrank_rows_total", "Rows admitted, all views counted")?,
+            spectra_skipped: names.counter(
                 "fullrank_spectra_skipped_total",
                 "Windows measured without eigenvalues because the solvers were behind",
             )?,
-            solver_failures: counter("fullrank_solver_failures_total", "Eigensolver results that failed their checks")?,
-            worker_panics: counter("fullrank_worker_panics_total", "Faults that cost one batch or report")?,
-            series_dropped: counter(
+            solver_failures: names
+                .counter("fullrank_solver_failures_total", "Eigensolver results that failed their checks")?,
+            worker_panics: names.counter("fullrank_worker_panics_total", "Faults that cost one batch or report")?,
+            series_dropped: names.counter(
                 "fullrank_series_dropped_total",
                 "Series left out of scrapes because of the cardinality cap",
             )?,
-            inbox_batches: gauge("fullrank_inbox_batches", "Batches that wait to be merged")?,
-            streams: gauge("fullrank_streams", "Layers of unexpired runs")?,
-            connections: gauge("fullrank_connections", "Open connections")?,
-            accumulator_bytes: gauge(
-                "fullrank_accumulator_bytes",
-                "Bytes of accumulators and reservoirs of open windows",
-            )?,
-            accepted: counters("fullrank_batches_accepted_total", "Batches accepted", &["door"])?,
-            duplicates: counters(
+            inbox_batches: names.gauge("fullrank_inbox_batches", "Batches that wait to be merged")?,
+            streams: names.gauge("fullrank_streams", "Layers of unexpired runs")?,
+            connections: names.gauge("fullrank_connections", "Open connections")?,
+            accumulator_bytes: names
+                .gauge("fullrank_accumulator_bytes", "Bytes of accumulators and reservoirs of open windows")?,
+            accepted: names.counters("fullrank_batches_accepted_total", "Batches accepted", &["door"])?,
+            duplicates: names.counters(
                 "fullrank_batches_duplicate_total",
                 "Batches that came again and count once",
                 &["door"],
             )?,
-            rejected: counters(
+            rejected: names.counters(
                 "fullrank_batches_rejected_total",
                 "Batches refused, by the code of the refusal",
                 &["door", "reason"],
             )?,
-            bytes: counter("fullrank_received_bytes_total", "Bytes of accepted bodies, decompressed")?,
-            registry,
+            bytes: names.counter("fullrank_received_bytes_total", "Bytes of accepted bodies, decompressed")?,
+            registry: names.0,
         };
+        service.start_at_zero();
+        Ok(Arc::new(service))
+    }
+
+    /// Every label is there from the start, so that a rate sees the first event.
+    fn start_at_zero(&self) {
         for door in DOORS {
-            service.accepted.with_label_values(&[door]);
-            service.duplicates.with_label_values(&[door]);
+            self.accepted.with_label_values(&[door]);
+            self.duplicates.with_label_values(&[door]);
             for code in Code::all() {
-                service.rejected.with_label_values(&[door, code.word()]);
+                self.rejected.with_label_values(&[door, code.word()]);
             }
         }
-        Ok(Arc::new(service))
     }
 
     /// A batch was taken at a door.
@@ -130,5 +116,35 @@ impl Service {
     /// A batch was refused at a door.
     pub fn rejected(&self, door: &str, code: Code) {
         self.rejected.with_label_values(&[door, code.word()]).inc();
+    }
+}
+
+/// Makes and registers metrics.
+struct Names(Registry);
+
+impl Names {
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        let counter = IntCounter::new(name, help)?;
+        self.0.register(Box::new(counter.clone()))?;
+        Ok(counter)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(counters.clone()))?;
+        Ok(counters)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        let gauge = IntGauge::new(name, help)?;
+        self.0.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
+    }
+
+    fn build_info(&self, build: &Build) -> Result<(), prometheus::Error> {
+        let options = Opts::new("fullrank_build_info", "What this program is; always 1");
+        let info = GaugeVec::new(options, &["version", "revision", "backend"])?;
+        info.with_label_values(&[build.version, build.revision, &build.backend]).set(1.0);
+        self.0.register(Box::new(info))
     }
 }

@@ -31,7 +31,7 @@ CREATE TABLE open_windows (run TEXT, layer TEXT, window INTEGER, PRIMARY KEY (ru
 /// One change of the history.
 pub(super) enum Write {
     Save(Box<Saved>),
-    MarkOpen { run: String, layer: String, window: u64 },
+    MarkOpen { run: String, layer: String, window: u64, now: Timestamp },
     Run { run: String, method: Option<&'static str>, last_push: Timestamp, finished_at: Option<Timestamp> },
     Unlatch { run: String },
     Delete { run: String },
@@ -55,10 +55,10 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
     let transaction = connection.unchecked_transaction()?;
     match write {
         Write::Save(saved) => save(&transaction, saved)?,
-        Write::MarkOpen { run, layer, window } => {
+        Write::MarkOpen { run, layer, window, now } => {
             // The run's row first: a run that is killed in its first window is known afterwards.
-            let now = "INSERT OR IGNORE INTO runs VALUES (?1, NULL, '1970-01-01T00:00:00Z', NULL)";
-            transaction.execute(now, params![run])?;
+            let run_row = "INSERT OR IGNORE INTO runs VALUES (?1, NULL, ?2, NULL)";
+            transaction.execute(run_row, params![run, now.to_string()])?;
             transaction.execute(
                 "INSERT OR IGNORE INTO open_windows VALUES (?1, ?2, ?3)",
                 params![run, layer, as_stored(*window)],

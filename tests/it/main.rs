@@ -6,6 +6,8 @@ mod decoders;
 mod golden;
 mod harness;
 mod identities;
+mod interop;
+mod openapi;
 mod smoke;
 mod spectra;
 mod tidy;

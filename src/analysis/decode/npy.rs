@@ -28,7 +28,7 @@ pub fn decode(body: &Bytes) -> Result<Tensor, DecodeError> {
 pub fn encode_vector(values: &[f64]) -> Vec<u8> {
     let mut header = format!("{{'descr': '<f8', 'fortran_order': False, 'shape': ({},), }}", values.len());
     // The data begin at a multiple of 64 bytes, after a newline.
-    while (MAGIC.len() + 4 + header.len() + 1) % 64 != 0 {
+    while !(MAGIC.len() + 4 + header.len() + 1).is_multiple_of(64) {
         header.push(' ');
     }
     header.push('\n');

@@ -27,6 +27,9 @@ const CAUSES = {
 };
 // How a measure is called, and how to read it; in the order of the table.
 const MEASURES = {
+  entropy_rank_share: ["Entropy rank, as a share of noise", "0: a line; 1: as shapeless noise"],
+  entropy_rank_to_null: ["Entropy rank to that of noise", "judged against the run's own best"],
+  samples: ["Samples", "too few to judge"],
   entropy_rank: ["Entropy rank", "directions in use, by the entropy of the spectrum"],
   entropy_rank_null: ["Entropy rank of noise", "what shapeless noise with as many rows would have"],
   stable_rank: ["Stable rank", "directions in use, large ones counting more"],

@@ -1,0 +1,242 @@
+//! The goals that are ratios, each measured on both sides in one run, in turns: medians and quartile spreads.
+//!
+//! `FULLRANK_TEST_PYTHON=... cargo bench --bench goals` with a Python that has numpy. Prints a table.
+
+#![allow(missing_docs, dead_code, unreachable_pub, clippy::print_stdout)]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use common::{Client, Service, body, median};
+use fullrank::analysis::floats::{Float, Order, Rows};
+use fullrank::analysis::measures::{Solved, measure};
+use fullrank::analysis::window::Accumulator;
+use fullrank::compute::Backend;
+use fullrank::compute::cpu::Cpu;
+
+const PAIRS: usize = 9;
+
+/// The other side of the comparisons with NumPy: reads a word a line, answers with seconds.
+const NUMPY: &str = r#"
+import sys, time
+import numpy as np
+rng = np.random.default_rng(1)
+data = {}
+def gram():
+    x = data.setdefault("gram", rng.standard_normal((16384, 1024)))
+    start = time.perf_counter(); x.T @ x; return time.perf_counter() - start
+def svd():
+    x = data.setdefault("svd", rng.standard_normal((65536, 2048), dtype=np.float32))
+    start = time.perf_counter(); np.linalg.svd(x, compute_uv=False); return time.perf_counter() - start
+for line in sys.stdin:
+    print({"gram": gram, "svd": svd}[line.strip()](), flush=True)
+"#;
+
+struct Numpy {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Numpy {
+    fn start() -> Option<Self> {
+        let python = std::env::var("FULLRANK_TEST_PYTHON").ok()?;
+        let mut child = std::process::Command::new(python)
+            .args(["-c", NUMPY])
+            .env("OPENBLAS_NUM_THREADS", "2")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .ok()?;
+        let (input, output) = (child.stdin.take()?, BufReader::new(child.stdout.take()?));
+        Some(Self { child, input, output })
+    }
+
+    fn seconds(&mut self, what: &str) -> f64 {
+        writeln!(self.input, "{what}").expect("python reads");
+        let mut line = String::new();
+        self.output.read_line(&mut line).expect("python answers");
+        line.trim().parse().expect("seconds")
+    }
+}
+
+impl Drop for Numpy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn seconds(work: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    work();
+    start.elapsed().as_secs_f64()
+}
+
+fn rows(n: usize, d: usize) -> Rows {
+    let body = body(n, d);
+    let data = bytes::Bytes::from(body).split_off(0);
+    let header = data.len() - n * d * 4;
+    Rows::new(Float::F32, Order::RowMajor, (n, d), data.slice(header..)).expect("the sizes agree")
+}
+
+fn show(what: &str, ours: Vec<f64>, theirs: Vec<f64>, goal: &str) {
+    let ((ours, our_spread), (theirs, their_spread)) = (median(ours), median(theirs));
+    let milli = |x: f64| format!("{:.2}", x * 1e3);
+    println!(
+        "| {what} | {} (±{}) | {} (±{}) | {:.2} | {goal} |",
+        milli(ours),
+        milli(our_spread),
+        milli(theirs),
+        milli(their_spread),
+        theirs / ours
+    );
+}
+
+fn moments_against_numpy(numpy: &mut Numpy) {
+    let backend = Cpu::new(2).expect("threads");
+    let rows = rows(16_384, 1024);
+    let ours = || seconds(|| drop(backend.moments(&rows).expect("no device to fail")));
+    let (mut mine, mut theirs) = (vec![], vec![]);
+    ours();
+    numpy.seconds("gram"); // both warm
+    for _ in 0..PAIRS {
+        mine.push(ours());
+        theirs.push(numpy.seconds("gram"));
+    }
+    show("moments of f32 rows in f64, 16,384 x 1024, against numpy `X.T @ X` in f64", mine, theirs, "at least 0.8");
+}
+
+fn step_against_svd(numpy: &mut Numpy) {
+    let backend = Cpu::new(2).expect("threads");
+    let rows = rows(1024, 2048);
+    let mut window: Option<Accumulator> = None;
+    let mut step = || {
+        seconds(|| {
+            let moments = backend.moments(&rows).expect("no device to fail");
+            let batch = Accumulator::of_views(std::slice::from_ref(&rows), moments, None, 4096);
+            match &mut window {
+                Some(window) => window.merge(&batch),
+                None => window = Some(batch),
+            }
+            let window = window.as_ref().expect("just set");
+            assert!(measure(window, &Solved::default()).measures.stable_rank.is_some());
+        })
+    };
+    step();
+    let mine: Vec<f64> = (0..PAIRS).map(|_| step()).collect();
+    // Minutes each: one warm-up-free run has to do.
+    let theirs = vec![numpy.seconds("svd")];
+    show(
+        "all O(d^2) measures after a batch of 1024 x 2048, against numpy svd of a 65,536-row f32 window",
+        mine,
+        theirs,
+        "at least 50",
+    );
+}
+
+/// Reads `length` bytes into one reused buffer, then answers with one byte: what the machine's loopback can do.
+fn bare_socket(length: usize) -> TcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+    let (mut server, _) = listener.accept().expect("a client");
+    std::thread::spawn(move || {
+        let mut buffer = vec![0u8; length];
+        while server.read_exact(&mut buffer).is_ok() && server.write_all(&[1]).is_ok() {}
+    });
+    client.set_nodelay(true).expect("a socket option");
+    client
+}
+
+fn ingest_against_bare_socket() {
+    let service = Service::start();
+    let body = body(8192, 2048);
+    let mut bare = bare_socket(body.len());
+    let mut client = Client::connect(service.address);
+    // One window, no eigenvalues: the 202 is what is measured. Each batch is merged before the next is sent.
+    let settle = |client: &mut Client, window: usize| {
+        assert_eq!(client.request("POST", &format!("/v1/runs/i/windows/{window}/close"), b""), 200);
+    };
+    let (mut mine, mut theirs) = (vec![], vec![]);
+    for pair in 0..=PAIRS {
+        let path = format!("/v1/runs/i/layers/l/batches?window={pair}");
+        let ours = seconds(|| assert_eq!(client.request("POST", &path, &body), 202));
+        settle(&mut client, pair);
+        let other = seconds(|| {
+            bare.write_all(&body).expect("it reads");
+            bare.read_exact(&mut [0]).expect("it answers");
+        });
+        if pair > 0 {
+            mine.push(ours);
+            theirs.push(other);
+        }
+    }
+    show(
+        "HTTP ingest of 64 MiB f32 to the 202, against a bare socket read into a reused buffer",
+        mine,
+        theirs,
+        "at least 0.5",
+    );
+}
+
+fn doors_during_an_eigensolve() {
+    let service = Service::start();
+    let mut client = Client::connect(service.address);
+    let small = body(64, 64);
+    let probe = |client: &mut Client, count: usize| -> (Vec<f64>, Vec<f64>) {
+        let livez = |client: &mut Client| seconds(|| assert_eq!(client.request("GET", "/livez", b""), 200));
+        let push = |client: &mut Client| {
+            seconds(|| assert_eq!(client.request("POST", "/v1/runs/s/layers/l/batches?window=1", &small), 202))
+        };
+        (0..count).map(|_| (livez(client), push(client))).unzip()
+    };
+    probe(&mut client, 200);
+    let large = body(4096 + 64, 4096);
+    let (mut quiet, mut busy) = ((vec![], vec![]), (vec![], vec![]));
+    for round in 0..3 {
+        let (livez, push) = probe(&mut client, 300);
+        quiet.0.extend(livez);
+        quiet.1.extend(push);
+        let done = Arc::new(AtomicBool::new(false));
+        let (flag, address, large) = (Arc::clone(&done), service.address, large.clone());
+        let solving = std::thread::spawn(move || {
+            let path = format!("/v1/runs/big/layers/l/batches?window={round}&last=true");
+            let mut client = Client::connect(address);
+            assert_eq!(client.request("POST", &path, &large), 202);
+            // The batch is merged when close answers; the eigensolve runs until then.
+            assert_eq!(client.request("POST", &format!("/v1/runs/big/windows/{round}/close"), b""), 200);
+            flag.store(true, Ordering::Release);
+        });
+        std::thread::sleep(std::time::Duration::from_millis(1500)); // past the push and the merge, into the eigensolve
+        while !done.load(Ordering::Acquire) {
+            let (livez, push) = probe(&mut client, 20);
+            if !done.load(Ordering::Acquire) {
+                busy.0.extend(livez);
+                busy.1.extend(push);
+            }
+        }
+        solving.join().expect("the large push");
+    }
+    println!("| (samples while solving: {}) | | | | |", busy.0.len());
+    show("/livez during a d = 4096 eigensolve, against none", busy.0, quiet.0, "at least 0.83 (20 % slower)");
+    show("64 x 64 push during a d = 4096 eigensolve, against none", busy.1, quiet.1, "at least 0.83 (20 % slower)");
+}
+
+fn main() {
+    println!("| what | ours, ms (quartiles) | other, ms (quartiles) | ratio | goal |\n|---|---|---|---|---|");
+    ingest_against_bare_socket();
+    doors_during_an_eigensolve();
+    match Numpy::start() {
+        Some(mut numpy) => {
+            moments_against_numpy(&mut numpy);
+            step_against_svd(&mut numpy);
+        }
+        None => println!("| against numpy: set FULLRANK_TEST_PYTHON to a Python that has it | | | | |"),
+    }
+}

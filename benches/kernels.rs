@@ -1,0 +1,99 @@
+//! Decode, moments, spectrum and measures over d and N. For comparison between versions; nothing here has a time limit.
+
+#![allow(missing_docs)]
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use fullrank::analysis::batch::EmbeddingBatch;
+use fullrank::analysis::decode::safetensors;
+use fullrank::analysis::floats::{Float, Order, Rows};
+use fullrank::analysis::measures::{Solved, measure};
+use fullrank::analysis::parameters::Parameters;
+use fullrank::analysis::spectrum::Problem;
+use fullrank::analysis::window::Accumulator;
+use fullrank::compute::Backend;
+use fullrank::compute::cpu::Cpu;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+const THREADS: usize = 2;
+
+fn bytes(rows: usize, dim: usize) -> bytes::Bytes {
+    let mut random = StdRng::seed_from_u64(1);
+    let values = (0..rows * dim).flat_map(|_| random.sample::<f32, _>(rand_distr::StandardNormal).to_le_bytes());
+    values.collect::<Vec<u8>>().into()
+}
+
+fn rows(rows: usize, dim: usize) -> Rows {
+    Rows::new(Float::F32, Order::RowMajor, (rows, dim), bytes(rows, dim)).expect("the sizes agree")
+}
+
+fn decode(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("decode");
+    for (n, d) in [(256, 256), (1024, 2048), (8192, 2048)] {
+        let data = bytes(n, d);
+        let view = safetensors_view(&data, n, d);
+        let body = bytes::Bytes::from(::safetensors::serialize([("z", view)], None).expect("one tensor"));
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        group.bench_function(BenchmarkId::new("safetensors f32, checked finite", format!("{n}x{d}")), |b| {
+            b.iter(|| {
+                let (tensors, parameters) = safetensors::decode(&body, Parameters::default()).expect("valid");
+                EmbeddingBatch::new(tensors, parameters).expect("finite")
+            });
+        });
+    }
+    group.finish();
+}
+
+fn safetensors_view(data: &[u8], n: usize, d: usize) -> ::safetensors::tensor::TensorView<'_> {
+    ::safetensors::tensor::TensorView::new(::safetensors::Dtype::F32, vec![n, d], data).expect("the sizes agree")
+}
+
+fn moments(criterion: &mut Criterion) {
+    let backend = Cpu::new(THREADS).expect("threads");
+    let mut group = criterion.benchmark_group("moments");
+    group.sample_size(10);
+    for (n, d) in [(256, 64), (4096, 64), (1024, 256), (1024, 1024), (16_384, 1024), (1024, 2048), (512, 4096)] {
+        let rows = rows(n, d);
+        group.throughput(Throughput::Elements((n * d * d) as u64));
+        group.bench_function(BenchmarkId::new("f32 rows in f64", format!("{n}x{d}")), |b| {
+            b.iter(|| backend.moments(black_box(&rows)).expect("no device to fail"));
+        });
+    }
+    group.finish();
+}
+
+fn spectrum(criterion: &mut Criterion) {
+    let backend = Cpu::new(THREADS).expect("threads");
+    let mut group = criterion.benchmark_group("spectrum");
+    group.sample_size(10);
+    for d in [64, 256, 1024, 2048, 4096] {
+        let moments = backend.moments(&rows(d + 100, d)).expect("no device to fail");
+        group.bench_function(BenchmarkId::new("covariance eigenvalues", d), |b| {
+            b.iter(|| {
+                let problem = Problem::covariance(&moments);
+                problem.check(backend.eigenvalues(problem.matrix()).expect("converges")).expect("holds")
+            });
+        });
+    }
+    group.finish();
+}
+
+fn measures(criterion: &mut Criterion) {
+    let backend = Cpu::new(THREADS).expect("threads");
+    let mut group = criterion.benchmark_group("measures");
+    group.sample_size(10);
+    for d in [64, 256, 1024, 2048, 4096] {
+        let rows = rows(256, d);
+        let moments = backend.moments(&rows).expect("no device to fail");
+        let window = Accumulator::of_views(&[rows], moments, None, 4096);
+        group.bench_function(BenchmarkId::new("without eigenvalues", d), |b| {
+            b.iter(|| measure(black_box(&window), &Solved::default()));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decode, moments, measures, spectrum);
+criterion_main!(benches);
