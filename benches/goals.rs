@@ -192,6 +192,8 @@ fn doors_during_an_eigensolve() {
     let probe = |client: &mut Client, count: usize| -> (Vec<f64>, Vec<f64>) {
         let livez = |client: &mut Client| seconds(|| assert_eq!(client.request("GET", "/livez", b""), 200));
         let push = |client: &mut Client| {
+            // A trainer's pace: at full speed the inbox would fill, and refuse.
+            std::thread::sleep(std::time::Duration::from_millis(2));
             seconds(|| assert_eq!(client.request("POST", "/v1/runs/s/layers/l/batches?window=1", &small), 202))
         };
         (0..count).map(|_| (livez(client), push(client))).unzip()
@@ -213,7 +215,7 @@ fn doors_during_an_eigensolve() {
             assert_eq!(client.request("POST", &format!("/v1/runs/big/windows/{round}/close"), b""), 200);
             flag.store(true, Ordering::Release);
         });
-        std::thread::sleep(std::time::Duration::from_millis(1500)); // past the push and the merge, into the eigensolve
+        std::thread::sleep(std::time::Duration::from_millis(4000)); // past the push and the merge, into the eigensolve
         while !done.load(Ordering::Acquire) {
             let (livez, push) = probe(&mut client, 20);
             if !done.load(Ordering::Acquire) {

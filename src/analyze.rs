@@ -47,7 +47,7 @@ pub fn report(backend: &dyn Backend, batch: EmbeddingBatch, name: &str, policy: 
     let parameters = batch.parameters;
     let part = batch.parts.into_iter().find(|part| part.role == Role::Embedding);
     let part = part.ok_or_else(|| format!("{name}: no z, z1 or moments in it"))?;
-    let rows = line.accumulate(part).map_err(|e| format!("{name}: {e}"))?;
+    let rows = line.accumulate(part, true).map_err(|e| format!("{name}: {e}"))?;
     let thresholds = policy.thresholds("", parameters.method);
     let outcome = line.process(
         &rows,

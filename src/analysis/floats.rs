@@ -136,6 +136,21 @@ impl Rows {
         }
     }
 
+    /// The rows of nonzero norm divided by it, as f64; `None` when all are zero.
+    pub fn unit(&self) -> Option<Rows> {
+        let mut bytes = Vec::with_capacity(self.rows * self.dim * 8);
+        let mut row = vec![0.0; self.dim];
+        for index in 0..self.rows {
+            self.read(index, 1, &mut row);
+            let norm = row.iter().map(|x| x * x).sum::<f64>().sqrt();
+            if norm > 0.0 {
+                bytes.extend(row.iter().flat_map(|x| (x / norm).to_le_bytes()));
+            }
+        }
+        let rows = bytes.len() / (8 * self.dim);
+        Self::new(Float::F64, Order::RowMajor, (rows, self.dim), bytes.into()).ok()
+    }
+
     /// Column means, d values. Summed around the first row, so that a large common offset costs no digits.
     pub fn mean(&self) -> Vec<f64> {
         let mut shift = vec![0.0; self.dim];

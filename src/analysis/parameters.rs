@@ -99,6 +99,8 @@ pub struct Parameters {
     pub last: Option<bool>,
     /// Answer with the report instead of at once.
     pub wait: Option<bool>,
+    /// Keep the second moment of unit rows too, so that measures of it are exact at any number of rows.
+    pub unit_moments: Option<bool>,
     /// The training method.
     pub method: Option<Method>,
     /// Finite numbers by their name in [`SCALARS`].
@@ -120,6 +122,7 @@ impl Parameters {
             "seq" => fill(&mut self.seq, name, integer(name, text)?),
             "last" => fill(&mut self.last, name, boolean(name, text)?),
             "wait" => fill(&mut self.wait, name, boolean(name, text)?),
+            "unit_moments" => fill(&mut self.unit_moments, name, boolean(name, text)?),
             "method" => fill(&mut self.method, name, method(text)?),
             _ => self.set_scalar(name, text),
         }
@@ -128,7 +131,7 @@ impl Parameters {
     fn set_scalar(&mut self, name: &str, text: &str) -> Result<(), DecodeError> {
         let Some(known) = SCALARS.iter().find(|known| **known == name) else {
             return Err(DecodeError::Malformed(format!(
-                "unknown parameter '{}': known are window, step, worker, workers, session, seq, last, wait, method, {}",
+                "unknown parameter '{}': known are window, step, worker, workers, session, seq, last, wait, unit_moments, method, {}",
                 shorten(name),
                 SCALARS.join(", ")
             )));

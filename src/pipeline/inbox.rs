@@ -256,6 +256,7 @@ impl Inbox {
             worker,
             parts: batch.parts.into_iter().zip(slots).collect(),
             reply,
+            unit_moments: parameters.unit_moments == Some(true),
             // A window that one push opens and closes needs no mark for the case that the service is killed in between.
             mark_open: (opened && !closes).then_some(now),
         });

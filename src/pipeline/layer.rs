@@ -193,7 +193,8 @@ impl Layer {
             }
             let rows_before = open.and_then(|open| open.slots.get(&(part.role, worker))).map(|(_, rows)| *rows);
             if rows_before.is_none() {
-                bytes += Accumulator::bytes(views, dim);
+                let unit_moments = batch.parameters.unit_moments == Some(true);
+                bytes += Accumulator::bytes(views, dim) + if unit_moments { 4 * dim * (dim + 1) } else { 0 };
             }
             if let Payload::Views(views) = &part.payload {
                 // The reservoir keeps f64 rows as they are, and all others exactly as f32.

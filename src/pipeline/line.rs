@@ -3,7 +3,9 @@
 //! Guarantees: pure but for the backend and the stage timers. Must not: know about runs, queues or clocks.
 
 use crate::analysis::batch::{Part, Payload};
+use crate::analysis::floats::Rows;
 use crate::analysis::measures::{self, Measured, Solved, uniformity};
+use crate::analysis::moments::{Moments, Packed};
 use crate::analysis::pairs::ViewMoments;
 use crate::analysis::reservoir;
 use crate::analysis::spectrum::{self, Eigenvalues, Problem, Spectrum, SpectrumError};
@@ -51,11 +53,11 @@ pub struct Judging<'a> {
 }
 
 impl Line<'_> {
-    /// One batch's rows, reduced.
+    /// One batch's rows, reduced; with `unit_moments` the second moment of the unit rows as well.
     ///
     /// # Errors
     /// When the backend fails.
-    pub fn accumulate(&self, part: Part) -> Result<Accumulator, ComputeError> {
+    pub fn accumulate(&self, part: Part, unit_moments: bool) -> Result<Accumulator, ComputeError> {
         let _timer = self.stages.enter(Stage::Accumulate);
         let views = match part.payload {
             Payload::Moments(pushed) => return Ok(Accumulator::of_moments(*pushed)),
@@ -69,7 +71,24 @@ impl Line<'_> {
             1 => None,
             _ => Some(ViewMoments::of(&views, |a, b, mean_a, mean_b| self.backend.cross(a, b, mean_a, mean_b))?),
         };
-        Ok(Accumulator::of_views(&views, moments, pairs, reservoir::CAPACITY))
+        let mut rows = Accumulator::of_views(&views, moments, pairs, reservoir::CAPACITY);
+        if unit_moments {
+            rows.unit_scatter = self.unit_scatter(&views)?;
+        }
+        Ok(rows)
+    }
+
+    /// The second moment of the unit rows of all views: as much work again as the moments.
+    fn unit_scatter(&self, views: &[Rows]) -> Result<Option<Packed>, ComputeError> {
+        let mut sum: Option<Moments> = None;
+        for unit in views.iter().filter_map(Rows::unit) {
+            let moments = self.backend.moments(&unit)?;
+            match &mut sum {
+                Some(sum) => sum.merge(&moments),
+                None => sum = Some(moments),
+            }
+        }
+        Ok(sum.map(|moments| moments.scatter().clone()))
     }
 
     /// spectrum -> diagnose: the window's eigenvalues, its measures and its verdict.
@@ -136,12 +155,14 @@ impl Line<'_> {
                 None
             })
         });
-        if unit.is_some() && !unit_exact {
-            notes.push(format!(
-                "uniformity, w2_uniformity and duplicate_rows come from a sample of {} of {} rows",
-                reservoir::CAPACITY,
-                rows.moments.rows()
-            ));
+        if rows.reservoir.as_ref().is_some_and(|reservoir| !reservoir.complete()) {
+            let sampled = if unit_exact {
+                "uniformity and duplicate_rows"
+            } else {
+                "uniformity, w2_uniformity and duplicate_rows"
+            };
+            let (kept, total) = (reservoir::CAPACITY, moments.rows());
+            notes.push(format!("{sampled} come from a sample of {kept} of {total} rows"));
         }
         let spectrum =
             covariance.map(|solved| Spectrum { values: solved.values, numeric_floor: solved.floor, input_floor });
@@ -162,11 +183,7 @@ impl Line<'_> {
         self.eigenvalues(&Problem::of_gram(gram, centre.len()))
     }
 
-    fn of_unit_scatter(
-        &self,
-        rows: &Accumulator,
-        scatter: &crate::analysis::moments::Packed,
-    ) -> Result<Eigenvalues, SolveError> {
+    fn of_unit_scatter(&self, rows: &Accumulator, scatter: &Packed) -> Result<Eigenvalues, SolveError> {
         let count = rows.unit.as_ref().map_or(rows.moments.rows(), |unit| unit.rows);
         self.eigenvalues(&Problem::of_gram(scatter.to_full() / count as f64, rows.moments.dim()))
     }

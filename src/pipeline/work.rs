@@ -34,6 +34,7 @@ pub(super) struct Job {
     pub(super) worker: u32,
     pub(super) parts: Vec<(Part, Slot)>,
     pub(super) reply: Option<Waiter>,
+    pub(super) unit_moments: bool,
     /// When its window was opened, if by this batch.
     pub(super) mark_open: Option<Timestamp>,
 }
@@ -175,10 +176,11 @@ impl Inbox {
             self.history.mark_open(&job.run, &job.layer, job.window, now);
         }
         let parts = std::mem::take(&mut job.parts);
-        let merged = catch_unwind(AssertUnwindSafe(|| self.merge_parts(parts))).unwrap_or_else(|_| {
-            self.service.worker_panics.inc();
-            Err("a fault of the service".to_string())
-        });
+        let merged =
+            catch_unwind(AssertUnwindSafe(|| self.merge_parts(parts, job.unit_moments))).unwrap_or_else(|_| {
+                self.service.worker_panics.inc();
+                Err("a fault of the service".to_string())
+            });
         let mut registry = self.lock();
         registry.queued = registry.queued.saturating_sub(1);
         let Some(layer) = registry.layer(&job.run, job.run_id, &job.layer) else { return };
@@ -203,10 +205,10 @@ impl Inbox {
         self.dispatch(&mut registry, &job.run);
     }
 
-    fn merge_parts(&self, parts: Vec<(Part, Slot)>) -> Result<(), String> {
+    fn merge_parts(&self, parts: Vec<(Part, Slot)>, unit_moments: bool) -> Result<(), String> {
         let line = Line { backend: &*self.backend, stages: &self.service.stages };
         for (part, slot) in parts {
-            let rows = line.accumulate(part).map_err(|e| e.to_string())?;
+            let rows = line.accumulate(part, unit_moments).map_err(|e| e.to_string())?;
             let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
             match &mut *slot {
                 Some(sum) => sum.merge(&rows),

@@ -32,7 +32,7 @@ pub(super) fn limits(site: &Site) -> Value {
         "inbox_batches": pipeline.inbox_batches,
         "accumulator_bytes": pipeline.accumulator_bytes,
         "accumulator_bytes_used": site.inbox.memory_used(),
-        "accumulator_bytes_per_role_window_and_worker": "4 d (d + 1), and 8 d^2 more with two views or more, and 40 d",
+        "accumulator_bytes_per_role_window_and_worker": "4 d (d + 1), as much again with unit_moments, 8 d^2 more with two views or more, and 40 d",
         "reservoir_rows": reservoir::CAPACITY,
         "reservoir_bytes_per_row": "4 d + 96, or 8 d + 96 for F64",
         "spectrum_threads": site.spectrum_threads,
