@@ -24,8 +24,7 @@ pub fn file(path: &Path, policy: &Policy) -> Result<Value, String> {
     let name = path.display().to_string();
     let fail = |error: &dyn std::fmt::Display| format!("{name}: {error}");
     let bytes = Bytes::from(std::fs::read(path).map_err(|e| fail(&e))?);
-    let is_npy = path.extension().is_some_and(|extension| extension == "npy");
-    let (tensors, parameters) = if is_npy {
+    let (tensors, parameters) = if bytes.starts_with(b"\x93NUMPY") {
         (vec![npy::decode(&bytes).map_err(|e| fail(&e))?], Parameters::default())
     } else {
         safetensors::decode(&bytes, Parameters::default()).map_err(|e| fail(&e))?
@@ -48,6 +47,7 @@ pub fn report(backend: &dyn Backend, batch: EmbeddingBatch, name: &str, policy: 
     let part = batch.parts.into_iter().find(|part| part.role == Role::Embedding);
     let part = part.ok_or_else(|| format!("{name}: no z, z1 or moments in it"))?;
     let rows = line.accumulate(part, true).map_err(|e| format!("{name}: {e}"))?;
+    let unread = batch.unread;
     let thresholds = policy.thresholds("", parameters.method);
     let outcome = line.process(
         &rows,
@@ -59,6 +59,10 @@ pub fn report(backend: &dyn Backend, batch: EmbeddingBatch, name: &str, policy: 
             skip_spectrum: false,
         },
     );
+    let mut notes = outcome.notes;
+    if !unread.is_empty() {
+        notes.push(format!("read by no measure of this version: {}", unread.join(", ")));
+    }
     let report = Report {
         run: String::new(),
         layer: name.to_string(),
@@ -82,7 +86,7 @@ pub fn report(backend: &dyn Backend, batch: EmbeddingBatch, name: &str, policy: 
             alpha_fit: outcome.measured.alpha_fit,
             thresholds: thresholds.list(),
         },
-        notes: outcome.notes,
+        notes,
         verdict: outcome.verdict,
     };
     Ok(Published::new(report, outcome.spectrum.map(|spectrum| spectrum.values)))
@@ -112,12 +116,28 @@ pub fn table(report: &Value) -> String {
             reason["threshold"]
         );
     }
+    for note in report["notes"].as_array().into_iter().flatten() {
+        let _ = writeln!(text, "  note: {}", word(note));
+    }
     for (name, value) in report["measures"].as_object().into_iter().flatten() {
         match value.as_f64() {
-            Some(number) => drop(writeln!(text, "  {name:<32} {number:>14.6}")),
+            Some(number) => drop(writeln!(text, "  {name:<32} {:>14}", significant(number))),
             None if value.is_null() => drop(writeln!(text, "  {name:<32} {:>14}", "undefined")),
             None => drop(writeln!(text, "  {name:<32} {value}")),
         }
     }
     text
+}
+
+/// Whole numbers as they are, others with six significant digits.
+fn significant(number: f64) -> String {
+    let magnitude = number.abs();
+    if number.fract() == 0.0 && magnitude < 1e9 {
+        return format!("{number:.0}");
+    }
+    if !(1e-4..1e7).contains(&magnitude) {
+        return format!("{number:.5e}");
+    }
+    let decimals = (5.0 - magnitude.log10().floor()).max(0.0) as usize;
+    format!("{number:.decimals$}")
 }

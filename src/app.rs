@@ -38,6 +38,9 @@ pub enum StartError {
     /// The kernels.
     #[error(transparent)]
     Compute(#[from] ComputeError),
+    /// A socket.
+    #[error("the listening socket has no address: {0}")]
+    Socket(std::io::Error),
     /// A thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -81,11 +84,13 @@ pub async fn run_with(
         service: Arc::clone(&site.service),
     };
     let with_metrics = listeners.metrics.is_none();
+    let address = listeners.main.local_addr().map_err(StartError::Socket)?;
     let main = web::router(&site, &doors, with_metrics);
     let mut servers = vec![tokio::spawn(serve(listeners.main, main, listening.clone(), stopped.clone()))];
     if let Some(listener) = listeners.metrics {
         servers.push(tokio::spawn(serve(listener, web::metrics_router(&site), listening, stopped.clone())));
     }
+    tracing::info!(%address, "serving HTTP and gRPC; the page is at http://{address}/");
     let ticker = tokio::spawn(tick(Arc::clone(&inbox), stopped));
 
     // A dropped sender means stop, too.

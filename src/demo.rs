@@ -29,13 +29,14 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 struct Client {
     sender: SendRequest<Full<Bytes>>,
     address: SocketAddr,
+    token: String,
 }
 
 impl Client {
-    async fn connect(address: SocketAddr) -> Result<Self, Error> {
+    async fn connect(address: SocketAddr, token: Option<&str>) -> Result<Self, Error> {
         let (sender, connection) = handshake(TokioIo::new(TcpStream::connect(address).await?)).await?;
         tokio::spawn(connection);
-        Ok(Self { sender, address })
+        Ok(Self { sender, address, token: token.unwrap_or("").to_string() })
     }
 
     async fn call(&mut self, method: &str, path: &str, body: Vec<u8>) -> Result<Value, Error> {
@@ -43,13 +44,14 @@ impl Client {
             .method(method)
             .uri(path)
             .header("host", self.address.to_string())
+            .header("authorization", format!("Bearer {}", self.token))
             .header("content-type", "application/x-safetensors")
             .body(Full::new(Bytes::from(body)))?;
         self.sender.ready().await?;
         let response = self.sender.send_request(request).await?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
-        let value: Value = serde_json::from_slice(&body)?;
+        let value: Value = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body)? };
         if status.is_success() {
             Ok(value)
         } else {
@@ -62,8 +64,8 @@ impl Client {
 ///
 /// # Errors
 /// When the service cannot be reached or refuses a push.
-pub async fn replay(address: SocketAddr, say: impl Fn(String)) -> Result<bool, Error> {
-    let mut client = Client::connect(address).await?;
+pub async fn replay(address: SocketAddr, token: Option<&str>, say: impl Fn(String)) -> Result<bool, Error> {
+    let mut client = Client::connect(address, token).await?;
     let mut as_expected = true;
     for (bytes, expected) in RECORDINGS {
         let run = replay_one(&mut client, bytes).await?;
@@ -74,7 +76,7 @@ pub async fn replay(address: SocketAddr, say: impl Fn(String)) -> Result<bool, E
     say(format!(
         "\nthe page     http://{address}/\nthe verdict  http://{address}/v1/runs/simsiam-no-predictor/verdict\n\
          Prometheus   http://{address}/metrics\n\nTry it:\n  curl -s 'http://{address}/v1/runs/mine/layers/z/batches?wait=true' \
-         -H 'Content-Type: application/json' -d '{{\"z\": [[1, 2], [2, 1], [3, 5], [4, 4], [5, 1], [1, 1], [2, 6], [7, 3]]}}'"
+         -H 'Content-Type: application/json' -d '{{\"z\": [[1,2],[-2,1],[3,-5],[4,4],[-5,1],[1,-1],[2,6],[-7,3],[0,-4],[5,2],[-3,-3],[6,-1],[-1,5],[2,-6],[-4,-2],[3,1]]}}'"
     ));
     Ok(as_expected)
 }
@@ -85,6 +87,11 @@ async fn replay_one(client: &mut Client, bytes: &[u8]) -> Result<String, Error> 
     let metadata = header.metadata().clone().ok_or("the recording has no metadata")?;
     let run = metadata.get("run").ok_or("the recording names no run")?.clone();
     let windows: Vec<Value> = serde_json::from_str(metadata.get("windows").ok_or("the recording names no windows")?)?;
+    // A demo before this one may have left its runs in the data directory.
+    let known = client.call("GET", "/v1/runs", Vec::new()).await?;
+    if known["runs"].as_array().into_iter().flatten().any(|known| known["run"] == run.as_str()) {
+        client.call("DELETE", &format!("/v1/runs/{run}"), Vec::new()).await?;
+    }
     for entry in &windows {
         let window = entry["window"].as_u64().ok_or("a window without a number")?;
         let view = |name: &str| recording.tensor(&format!("{window:03}.{name}"));

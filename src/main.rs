@@ -57,8 +57,6 @@ async fn bind(config: &Config) -> Result<Listeners, String> {
 async fn serve(config: Config) -> Result<ExitCode, String> {
     telemetry::init(&config.log, config.log_json)?;
     let listeners = bind(&config).await?;
-    let address = listeners.main.local_addr().map_err(|error| error.to_string())?;
-    tracing::info!(%address, "serving HTTP and gRPC; the page is at http://{address}/");
     app::run(config, listeners, stop_signal()).await.map_err(|error| error.to_string())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -68,9 +66,10 @@ async fn run_demo(config: Config, once: bool) -> Result<ExitCode, String> {
     let listeners = bind(&config).await?;
     let address = listeners.main.local_addr().map_err(|error| error.to_string())?;
     let (stop, stopped) = oneshot::channel();
+    let token = config.access.token().map(str::to_string);
     let service = tokio::spawn(app::run(config, listeners, stopped));
     println!("fullrank demo: replaying three recorded SimSiam trainings to http://{address}/");
-    let as_expected = match demo::replay(address, |line| println!("{line}")).await {
+    let as_expected = match demo::replay(address, token.as_deref(), |line| println!("{line}")).await {
         Ok(as_expected) => as_expected,
         Err(error) => {
             eprintln!("fullrank: the demo could not be replayed: {error}");

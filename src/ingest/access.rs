@@ -34,6 +34,11 @@ impl Access {
         Self { token, hosts: hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect() }
     }
 
+    /// The token, for a client of our own.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         self.check_host(uri, headers)?;
         let Some(token) = &self.token else { return Ok(()) };

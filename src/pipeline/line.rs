@@ -116,6 +116,7 @@ impl Line<'_> {
             Some(stream) => stream.observe(&window, judging.step, judging.thresholds),
             None => Stream::alone(&window, judging.thresholds),
         };
+        notes.extend(remarks(&window));
         let exact = solved.spectrum.is_some() && !measured.intervals.contains_key("uniformity");
         Outcome { measured, spectrum: solved.spectrum, verdict, exact, notes, failures }
     }
@@ -187,6 +188,24 @@ impl Line<'_> {
         let count = rows.unit.as_ref().map_or(rows.moments.rows(), |unit| unit.rows);
         self.eigenvalues(&Problem::of_gram(scatter.to_full() / count as f64, rows.moments.dim()))
     }
+}
+
+/// What no alarm says, but a reader should know.
+fn remarks(window: &Window<'_>) -> Vec<String> {
+    let (m, dim) = (window.measures, window.dim as f64);
+    let mut notes = Vec::new();
+    for (what, count) in [("are dead", m.dead_dims), ("copy others", m.duplicate_dims)] {
+        if let Some(count) = count.filter(|count| dim > 1.0 && *count >= dim / 2.0 && m.entropy_rank.is_some()) {
+            notes.push(format!("{count} of {dim} coordinates {what}: what is left may still be spread out"));
+        }
+    }
+    if window.non_negative {
+        notes.push(
+            "no entry is below zero, as behind a ReLU: the scale axis compares with the run's own best windows, of which it needs five"
+                .to_string(),
+        );
+    }
+    notes
 }
 
 #[derive(Debug, thiserror::Error)]
