@@ -8,7 +8,7 @@ use fullrank::analysis::floats::Float;
 use fullrank::analysis::parameters::Parameters;
 use fullrank::compute::cpu::Cpu;
 use fullrank::error::{Code, Refusal};
-use fullrank::pipeline::{Accepted, Inbox, Origin, Parts, RawBatch, Threads};
+use fullrank::pipeline::{Accepted, Inbox, Origin, Parts, RawBatch};
 use fullrank::publish::{Board, Build, History, RunCollector, Service};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -18,7 +18,6 @@ use crate::harness::{Metrics, config, f32_bytes, gaussian};
 /// An inbox whose threads are run by hand, once, at the end.
 struct ByHand {
     inbox: Arc<Inbox>,
-    threads: Threads,
     history: Arc<History>,
     service: Arc<Service>,
     board: Arc<Board>,
@@ -37,7 +36,6 @@ impl ByHand {
         let (board, history) = (Arc::new(Board::default()), Arc::new(History::open(None).unwrap()));
         let collector = RunCollector::new(Arc::clone(&board), Arc::clone(&service), 10_000).unwrap();
         service.registry.register(Box::new(collector)).unwrap();
-        let (senders, threads) = Threads::new(1, 1);
         let inbox = Inbox::new(Parts {
             limits: config.pipeline,
             policy: config.policy,
@@ -45,9 +43,8 @@ impl ByHand {
             board: Arc::clone(&board),
             history: Arc::clone(&history),
             service: Arc::clone(&service),
-            senders,
         });
-        Self { inbox: Arc::new(inbox.unwrap()), threads, history, service, board }
+        Self { inbox: Arc::new(inbox.unwrap()), history, service, board }
     }
 
     fn try_push(&self, query: &str, now: i64) -> Result<Accepted, Refusal> {
@@ -82,15 +79,11 @@ impl ByHand {
     }
 
     /// Does all the work there is, and reads the stored reports.
-    fn work(&mut self) -> Vec<Value> {
-        self.inbox.senders().stop_accumulating();
-        while let Some(work) = self.threads.next_accumulate(&self.inbox) {
-            work();
-        }
-        self.inbox.senders().stop_spectra();
-        while let Some(work) = self.threads.next_spectrum(&self.inbox) {
-            work();
-        }
+    fn work(&self) -> Vec<Value> {
+        self.inbox.queues().stop_accumulating();
+        self.inbox.accumulate();
+        self.inbox.queues().stop_spectra();
+        self.inbox.solve();
         let (texts, _) = self.history.reports("r", "l", (0, u64::MAX), 100).unwrap();
         texts.iter().map(|text| serde_json::from_str(text).unwrap()).collect()
     }
@@ -102,7 +95,7 @@ fn notes(report: &Value) -> String {
 
 #[test]
 fn a_missing_worker_is_waited_for_and_named() {
-    let mut by_hand = ByHand::new();
+    let by_hand = ByHand::new();
     by_hand.push("window=0&worker=0&workers=3", 0);
     by_hand.push("window=0&worker=2&workers=3&last=1", 1);
     by_hand.tick(499);
@@ -134,7 +127,7 @@ fn a_worker_that_is_ahead_is_done() {
 
 #[test]
 fn a_restarted_trainer_is_not_hurried_by_its_past() {
-    let mut by_hand = ByHand::new();
+    let by_hand = ByHand::new();
     by_hand.push("window=3&session=1&last=1", 0);
     by_hand.push("window=4&session=1", 10);
     by_hand.push("window=3&session=2", 20);
@@ -150,7 +143,7 @@ fn a_restarted_trainer_is_not_hurried_by_its_past() {
 
 #[test]
 fn an_idle_run_is_finished() {
-    let mut by_hand = ByHand::new();
+    let by_hand = ByHand::new();
     by_hand.push("window=0", 0);
     by_hand.tick(999);
     assert!(by_hand.board.run("r").unwrap().finished_at.is_none());
@@ -181,7 +174,7 @@ fn a_finished_run_leaves_the_metrics_after_its_time() {
 
 #[test]
 fn a_stopping_service_takes_nothing_and_loses_nothing() {
-    let mut by_hand = ByHand::new();
+    let by_hand = ByHand::new();
     by_hand.push("window=0&seq=0&workers=2", 0);
     by_hand.push("window=1&seq=1&workers=2", 1);
     by_hand.inbox.drain(at(2));
@@ -190,7 +183,8 @@ fn a_stopping_service_takes_nothing_and_loses_nothing() {
     assert!(refusal.code.retry_after().is_some());
     assert_eq!(by_hand.inbox.has_room().unwrap_err().code, Code::Draining);
     let reports = by_hand.work();
-    let seen: Vec<_> = reports.iter().map(|r| (r["window"].as_u64(), r["rows"].as_u64(), r["complete"].as_bool())).collect();
+    let seen: Vec<_> =
+        reports.iter().map(|r| (r["window"].as_u64(), r["rows"].as_u64(), r["complete"].as_bool())).collect();
     assert_eq!(seen, [(Some(0), Some(16), Some(false)), (Some(1), Some(16), Some(false))]);
     assert!(notes(&reports[0]).contains("no rows came from worker(s) 1"));
 }

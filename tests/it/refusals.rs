@@ -7,7 +7,9 @@ use reqwest::blocking::{Body, Response};
 use safetensors::Dtype;
 use tonic_types::StatusExt;
 
-use crate::harness::{Array, Grpc, Server, body, f32_body, f32_bytes, f64s, gaussian, gaussian_body, grpc_header, problem};
+use crate::harness::{
+    Array, Grpc, Server, body, f32_body, f32_bytes, f64s, gaussian, gaussian_body, grpc_header, problem,
+};
 
 /// Refused with this status and word, the detail says `part`, and the list of runs is as it was.
 fn refused(server: &Server, response: Response, expected: (u16, &str), part: &str) {
@@ -71,7 +73,9 @@ fn parameters_and_names() {
 fn dots_are_no_names() {
     let server = Server::start(&[]);
     for path in ["/v1/runs/../layers/l/batches", "/v1/runs/r/layers/./batches", "/v1/runs/%2e%2E/layers/l/batches"] {
-        let head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-npy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-npy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
         let answer = server.raw(head.as_bytes());
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("\"malformed\""), "{path}: {answer}");
     }
@@ -183,8 +187,14 @@ fn paths_methods_and_accept() {
     let server = Server::start(&[]);
     let get = |path: &str| server.get(path).send().unwrap();
     for path in [
-        "/nothing", "/v1", "/v1/runs/r", "/v1/runs/r/verdict", "/v1/runs/r/layers/l/reports",
-        "/v1/runs/r/layers/l/spectrum", "/v1/runs//verdict", "/v1/runs/r/layers/l",
+        "/nothing",
+        "/v1",
+        "/v1/runs/r",
+        "/v1/runs/r/verdict",
+        "/v1/runs/r/layers/l/reports",
+        "/v1/runs/r/layers/l/spectrum",
+        "/v1/runs//verdict",
+        "/v1/runs/r/layers/l",
     ] {
         refused(&server, get(path), (404, "not_found"), "");
     }
@@ -314,7 +324,11 @@ fn grpc_pushes() {
     let server = Server::start(&["--max-body-bytes", "8388608"]);
     let mut grpc = Grpc::connect(&server);
     let zeros = |header: proto::PushHeader| vec![Part::Header(header), Part::Chunk(vec![0; 64])];
-    let named = |run: &str, layer: &str| proto::PushHeader { run: run.into(), layer: layer.into(), ..grpc_header("seq=1", 4, 4) };
+    let named = |run: &str, layer: &str| proto::PushHeader {
+        run: run.into(),
+        layer: layer.into(),
+        ..grpc_header("seq=1", 4, 4)
+    };
     let typed = |name: &str, dtype: &str, shape: &[u64]| proto::PushHeader {
         tensors: vec![proto::Tensor { name: name.into(), dtype: dtype.into(), shape: shape.to_vec() }],
         ..grpc_header("seq=1", 4, 4)

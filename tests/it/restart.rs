@@ -38,7 +38,9 @@ fn window_body(window: u64) -> Vec<u8> {
 
 /// Pushes windows to the run, and says what was answered.
 fn play(server: &Server, run: &str, windows: std::ops::Range<u64>) -> Vec<Value> {
-    let query = |window| format!("window={window}&seq={window}&session=5&step={}&loss=0.{window}&method=byol&last=1", 100 * window);
+    let query = |window| {
+        format!("window={window}&seq={window}&session=5&step={}&loss=0.{window}&method=byol&last=1", 100 * window)
+    };
     windows.map(|window| steady(&server.report(&format!("{run}/l?{}", query(window)), window_body(window)))).collect()
 }
 
@@ -72,7 +74,8 @@ fn a_restart_changes_nothing() {
     }
     assert_eq!(server.json("/v1/runs/r/verdict"), unbroken.json("/v1/runs/r/verdict"));
     let gauges = |server: &Server| {
-        let mut lines: Vec<String> = server.metrics().0.lines().filter(|l| l.contains("run=\"r\"")).map(str::to_string).collect();
+        let mut lines: Vec<String> =
+            server.metrics().0.lines().filter(|l| l.contains("run=\"r\"")).map(str::to_string).collect();
         lines.retain(|line| !line.contains("last_push"));
         lines
     };
@@ -181,7 +184,8 @@ fn another_schema_is_refused() {
     assert!(complaint.contains("--data-dir"), "{complaint}");
     let kept: i64 = file.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     assert_eq!(kept, version + 1);
-    std::fs::write(directory.path().join("fullrank.sqlite3"), "no database, but long enough to be taken for one").unwrap();
+    std::fs::write(directory.path().join("fullrank.sqlite3"), "no database, but long enough to be taken for one")
+        .unwrap();
     assert!(refusal(directory.path()).contains("history"));
 }
 
@@ -194,7 +198,14 @@ fn sqlite_reads_it_while_the_service_runs() {
     let file = rusqlite::Connection::open_with_flags(directory.path().join("fullrank.sqlite3"), flags).unwrap();
     let row = "SELECT window, rows, dim, state, report, length(eigenvalues) FROM reports NATURAL JOIN spectra";
     let read = |row: &rusqlite::Row<'_>| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, row.get::<_, String>(3)?, row.get::<_, String>(4)?, row.get::<_, i64>(5)?))
+        Ok((
+            row.get::<_, i64>(0)?,
+            row.get::<_, i64>(1)?,
+            row.get::<_, i64>(2)?,
+            row.get::<_, String>(3)?,
+            row.get::<_, String>(4)?,
+            row.get::<_, i64>(5)?,
+        ))
     };
     let (window, rows, dim, state, text, bytes) = file.query_row(row, [], read).unwrap();
     assert_eq!((window, rows, dim, bytes), (3, 16, 4, 32));

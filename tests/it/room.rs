@@ -108,7 +108,8 @@ fn accumulators() {
     }
     let before = server.json("/v1/runs");
     refused(server.push(&place("c"), gaussian_body(8, 300, 1)), (429, "overloaded"), 1 << 20);
-    let header = fullrank::ingest::grpc::proto::PushHeader { layer: "c".into(), ..grpc_header("window=0&seq=1", 8, 300) };
+    let header =
+        fullrank::ingest::grpc::proto::PushHeader { layer: "c".into(), ..grpc_header("window=0&seq=1", 8, 300) };
     let bytes = f32_bytes(&gaussian(8, 300, 1));
     says(grpc.push(header, &bytes), tonic::Code::ResourceExhausted, "overloaded", "close windows");
     assert_eq!(server.json("/v1/runs"), before);

@@ -14,7 +14,8 @@ fn impatient(more: &[&str]) -> Server {
     Server::start(&[&flags, more].concat())
 }
 
-const PUSH: &str = "POST /v1/runs/r/layers/l/batches?seq=1 HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-safetensors\r\n";
+const PUSH: &str =
+    "POST /v1/runs/r/layers/l/batches?seq=1 HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-safetensors\r\n";
 
 /// The service is as it was: nothing held, and a push is taken.
 fn unharmed(server: &Server) {
@@ -80,7 +81,10 @@ fn a_body_that_stands_still() {
     ] {
         let answer = read_to_end(&mut started_body(&server, framing, start));
         assert!(answer.starts_with("HTTP/1.1 408 "), "{framing}: {answer}");
-        assert!(answer.contains("\"code\":\"timeout\"") && answer.to_lowercase().contains("retry-after: 1"), "{answer}");
+        assert!(
+            answer.contains("\"code\":\"timeout\"") && answer.to_lowercase().contains("retry-after: 1"),
+            "{answer}"
+        );
     }
     let rejected = "fullrank_batches_rejected_total{door=\"http\",reason=\"timeout\"}";
     assert_eq!(server.metrics().get(rejected), Some(5.0));

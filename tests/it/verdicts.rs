@@ -33,8 +33,11 @@ fn all_finite(server: &Server) {
 fn a_collapse_is_latched_until_acknowledged() {
     let server = Server::start(&[]);
     let verdict = || server.json("/v1/runs/r/verdict");
-    let series = |state: &str| server.metrics().get(&format!("fullrank_verdict{{run=\"r\",layer=\"l\",state=\"{state}\"}}"));
-    let alarm = || server.metrics().get("fullrank_alarm{run=\"r\",layer=\"l\",alarm=\"complete_collapse\",severity=\"critical\"}");
+    let series =
+        |state: &str| server.metrics().get(&format!("fullrank_verdict{{run=\"r\",layer=\"l\",state=\"{state}\"}}"));
+    let alarm = || {
+        server.metrics().get("fullrank_alarm{run=\"r\",layer=\"l\",alarm=\"complete_collapse\",severity=\"critical\"}")
+    };
     for window in 0..5 {
         let report = server.report("?last=1", constant(32));
         let state = if window < 4 { "warming_up" } else { "collapsed" };
@@ -54,7 +57,10 @@ fn a_collapse_is_latched_until_acknowledged() {
     assert_eq!(server.json("/v1/runs")["runs"][0]["state"], "collapsed");
     assert_eq!((series("collapsed"), series("healthy"), alarm()), (Some(1.0), Some(0.0), Some(0.0)));
     let seen: Value = server.post("/v1/runs/r/acknowledge").send().unwrap().json().unwrap();
-    assert_eq!((&seen["state"], &seen["latched"], &seen["since_window"]), (&"healthy".into(), &false.into(), &15.into()));
+    assert_eq!(
+        (&seen["state"], &seen["latched"], &seen["since_window"]),
+        (&"healthy".into(), &false.into(), &15.into())
+    );
     assert_eq!(verdict(), seen);
     assert_eq!((series("collapsed"), series("healthy")), (Some(0.0), Some(1.0)));
     all_finite(&server);
@@ -77,7 +83,13 @@ fn edges_have_defined_answers() {
     };
     let few = "insufficient_rows";
     let normal = |rows: usize, dim| gaussian(rows, dim, 3);
-    check("one", (1, 4), &normal(1, 4), [few, "unknown", "unknown", few], &["mean_cosine", "entropy_rank", "uniformity"]);
+    check(
+        "one",
+        (1, 4),
+        &normal(1, 4),
+        [few, "unknown", "unknown", few],
+        &["mean_cosine", "entropy_rank", "uniformity"],
+    );
     check("one-by-one", (1, 1), &[2.0], [few, "unknown", "unknown", few], &["mean_cosine", "entropy_rank"]);
     check("four", (4, 4), &normal(4, 4), [few, "unknown", "unknown", few], &["ln_first_to_last"]);
     check("ten", (10, 4), &normal(10, 4), [few, "ok", "unknown", few], &[]);
@@ -98,16 +110,30 @@ fn edges_have_defined_answers() {
 fn the_largest_and_least_numbers_overflow_nothing() {
     let server = Server::start(&[]);
     let values: Vec<f64> = gaussian(64, 4, 1).iter().map(|x| f64::from(*x) / 8.0).collect();
-    let scaled = |factor: f64| body(&[f64s("z", &[64, 4], &values.iter().map(|x| x * factor).collect::<Vec<_>>())], &[]);
+    let scaled =
+        |factor: f64| body(&[f64s("z", &[64, 4], &values.iter().map(|x| x * factor).collect::<Vec<_>>())], &[]);
     let plain = server.report("plain/l?last=1", scaled(1.0));
     // Powers of two change no bit of what has no unit. 2^464 is under 1e140; squares at 2^-480 are above the subnormals.
     for (run, exponent) in [("large", 464), ("small", -480)] {
         let report = server.report(&format!("{run}/l?last=1"), scaled(2f64.powi(exponent)));
         assert_eq!(report["verdict"]["scale"], plain["verdict"]["scale"], "{run}");
-        for name in ["stable_rank", "entropy_rank", "relative_variance", "mean_cosine", "scaled_std", "uniformity", "numerical_rank", "correlation_energy", "log10_top_to_last"] {
+        for name in [
+            "stable_rank",
+            "entropy_rank",
+            "relative_variance",
+            "mean_cosine",
+            "scaled_std",
+            "uniformity",
+            "numerical_rank",
+            "correlation_energy",
+            "log10_top_to_last",
+        ] {
             let (got, expected) = (report["measures"][name].as_f64(), plain["measures"][name].as_f64().unwrap());
             let got = got.unwrap_or_else(|| panic!("{run}: {name} is null"));
-            assert!((got - expected).abs() <= 64.0 * f64::EPSILON * 8.0 * expected.abs().max(1.0), "{run}: {name} {got} {expected}");
+            assert!(
+                (got - expected).abs() <= 64.0 * f64::EPSILON * 8.0 * expected.abs().max(1.0),
+                "{run}: {name} {got} {expected}"
+            );
         }
     }
     server.report("subnormal/l?last=1", scaled(2f64.powi(-1060)));
@@ -128,19 +154,23 @@ fn thresholds_of_a_run() {
     assert_eq!(states("other", ""), ["warming_up"; 3]);
     assert_eq!(states("of-method", "method=byol"), ["warming_up", "collapsed", "collapsed"]);
     assert_eq!(states("hasty-1", "method=byol")[0], "collapsed", "the run's own before its method's");
-    let in_force = |run: &str| server.json(&format!("/v1/runs/{run}/layers/l/reports"))["reports"][0]["computed"]["thresholds"]["warmup_windows"].clone();
+    let in_force = |run: &str| {
+        server.json(&format!("/v1/runs/{run}/layers/l/reports"))["reports"][0]["computed"]["thresholds"]["warmup_windows"].clone()
+    };
     assert_eq!([in_force("hasty-1"), in_force("other"), in_force("of-method")], [json!(1.0), json!(5.0), json!(2.0)]);
 }
 
 /// count, mean, m2 (full), and the unit fields, of f64 rows.
 fn moments<'a>(rows: &[Vec<f64>]) -> Vec<Array<'a>> {
     let (n, d) = (rows.len(), rows[0].len());
-    let mean = |rows: &[Vec<f64>]| -> Vec<f64> { (0..d).map(|k| rows.iter().map(|r| r[k]).sum::<f64>() / n as f64).collect() };
+    let mean =
+        |rows: &[Vec<f64>]| -> Vec<f64> { (0..d).map(|k| rows.iter().map(|r| r[k]).sum::<f64>() / n as f64).collect() };
     let scatter = |rows: &[Vec<f64>]| -> Vec<f64> {
         let mu = mean(rows);
         (0..d * d).map(|at| rows.iter().map(|r| (r[at / d] - mu[at / d]) * (r[at % d] - mu[at % d])).sum()).collect()
     };
-    let unit: Vec<Vec<f64>> = rows.iter().map(|r| r.iter().map(|x| x / r.iter().map(|x| x * x).sum::<f64>().sqrt()).collect()).collect();
+    let unit: Vec<Vec<f64>> =
+        rows.iter().map(|r| r.iter().map(|x| x / r.iter().map(|x| x * x).sum::<f64>().sqrt()).collect()).collect();
     let unit_m2 = scatter(&unit);
     let variance: Vec<f64> = (0..d).map(|k| unit_m2[k * d + k] / n as f64).collect();
     vec![
@@ -163,8 +193,9 @@ fn moments_measure_what_rows_measure() {
     let server = Server::start(&[]);
     let (n, d) = (200, 6);
     let mut random = StdRng::seed_from_u64(9);
-    let rows: Vec<Vec<f64>> =
-        (0..n).map(|_| (0..d).map(|k| random.sample::<f64, _>(rand_distr::StandardNormal) * (k + 1) as f64 + 0.5).collect()).collect();
+    let rows: Vec<Vec<f64>> = (0..n)
+        .map(|_| (0..d).map(|k| random.sample::<f64, _>(rand_distr::StandardNormal) * (k + 1) as f64 + 0.5).collect())
+        .collect();
     let of_rows = server.report("rows/l?last=1", body(&[f64s("z", &[n, d], &rows.concat())], &[]));
     let full = moments(&rows);
     let of_moments = server.report("moments/l?last=1", body(&full, &[]));
@@ -193,7 +224,8 @@ fn moments_measure_what_rows_measure() {
     server.push("halves/l?window=0", body(&moments(&rows[..80]), &[])).error_for_status().unwrap();
     let halves = server.report("halves/l?window=0&last=1", body(&moments(&rows[80..]), &[]));
     for name in ["total_variance", "entropy_rank", "scaled_std", "w2_uniformity"] {
-        let (got, expected) = (halves["measures"][name].as_f64().unwrap(), of_moments["measures"][name].as_f64().unwrap());
+        let (got, expected) =
+            (halves["measures"][name].as_f64().unwrap(), of_moments["measures"][name].as_f64().unwrap());
         assert!((got - expected).abs() <= 1e-12 * of_moments["measures"]["total_variance"].as_f64().unwrap(), "{name}");
     }
     all_finite(&server);
@@ -203,12 +235,16 @@ fn moments_measure_what_rows_measure() {
 fn without_unit_fields_relative_variance_decides() {
     let server = Server::start(&[]);
     let check = |run: &str, mean: f64, scale: &str| {
-        let arrays = [f64s("count", &[1], &[100.0]), f64s("mean", &[2], &[mean, 0.0]), f64s("m2", &[3], &[50.0, 0.0, 50.0])];
+        let arrays =
+            [f64s("count", &[1], &[100.0]), f64s("mean", &[2], &[mean, 0.0]), f64s("m2", &[3], &[50.0, 0.0, 50.0])];
         let report = server.report(&format!("{run}/l?last=1"), body(&arrays, &[]));
         assert_eq!(words(&report)[1], scale, "{run}: {}", report["verdict"]);
         assert_eq!(report["measures"]["mean_cosine"], Value::Null);
         let reasons = report["verdict"]["reasons"].as_array().unwrap();
-        assert!(reasons.iter().all(|reason| reason["measure"] == "relative_variance") && reasons.is_empty() == (scale == "ok"));
+        assert!(
+            reasons.iter().all(|reason| reason["measure"] == "relative_variance")
+                && reasons.is_empty() == (scale == "ok")
+        );
     };
     // tr Sigma is 1, so v = 1 / (1 + mean^2), against 0.25 and 0.05.
     check("ok", 1.7, "ok");
@@ -232,7 +268,10 @@ fn roles_are_layers_of_their_own() {
         ("pre_bn", 32, 16, &a[..]),
     ];
     let report = server.report("?window=0&last=1", f32_body(&tensors));
-    assert_eq!((&report["layer"], &report["rows"], &report["samples"], &report["views"]), (&"l".into(), &128.into(), &64.into(), &2.into()));
+    assert_eq!(
+        (&report["layer"], &report["rows"], &report["samples"], &report["views"]),
+        (&"l".into(), &128.into(), &64.into(), &2.into())
+    );
     assert_eq!(server.json("/v1/runs")["runs"][0]["layers"], json!(["l", "l:pre_bn", "l:prediction", "l:teacher"]));
     let check = |layer: &str, rows: u64, views: u64, dim: u64, scale: &str| {
         let listed = server.json(&format!("/v1/runs/r/layers/{layer}/reports"));
@@ -242,7 +281,10 @@ fn roles_are_layers_of_their_own() {
         assert_eq!(words(report)[1], scale, "{layer}");
         let series = format!("fullrank_report_rows{{run=\"r\",layer=\"{layer}\"}}");
         assert_eq!(server.metrics().get(&series), Some(rows as f64));
-        assert_eq!(server.json(&format!("/v1/runs/r/layers/{layer}/spectrum"))["eigenvalues"].as_array().unwrap().len() as u64, dim);
+        assert_eq!(
+            server.json(&format!("/v1/runs/r/layers/{layer}/spectrum"))["eigenvalues"].as_array().unwrap().len() as u64,
+            dim
+        );
     };
     check("l", 128, 2, 8, "ok");
     check("l:teacher", 128, 2, 8, "ok");
@@ -252,7 +294,11 @@ fn roles_are_layers_of_their_own() {
         server.report(&format!("?window={window}&last=1"), f32_body(&tensors));
     }
     let verdict = server.json("/v1/runs/r/verdict");
-    assert_eq!((&verdict["layer"], &verdict["state"]), (&"l:prediction".into(), &"collapsed".into()), "the worst layer's");
+    assert_eq!(
+        (&verdict["layer"], &verdict["state"]),
+        (&"l:prediction".into(), &"collapsed".into()),
+        "the worst layer's"
+    );
 }
 
 #[test]
@@ -263,7 +309,9 @@ fn a_solver_that_fails_costs_the_spectrum() {
         let report = server.report("?window=0&last=1", gaussian_body(64, 8, 1));
         let notes = report["notes"].to_string();
         assert!(notes.contains("the spectrum could not be computed") && notes.contains(note), "{notes}");
-        for name in ["entropy_rank", "intrinsic_dimension", "numerical_rank", "rankme", "w2_uniformity", "log10_top_to_last"] {
+        for name in
+            ["entropy_rank", "intrinsic_dimension", "numerical_rank", "rankme", "w2_uniformity", "log10_top_to_last"]
+        {
             assert_eq!(report["measures"][name], Value::Null, "{name}");
         }
         assert_eq!(words(&report)[1..], ["ok", "unknown", "none"], "the scale axis needs no solver");
@@ -279,8 +327,20 @@ fn a_solver_that_fails_costs_the_spectrum() {
     check(|values| Err(ComputeError::NoConvergence { dim: values.len() }), "did not converge");
     check(|_| Err(ComputeError::Device("the card is gone".to_string())), "the card is gone");
     check(|values| Ok(vec![f64::NAN; values.len()]), "not finite");
-    check(|mut values| { values[0] = f64::INFINITY; Ok(values) }, "not finite");
-    check(|mut values| { values.pop(); Ok(values) }, "7 eigenvalues for a matrix of dimension 8");
+    check(
+        |mut values| {
+            values[0] = f64::INFINITY;
+            Ok(values)
+        },
+        "not finite",
+    );
+    check(
+        |mut values| {
+            values.pop();
+            Ok(values)
+        },
+        "7 eigenvalues for a matrix of dimension 8",
+    );
     check(|values| Ok(values.iter().map(|x| x * 1.01).collect()), "the sum is");
     check(|values| Ok(vec![values.iter().sum::<f64>() / values.len() as f64; values.len()]), "the sum of squares");
 }
@@ -303,10 +363,13 @@ fn a_fault_costs_one_batch_or_report() {
     assert_eq!(server.metrics().get("fullrank_inbox_batches"), Some(0.0));
     let failing = Arc::new(AtomicBool::new(true));
     let when = Arc::clone(&failing);
-    let server = Server::with_backend(&[], Odd::spoilt(move |values| {
-        assert!(!when.load(Ordering::Acquire), "on purpose: a fault of the solver");
-        Ok(values)
-    }));
+    let server = Server::with_backend(
+        &[],
+        Odd::spoilt(move |values| {
+            assert!(!when.load(Ordering::Acquire), "on purpose: a fault of the solver");
+            Ok(values)
+        }),
+    );
     assert_eq!(problem(server.push("?window=0&seq=0&last=1&wait=1", gaussian_body(16, 4, 1))).1, "internal");
     failing.store(false, Ordering::Release);
     let report = server.report("?window=1&seq=1&last=1", gaussian_body(16, 4, 2));

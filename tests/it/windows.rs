@@ -92,11 +92,17 @@ fn a_report_so_far_moves_nothing() {
             let last = batch == 1;
             if !last {
                 for run in ["asked", "not"] {
-                    server.push(&format!("{run}/l?window={window}&seq={}", 2 * window), flat()).error_for_status().unwrap();
+                    server
+                        .push(&format!("{run}/l?window={window}&seq={}", 2 * window), flat())
+                        .error_for_status()
+                        .unwrap();
                 }
                 for _ in 0..3 {
                     let so_far = server.report(&format!("asked/l?window={window}&seq={}", 2 * window), flat());
-                    assert_eq!((&so_far["closed"], &so_far["rows"], &so_far["duplicate"]), (&false.into(), &64.into(), &true.into()));
+                    assert_eq!(
+                        (&so_far["closed"], &so_far["rows"], &so_far["duplicate"]),
+                        (&false.into(), &64.into(), &true.into())
+                    );
                 }
                 continue;
             }
@@ -254,7 +260,10 @@ fn a_deleted_run_stays_deleted() {
     let server = Server::start(&flags);
     for round in 0..20 {
         for layer in ["a", "b", "c"] {
-            server.push(&format!("r/{layer}?window=0&last={}", round % 2), gaussian_body(80, 64, 1)).error_for_status().unwrap();
+            server
+                .push(&format!("r/{layer}?window=0&last={}", round % 2), gaussian_body(80, 64, 1))
+                .error_for_status()
+                .unwrap();
         }
         assert_eq!(server.client.delete(server.url("/v1/runs/r")).send().unwrap().status(), 204);
     }
