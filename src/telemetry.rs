@@ -75,7 +75,9 @@ impl Drop for StageGuard {
 /// When the filter cannot be read.
 pub fn init(filter: &str, json: bool) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|e| format!("log filter '{filter}': {e}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that nobody reads any more is no reason to panic: the complaint about it would go the same way.
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     // A second call keeps the first subscriber.
     let _ = if json { builder.json().try_init() } else { builder.try_init() };
     Ok(())

@@ -71,8 +71,13 @@ impl Packed {
 
     /// Squared Frobenius norm of the whole matrix.
     pub fn frobenius_squared(&self) -> f64 {
-        let off_and_on: f64 = self.values.iter().map(|x| x * x).sum();
-        let on: f64 = (0..self.dim).map(|i| self.diagonal(i).powi(2)).sum();
+        self.frobenius_squared_in(1.0)
+    }
+
+    /// The same in units of `unit`^2: fourth powers of what rows may hold overflow and underflow, shares of the trace do not.
+    pub fn frobenius_squared_in(&self, unit: f64) -> f64 {
+        let off_and_on: f64 = self.values.iter().map(|x| (x / unit).powi(2)).sum();
+        let on: f64 = (0..self.dim).map(|i| (self.diagonal(i) / unit).powi(2)).sum();
         2.0 * off_and_on - on
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::inbox::Inbox;
 use super::layer::Reason;
 use super::registry::Registry;
+use super::work::Task;
 use crate::error::Refusal;
 use crate::publish::Published;
 
@@ -27,14 +28,19 @@ impl Inbox {
         let found = registry.run_mut(run)?;
         let mut reports = Vec::new();
         let mut known = false;
-        for layer in found.layers.values_mut() {
-            known |= layer.open.contains_key(&window) || layer.closed.get(window).is_some();
-            layer.close(window, Reason::Asked, now);
-            if let Some(closing) = layer.closing.iter_mut().rev().find(|closing| closing.window == window) {
-                let (sender, receiver) = oneshot::channel();
-                closing.waiters.push(sender);
-                reports.push(receiver);
+        for (name, layer) in &mut found.layers {
+            if !layer.open.contains_key(&window) && layer.closed.get(window).is_none() {
+                continue;
             }
+            known = true;
+            layer.close(window, Reason::Asked, now);
+            let (sender, receiver) = oneshot::channel();
+            match layer.closing.iter_mut().rev().find(|closing| closing.window == window) {
+                Some(closing) => closing.waiters.push(sender),
+                // Stored, or being measured: then the answer comes after that.
+                None => self.queues.task(run, name, Task::stored((run, name), window, sender)),
+            }
+            reports.push(receiver);
         }
         if !known {
             return Err(Refusal::not_found(format!("window {window} of run {run}")));
@@ -67,12 +73,16 @@ impl Inbox {
         self.board.finished(name, run.finished_at);
         self.history.save_run(name, run.method.map(|m| m.word()), run.last_push, run.finished_at);
         let mut reports = Vec::new();
-        for layer in run.layers.values_mut() {
+        for (layer_name, layer) in &mut run.layers {
             for closing in &mut layer.closing {
                 let (sender, receiver) = oneshot::channel();
                 closing.waiters.push(sender);
                 reports.push(receiver);
             }
+            // Windows that are being measured count before the run is called finished: a gate may read the verdict next.
+            let (sender, receiver) = oneshot::channel();
+            self.queues.task(name, layer_name, Task::Passed(sender));
+            reports.push(receiver);
         }
         Ok(reports)
     }

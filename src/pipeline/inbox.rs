@@ -156,9 +156,11 @@ impl Inbox {
         };
         let mut registry = self.lock();
         let checked = match registry.runs.get(&raw.run).and_then(|run| run.layers.get(&raw.layer)) {
-            Some(layer) => layer.check(&batch)?,
-            None => Layer::default().check(&batch)?,
+            Some(layer) => layer.check(&batch),
+            None => Layer::default().check(&batch),
         };
+        // The drain closes every window: who pushes to one meanwhile may come back, and is told so.
+        let checked = checked.map_err(|refusal| self.is_open().err().unwrap_or(refusal))?;
         match checked {
             Checked::Duplicate { window } => {
                 let mut accepted = self.duplicate(&mut registry, raw, &batch, window);
@@ -243,7 +245,8 @@ impl Inbox {
             }
         }
         let closes = !layer.open.contains_key(&admission.window);
-        self.board.pushed((&raw.run, &raw.layer), run.method, parameters, (admission.window, now));
+        let layers = batch.parts.iter().map(|part| format!("{}{}", raw.layer, part.role.suffix())).collect();
+        self.board.pushed((&raw.run, layers), run.method, parameters, (admission.window, now));
         registry.queued += 1;
         self.service.rows.inc_by(batch.parts.iter().map(|part| part.rows()).sum());
         let worker = parameters.worker.unwrap_or(0);
@@ -277,19 +280,36 @@ impl Inbox {
         };
         let newest = layer.open.last_key_value().map(|(window, _)| *window).max(layer.closed.last());
         let window = window.or(newest).unwrap_or(0);
-        let (reply, report) = channel(batch.parameters.wait);
+        // The seq was another window's, and the window that this push names has no report: there is nothing to wait for.
+        let open = layer.open.get(&window);
+        let known = open.map_or(layer.closed.get(window).is_some(), |open| open.holds(&batch.parameters));
+        let (reply, report) = channel(batch.parameters.wait.filter(|_| known));
         let mut rows = 0;
-        if let Some(open) = layer.open.get(&window) {
+        if let Some(open) = layer.open.get_mut(&window) {
             rows = open.rows;
-            if let Some(reply) = reply {
-                self.queues.task(&raw.run, &raw.layer, Task::so_far(raw, run_id, (window, open), vec![reply]));
+            if reply.is_some() {
+                // After this worker's batches that wait to be merged, the first copy of this one among them.
+                open.pending += 1;
+                let revision = open.revision;
+                registry.queued += 1;
+                self.queues.job(Job {
+                    run: raw.run.clone(),
+                    run_id,
+                    layer: raw.layer.clone(),
+                    window,
+                    revision,
+                    worker: batch.parameters.worker.unwrap_or(0),
+                    parts: Vec::new(),
+                    reply,
+                    mark_open: None,
+                });
             }
         } else if let Some(closing) = layer.closing.iter_mut().rev().find(|closing| closing.window == window) {
             rows = closing.content.rows;
             closing.waiters.extend(reply);
         } else if let Some(reply) = reply {
             // Stored, or about to be: answered by the thread that stores this layer's reports, after what is under way.
-            self.queues.task(&raw.run, &raw.layer, Task::stored(raw, window, reply));
+            self.queues.task(&raw.run, &raw.layer, Task::stored((&raw.run, &raw.layer), window, reply));
         }
         Accepted { window, rows, duplicate: true, report }
     }

@@ -10,18 +10,16 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::budget::Reservation;
+use super::open_window::{OpenWindow, Slot, Source, source};
 use super::ranges::Ranges;
 use crate::analysis::batch::{EmbeddingBatch, Payload, Role};
 use crate::analysis::floats::Float;
-use crate::analysis::parameters::Parameters;
+use crate::analysis::parameters::{MAX_WINDOW, Parameters};
 use crate::analysis::reservoir::{self, Reservoir};
 use crate::analysis::verdict::Stream;
 use crate::analysis::window::{self, Accumulator};
 use crate::error::{Code, Refusal};
 use crate::publish::Published;
-
-/// One worker's accumulator of one role; empty until its first batch is merged.
-pub(super) type Slot = Arc<Mutex<Option<Accumulator>>>;
 
 /// Who waits for a report.
 pub(super) type Waiter = oneshot::Sender<Arc<Published>>;
@@ -32,9 +30,6 @@ pub(super) struct Closed {
     pub(super) revision: u32,
     pub(super) sessions: u64,
 }
-
-/// A batch's place: the trainer's session and the worker in it.
-pub(super) type Source = (u64, u32);
 
 /// What a restart must find again.
 #[derive(Clone, Debug, Default)]
@@ -62,31 +57,6 @@ pub(super) struct Layer {
     pub(super) interrupted: BTreeSet<u64>,
     pub(super) nonfinite_rows: u64,
     pub(super) verdicts: Arc<Mutex<BTreeMap<Role, Stream>>>,
-}
-
-/// A window that takes rows.
-#[derive(Debug)]
-pub(super) struct OpenWindow {
-    pub(super) revision: u32,
-    pub(super) views: BTreeMap<Role, usize>,
-    pub(super) slots: BTreeMap<(Role, u32), (Slot, u64)>,
-    pub(super) done: BTreeSet<u32>,
-    pub(super) contributed: BTreeSet<u32>,
-    pub(super) workers: u32,
-    pub(super) rows: u64,
-    pub(super) step: Option<u64>,
-    pub(super) loss: Option<f64>,
-    /// Batches queued and not yet merged.
-    pub(super) pending: usize,
-    /// When a later window was first pushed.
-    pub(super) later_since: Option<Timestamp>,
-    pub(super) claims: BTreeMap<Source, Ranges<()>>,
-    pub(super) sessions: BTreeSet<u64>,
-    pub(super) unread: BTreeSet<String>,
-    pub(super) notes: Vec<String>,
-    pub(super) reservations: Vec<Reservation>,
-    /// Rows of it were lost when the service stopped.
-    pub(super) interrupted: bool,
 }
 
 /// A window that takes no more rows.
@@ -133,7 +103,10 @@ impl Layer {
         let (session, worker) = source(parameters);
         let claimed = |seq| self.claimed.get(&(session, worker)).and_then(|ranges| ranges.get(seq)).is_some();
         if parameters.seq.is_some_and(claimed) {
-            return Ok(Checked::Duplicate { window: parameters.window.or(parameters.step) });
+            let open = self.open.iter().find(|(_, open)| open.holds(parameters)).map(|(window, _)| *window);
+            let closing =
+                || self.closing.iter().find(|closing| closing.content.holds(parameters)).map(|closing| closing.window);
+            return Ok(Checked::Duplicate { window: open.or_else(closing).or(parameters.window).or(parameters.step) });
         }
         for part in &batch.parts {
             if let Some(dim) = self.dims.get(&part.role)
@@ -151,6 +124,13 @@ impl Layer {
             }
         }
         let window = self.window_of(parameters);
+        if window > MAX_WINDOW {
+            return Err(Refusal::over(
+                Code::Malformed,
+                format!("no number is left after window {MAX_WINDOW}: name a window"),
+                MAX_WINDOW,
+            ));
+        }
         let revision = match self.closed.get(window) {
             None => 1,
             Some(closed) if self.is_new(session, closed) => closed.revision + 1,
@@ -222,9 +202,11 @@ impl Layer {
         for part in &batch.parts {
             self.dims.entry(part.role).or_insert(part.dim());
         }
-        let later_since = self.open.range(at.window.saturating_add(1)..).next().map(|_| now);
-        let interrupted = self.interrupted.remove(&at.window);
-        let open = self.open.entry(at.window).or_insert_with(|| OpenWindow::new(at.revision, later_since, interrupted));
+        if !self.open.contains_key(&at.window) {
+            let opened = self.opened(at, session, now);
+            self.open.insert(at.window, opened);
+        }
+        let open = self.open.entry(at.window).or_insert_with(|| OpenWindow::new(at.revision, None, false));
         if let Some(seq) = parameters.seq {
             self.claimed.entry((session, worker)).or_default().insert(seq, ());
             open.claims.entry((session, worker)).or_default().insert(seq, ());
@@ -235,6 +217,20 @@ impl Layer {
             earlier.done.insert(worker);
         }
         slots
+    }
+
+    /// A window as it opens: later ones may be open already.
+    fn opened(&mut self, at: &Admission, session: u64, now: Timestamp) -> OpenWindow {
+        let interrupted = self.interrupted.remove(&at.window);
+        let later = || self.open.range(at.window.saturating_add(1)..).map(|(_, open)| open);
+        if at.revision > 1 {
+            // A restarted trainer goes through its windows again: what it had pushed before does not hurry it.
+            let hurried = later().any(|open| open.sessions.contains(&session));
+            return OpenWindow::new(at.revision, hurried.then_some(now), interrupted);
+        }
+        let mut opened = OpenWindow::new(at.revision, later().next().map(|_| now), interrupted);
+        opened.done = later().flat_map(|open| open.contributed.iter().copied()).collect();
+        opened
     }
 
     /// Windows that every worker is done with.
@@ -305,89 +301,4 @@ impl Layer {
             }
         }
     }
-}
-
-impl OpenWindow {
-    fn new(revision: u32, later_since: Option<Timestamp>, interrupted: bool) -> Self {
-        let notes = if interrupted {
-            vec!["rows pushed before the service stopped are lost: this window is incomplete".to_string()]
-        } else {
-            Vec::new()
-        };
-        Self {
-            revision,
-            views: BTreeMap::new(),
-            slots: BTreeMap::new(),
-            done: BTreeSet::new(),
-            contributed: BTreeSet::new(),
-            workers: 1,
-            rows: 0,
-            step: None,
-            loss: None,
-            pending: 0,
-            later_since,
-            claims: BTreeMap::new(),
-            sessions: BTreeSet::new(),
-            unread: BTreeSet::new(),
-            notes,
-            reservations: Vec::new(),
-            interrupted,
-        }
-    }
-
-    fn take(&mut self, batch: &EmbeddingBatch, workers: u32, memory: Reservation) -> Vec<Slot> {
-        let parameters = &batch.parameters;
-        let (session, worker) = source(parameters);
-        self.workers = workers;
-        self.contributed.insert(worker);
-        self.sessions.insert(session);
-        self.step = self.step.max(parameters.step);
-        self.loss = parameters.scalars.get("loss").copied().or(self.loss);
-        self.unread.extend(batch.unread.iter().cloned());
-        self.rows += batch.parts[0].rows();
-        self.pending += 1;
-        self.reservations.push(memory);
-        // A batch without a window is a window of its own.
-        if parameters.last == Some(true) || parameters.window.is_none() {
-            self.done.insert(worker);
-        }
-        let mut slots = Vec::new();
-        for part in &batch.parts {
-            self.views.entry(part.role).or_insert(part.views());
-            let (slot, rows) = self.slots.entry((part.role, worker)).or_default();
-            *rows += part.rows();
-            slots.push(Arc::clone(slot));
-        }
-        slots
-    }
-
-    /// The window's accumulators by role, each role's in worker order.
-    pub(super) fn by_role(&self) -> BTreeMap<Role, Vec<Slot>> {
-        let mut roles: BTreeMap<Role, Vec<Slot>> = BTreeMap::new();
-        for ((role, _), (slot, _)) in &self.slots {
-            roles.entry(*role).or_default().push(Arc::clone(slot));
-        }
-        roles
-    }
-
-    /// What a reader should know about how the window came together.
-    pub(super) fn all_notes(&self) -> Vec<String> {
-        let mut notes = self.notes.clone();
-        if self.sessions.len() > 1 && self.workers == 1 {
-            notes.push(format!(
-                "rows of {} sessions are in this window: the trainer restarted within it",
-                self.sessions.len()
-            ));
-        }
-        if !self.unread.is_empty() {
-            let names: Vec<&str> = self.unread.iter().map(String::as_str).collect();
-            notes.push(format!("received and read by no measure of this version: {}", names.join(", ")));
-        }
-        notes
-    }
-}
-
-/// Session and worker of a push; absent ones are 0.
-pub(super) fn source(parameters: &Parameters) -> Source {
-    (parameters.session.unwrap_or(0), parameters.worker.unwrap_or(0))
 }

@@ -10,6 +10,7 @@ mod control;
 mod inbox;
 mod layer;
 mod line;
+mod open_window;
 mod persist;
 mod policy;
 mod queue;

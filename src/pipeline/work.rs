@@ -8,13 +8,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::inbox::{Inbox, Origin};
-use super::layer::{Closing, OpenWindow, Slot, Waiter};
-use super::line::{Judging, Line};
-use super::queue::KeyedQueue;
-use super::registry::Registry;
 use jiff::Timestamp;
 
+use super::inbox::Inbox;
+use super::layer::{Closing, Waiter};
+use super::line::{Judging, Line};
+use super::open_window::{OpenWindow, Slot};
+use super::queue::KeyedQueue;
+use super::registry::Registry;
 use crate::analysis::batch::{Part, Role};
 use crate::analysis::parameters::Method;
 use crate::analysis::report::{Computed, Report};
@@ -45,6 +46,8 @@ pub(super) enum Task {
     Report(Box<ReportTask>),
     /// A report that is stored already, for who waits for it.
     Stored { run: String, layer: String, window: u64, reply: Waiter },
+    /// Drops the waiter once everything before it is stored.
+    Passed(Waiter),
 }
 
 /// A window on its way to a report.
@@ -83,15 +86,9 @@ impl Task {
         }
     }
 
-    /// A report of an open window.
-    pub(super) fn so_far(raw: &Origin, run_id: u64, window: (u64, &OpenWindow), waiters: Vec<Waiter>) -> Self {
-        let task = Self::of((&raw.run, run_id, &raw.layer), window.0, window.1);
-        Task::Report(Box::new(ReportTask { waiters, ..task }))
-    }
-
     /// The newest stored report of a window.
-    pub(super) fn stored(raw: &Origin, window: u64, reply: Waiter) -> Self {
-        Task::Stored { run: raw.run.clone(), layer: raw.layer.clone(), window, reply }
+    pub(super) fn stored((run, layer): (&str, &str), window: u64, reply: Waiter) -> Self {
+        Task::Stored { run: run.to_string(), layer: layer.to_string(), window, reply }
     }
 }
 
@@ -151,6 +148,7 @@ impl Inbox {
                     let _ = reply.send(report);
                 }
             }
+            Task::Passed(waiter) => drop(waiter),
         });
     }
 
@@ -183,7 +181,11 @@ impl Inbox {
             });
         let mut registry = self.lock();
         registry.queued = registry.queued.saturating_sub(1);
-        let Some(layer) = registry.layer(&job.run, job.run_id, &job.layer) else { return };
+        let Some(layer) = registry.layer(&job.run, job.run_id, &job.layer) else {
+            drop(registry);
+            self.forget_deleted(&job.run);
+            return;
+        };
         if let Some(open) = layer.find(job.window, job.revision) {
             open.pending -= 1;
             if let Err(why) = merged {
@@ -324,8 +326,9 @@ impl Inbox {
         let Some(layer) = run.layers.get_mut(&task.layer) else { return };
         layer.settle(closing);
         let state = super::persist::to_json(layer);
-        drop(registry);
+        // Under the lock: a run that is deleted now must not come back.
         self.board.publish(published);
+        drop(registry);
         self.history.save(Saved {
             run: task.run.clone(),
             layer: task.layer.clone(),
@@ -337,6 +340,17 @@ impl Inbox {
             reports: published.to_vec(),
             latched: self.board.latched(&task.run),
         });
+        self.forget_deleted(&task.run);
+    }
+}
+
+impl Inbox {
+    /// What was written of a run after it was deleted is deleted, too.
+    fn forget_deleted(&self, run: &str) {
+        let registry = self.lock();
+        if !registry.runs.contains_key(run) {
+            self.history.delete(run);
+        }
     }
 }
 

@@ -109,16 +109,18 @@ impl Board {
         self.runs.read().unwrap_or_else(PoisonError::into_inner).get(run).cloned()
     }
 
-    /// A batch was accepted for a (run, layer), into window `at.0`, at the time `at.1`.
+    /// A batch was accepted for layers of a run (roles' suffixes included), into window `at.0`, at the time `at.1`.
     pub fn pushed(
         &self,
-        (run, layer): (&str, &str),
+        (run, layers): (&str, Vec<String>),
         method: Option<Method>,
         parameters: &Parameters,
         at: (u64, Timestamp),
     ) {
         self.with(run, |view| {
-            view.layers.entry(layer.to_string()).or_default();
+            for layer in layers {
+                view.layers.entry(layer).or_default();
+            }
             view.method = method.map(Method::word);
             view.step = view.step.max(parameters.step);
             view.window = view.window.max(Some(at.0));
@@ -143,7 +145,9 @@ impl Board {
                 if before != Some(layer.state()) {
                     layer.since_window = report.window;
                 }
-                run.interrupted.retain(|(name, window)| *window != report.window || name != &report.layer);
+                // Interrupted windows stand under the layer as pushed, without a role.
+                let pushed = report.layer.split(':').next().unwrap_or("");
+                run.interrupted.retain(|(name, window)| *window != report.window || name != pushed);
             });
         }
         self.changed();

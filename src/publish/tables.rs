@@ -56,8 +56,10 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
     match write {
         Write::Save(saved) => save(&transaction, saved)?,
         Write::MarkOpen { run, layer, window, now } => {
-            // The run's row first: a run that is killed in its first window is known afterwards.
-            let run_row = "INSERT OR IGNORE INTO runs VALUES (?1, NULL, ?2, NULL)";
+            // The run's row first: a run that is killed in its first window is known afterwards, and one that a push
+            // reopened is open.
+            let run_row = "INSERT INTO runs VALUES (?1, NULL, ?2, NULL)
+                           ON CONFLICT (run) DO UPDATE SET last_push_at = excluded.last_push_at, finished_at = NULL";
             transaction.execute(run_row, params![run, now.to_string()])?;
             transaction.execute(
                 "INSERT OR IGNORE INTO open_windows VALUES (?1, ?2, ?3)",

@@ -1,6 +1,7 @@
 //! A real service on sockets of port 0, and what tests send to it.
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -9,12 +10,16 @@ use fullrank::app::{self, Listeners};
 use fullrank::compute::Backend;
 use fullrank::compute::cpu::Cpu;
 use fullrank::config::{Cli, Command, Config};
+use fullrank::ingest::grpc::proto;
+use fullrank::ingest::grpc::proto::monitor_client::MonitorClient;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use serde_json::Value;
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
+use tonic::transport::{Channel, Endpoint};
 
 /// A service under test; it drains when it is dropped.
 pub struct Server {
@@ -89,6 +94,28 @@ impl Server {
         value
     }
 
+    /// What /metrics says.
+    pub fn metrics(&self) -> Metrics {
+        let response = self.get("/metrics").send().unwrap();
+        assert_eq!(response.status(), 200);
+        Metrics(response.text().unwrap())
+    }
+
+    /// One connection, bytes as they are.
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        // Only a test that fails waits that long.
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+        stream
+    }
+
+    /// Sends bytes as they are (for what a client library will not send), and reads until the server closes.
+    pub fn raw(&self, request: &[u8]) -> String {
+        let mut stream = self.connect();
+        stream.write_all(request).unwrap();
+        read_to_end(&mut stream)
+    }
+
     /// Drains and stops, as SIGTERM does.
     pub fn stop(mut self) {
         self.finish();
@@ -140,4 +167,99 @@ pub fn gaussian(rows: usize, dim: usize, seed: u64) -> Vec<f32> {
 /// One `z` of standard normal values.
 pub fn gaussian_body(rows: usize, dim: usize, seed: u64) -> Vec<u8> {
     f32_body(&[("z", rows, dim, &gaussian(rows, dim, seed))])
+}
+
+/// A scrape.
+pub struct Metrics(pub String);
+
+impl Metrics {
+    /// The value of a series such as `fullrank_rows_total` or `fullrank_verdict{run="r",...}`.
+    pub fn get(&self, series: &str) -> Option<f64> {
+        self.0.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+}
+
+/// Reads until the other side closes; a reset counts as closed.
+pub fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    if let Err(error) = stream.read_to_end(&mut bytes) {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A named array: type, shape, little-endian bytes.
+pub type Array<'a> = (&'a str, safetensors::Dtype, Vec<usize>, Vec<u8>);
+
+/// Arrays as a safetensors body, with parameters in its metadata.
+pub fn body(arrays: &[Array<'_>], metadata: &[(&str, &str)]) -> Vec<u8> {
+    let views = arrays.iter().map(|(name, dtype, shape, bytes)| {
+        (*name, safetensors::tensor::TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+    });
+    let texts = metadata.iter().map(|(name, text)| ((*name).to_string(), (*text).to_string()));
+    safetensors::serialize(views, (!metadata.is_empty()).then(|| texts.collect())).unwrap()
+}
+
+/// f64 values as an array.
+pub fn f64s<'a>(name: &'a str, shape: &[usize], values: &[f64]) -> Array<'a> {
+    (name, safetensors::Dtype::F64, shape.to_vec(), values.iter().flat_map(|x| x.to_le_bytes()).collect())
+}
+
+/// A gRPC client with a runtime of its own.
+pub struct Grpc {
+    pub runtime: Runtime,
+    pub client: MonitorClient<Channel>,
+}
+
+impl Grpc {
+    pub fn connect(server: &Server) -> Self {
+        Self::with_origin(server, &server.url("/"))
+    }
+
+    /// Says that it talks to another host.
+    pub fn with_origin(server: &Server, origin: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let endpoint = Endpoint::from_shared(server.url("/")).unwrap().origin(origin.parse().unwrap());
+        let channel = runtime.block_on(endpoint.connect()).unwrap();
+        Self { client: MonitorClient::new(channel), runtime }
+    }
+
+    /// One push: the parts as they are.
+    pub fn push_parts(&mut self, parts: Vec<proto::push_request::Part>) -> Result<proto::PushResponse, tonic::Status> {
+        let messages: Vec<_> = parts.into_iter().map(|part| proto::PushRequest { part: Some(part) }).collect();
+        let stream = futures_util::stream::iter(messages);
+        self.runtime.block_on(self.client.push(stream)).map(tonic::Response::into_inner)
+    }
+
+    /// One push of one tensor.
+    pub fn push(&mut self, header: proto::PushHeader, bytes: &[u8]) -> Result<proto::PushResponse, tonic::Status> {
+        use proto::push_request::Part;
+        let chunks = bytes.chunks(1 << 20).map(|chunk| Part::Chunk(chunk.to_vec()));
+        self.push_parts(std::iter::once(Part::Header(header)).chain(chunks).collect())
+    }
+}
+
+/// The header of a push of one f32 `z` to run `r`, layer `l`; `query` as over HTTP.
+pub fn grpc_header(query: &str, rows: u64, dim: u64) -> proto::PushHeader {
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    proto::PushHeader {
+        run: "r".to_string(),
+        layer: "l".to_string(),
+        parameters: pairs.map(|(name, text)| (name.to_string(), text.to_string())).collect(),
+        tensors: vec![proto::Tensor { name: "z".to_string(), dtype: "F32".to_string(), shape: vec![rows, dim] }],
+    }
+}
+
+/// f32 values, little-endian.
+pub fn f32_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+/// A report without what differs from run to run.
+pub fn steady(report: &Value) -> Value {
+    let mut report = report.clone();
+    let object = report.as_object_mut().unwrap();
+    object.remove("run");
+    object.remove("closed_at");
+    report
 }

@@ -1,13 +1,21 @@
 //! The one integration binary: a file a subject.
 
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used)]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
 
+mod clock;
 mod decoders;
 mod golden;
 mod harness;
 mod identities;
 mod interop;
+mod odd_backend;
 mod openapi;
+mod refusals;
+mod restart;
+mod room;
+mod slow_clients;
 mod smoke;
 mod spectra;
 mod tidy;
+mod verdicts;
+mod windows;

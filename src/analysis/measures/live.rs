@@ -63,9 +63,12 @@ fn fill_ranks(moments: &Moments, rows: &Accumulator, m: &mut Measures) {
         return;
     }
     let scale = 1.0 / moments.rows() as f64;
-    let frobenius_squared = moments.scatter().frobenius_squared() * scale * scale;
-    m.stable_rank = Some(total * total / frobenius_squared);
-    m.stable_rank_corrected = corrected(total, frobenius_squared, n);
+    // A power of two near the trace as the unit: it changes no bit, and no square of it can over- or underflow.
+    let unit = 2f64.powi(total.log2().floor().max(-1022.0) as i32);
+    let frobenius_squared = moments.scatter().frobenius_squared_in(unit) * scale * scale;
+    let trace = total / unit;
+    m.stable_rank = Some(trace * trace / frobenius_squared);
+    m.stable_rank_corrected = corrected(trace, frobenius_squared, n);
     let entropy: f64 =
         (0..moments.dim()).map(|k| moments.variance(k) / total).filter(|p| *p > 0.0).map(|p| -p * p.ln()).sum();
     m.diagonal_entropy_rank = Some(entropy.exp());

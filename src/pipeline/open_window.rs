@@ -1,0 +1,136 @@
+//! A window that takes rows: what came, from whom, and who is done.
+//!
+//! Guarantees: each batch is counted in the window that its slots belong to. Must not: decide when to close (`layer` does).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use jiff::Timestamp;
+
+use super::budget::Reservation;
+use super::ranges::Ranges;
+use crate::analysis::batch::{EmbeddingBatch, Role};
+use crate::analysis::parameters::Parameters;
+use crate::analysis::window::Accumulator;
+
+/// One worker's accumulator of one role; empty until its first batch is merged.
+pub(super) type Slot = Arc<Mutex<Option<Accumulator>>>;
+
+/// A batch's place: the trainer's session and the worker in it.
+pub(super) type Source = (u64, u32);
+
+/// A window that takes rows.
+#[derive(Debug)]
+pub(super) struct OpenWindow {
+    pub(super) revision: u32,
+    pub(super) views: BTreeMap<Role, usize>,
+    pub(super) slots: BTreeMap<(Role, u32), (Slot, u64)>,
+    pub(super) done: BTreeSet<u32>,
+    pub(super) contributed: BTreeSet<u32>,
+    pub(super) workers: u32,
+    pub(super) rows: u64,
+    pub(super) step: Option<u64>,
+    pub(super) loss: Option<f64>,
+    /// Batches queued and not yet merged.
+    pub(super) pending: usize,
+    /// When a later window was first pushed.
+    pub(super) later_since: Option<Timestamp>,
+    pub(super) claims: BTreeMap<Source, Ranges<()>>,
+    pub(super) sessions: BTreeSet<u64>,
+    pub(super) unread: BTreeSet<String>,
+    pub(super) notes: Vec<String>,
+    pub(super) reservations: Vec<Reservation>,
+    /// Rows of it were lost when the service stopped.
+    pub(super) interrupted: bool,
+}
+
+impl OpenWindow {
+    pub(super) fn new(revision: u32, later_since: Option<Timestamp>, interrupted: bool) -> Self {
+        let notes = if interrupted {
+            vec!["rows pushed before the service stopped are lost: this window is incomplete".to_string()]
+        } else {
+            Vec::new()
+        };
+        Self {
+            revision,
+            views: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            done: BTreeSet::new(),
+            contributed: BTreeSet::new(),
+            workers: 1,
+            rows: 0,
+            step: None,
+            loss: None,
+            pending: 0,
+            later_since,
+            claims: BTreeMap::new(),
+            sessions: BTreeSet::new(),
+            unread: BTreeSet::new(),
+            notes,
+            reservations: Vec::new(),
+            interrupted,
+        }
+    }
+
+    /// Whether this batch went into it.
+    pub(super) fn holds(&self, parameters: &Parameters) -> bool {
+        let claims = self.claims.get(&source(parameters));
+        parameters.seq.is_some_and(|seq| claims.and_then(|ranges| ranges.get(seq)).is_some())
+    }
+
+    pub(super) fn take(&mut self, batch: &EmbeddingBatch, workers: u32, memory: Reservation) -> Vec<Slot> {
+        let parameters = &batch.parameters;
+        let (session, worker) = source(parameters);
+        self.workers = workers;
+        self.contributed.insert(worker);
+        self.sessions.insert(session);
+        self.step = self.step.max(parameters.step);
+        self.loss = parameters.scalars.get("loss").copied().or(self.loss);
+        self.unread.extend(batch.unread.iter().cloned());
+        self.rows += batch.parts[0].rows();
+        self.pending += 1;
+        self.reservations.push(memory);
+        // A batch without a window is a window of its own.
+        if parameters.last == Some(true) || parameters.window.is_none() {
+            self.done.insert(worker);
+        }
+        let mut slots = Vec::new();
+        for part in &batch.parts {
+            self.views.entry(part.role).or_insert(part.views());
+            let (slot, rows) = self.slots.entry((part.role, worker)).or_default();
+            *rows += part.rows();
+            slots.push(Arc::clone(slot));
+        }
+        slots
+    }
+
+    /// The window's accumulators by role, each role's in worker order.
+    pub(super) fn by_role(&self) -> BTreeMap<Role, Vec<Slot>> {
+        let mut roles: BTreeMap<Role, Vec<Slot>> = BTreeMap::new();
+        for ((role, _), (slot, _)) in &self.slots {
+            roles.entry(*role).or_default().push(Arc::clone(slot));
+        }
+        roles
+    }
+
+    /// What a reader should know about how the window came together.
+    pub(super) fn all_notes(&self) -> Vec<String> {
+        let mut notes = self.notes.clone();
+        if self.sessions.len() > 1 && self.workers == 1 {
+            notes.push(format!(
+                "rows of {} sessions are in this window: the trainer restarted within it",
+                self.sessions.len()
+            ));
+        }
+        if !self.unread.is_empty() {
+            let names: Vec<&str> = self.unread.iter().map(String::as_str).collect();
+            notes.push(format!("received and read by no measure of this version: {}", names.join(", ")));
+        }
+        notes
+    }
+}
+
+/// Session and worker of a push; absent ones are 0.
+pub(super) fn source(parameters: &Parameters) -> Source {
+    (parameters.session.unwrap_or(0), parameters.worker.unwrap_or(0))
+}

@@ -1,0 +1,68 @@
+//! The CPU backend with something done to it: held up, or its solver's answers spoilt.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fullrank::analysis::floats::Rows;
+use fullrank::analysis::moments::Moments;
+use fullrank::compute::cpu::Cpu;
+use fullrank::compute::{Backend, ComputeError};
+use nalgebra::DMatrix;
+
+type Eigenvalues = Result<Vec<f64>, ComputeError>;
+
+/// See the file's head.
+pub struct Odd {
+    cpu: Cpu,
+    before_moments: Box<dyn Fn() + Send + Sync>,
+    spoil: Box<dyn Fn(Vec<f64>) -> Eigenvalues + Send + Sync>,
+}
+
+impl Odd {
+    /// A backend whose eigenvalues pass through `spoil`.
+    pub fn spoilt(spoil: impl Fn(Vec<f64>) -> Eigenvalues + Send + Sync + 'static) -> Arc<dyn Backend> {
+        Arc::new(Self { cpu: Cpu::new(1).unwrap(), before_moments: Box::new(|| ()), spoil: Box::new(spoil) })
+    }
+
+    /// A backend that merges nothing while the gate is locked.
+    pub fn gated(gate: Arc<Mutex<()>>) -> Arc<dyn Backend> {
+        let wait = move || drop(gate.lock().unwrap_or_else(PoisonError::into_inner));
+        Arc::new(Self { cpu: Cpu::new(1).unwrap(), before_moments: Box::new(wait), spoil: Box::new(Ok) })
+    }
+
+    /// A backend that panics in place of taking moments while `when` says so.
+    pub fn panicking(when: impl Fn() -> bool + Send + Sync + 'static) -> Arc<dyn Backend> {
+        let panic = move || assert!(!when(), "on purpose: a fault of the kernel");
+        Arc::new(Self { cpu: Cpu::new(1).unwrap(), before_moments: Box::new(panic), spoil: Box::new(Ok) })
+    }
+}
+
+impl Backend for Odd {
+    fn device(&self) -> &str {
+        self.cpu.device()
+    }
+
+    fn kernel(&self) -> &str {
+        self.cpu.kernel()
+    }
+
+    fn moments(&self, rows: &Rows) -> Result<Moments, ComputeError> {
+        (self.before_moments)();
+        self.cpu.moments(rows)
+    }
+
+    fn cross(&self, a: &Rows, b: &Rows, mean_a: &[f64], mean_b: &[f64]) -> Result<DMatrix<f64>, ComputeError> {
+        self.cpu.cross(a, b, mean_a, mean_b)
+    }
+
+    fn gram(&self, x: &DMatrix<f64>, outer: bool) -> Result<DMatrix<f64>, ComputeError> {
+        self.cpu.gram(x, outer)
+    }
+
+    fn inner(&self, a: &DMatrix<f64>, b: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError> {
+        self.cpu.inner(a, b)
+    }
+
+    fn eigenvalues(&self, symmetric: &DMatrix<f64>) -> Eigenvalues {
+        (self.spoil)(self.cpu.eigenvalues(symmetric)?)
+    }
+}
