@@ -301,6 +301,7 @@ impl Inbox {
                     worker: batch.parameters.worker.unwrap_or(0),
                     parts: Vec::new(),
                     reply,
+                    unit_moments: false,
                     mark_open: None,
                 });
             }
