@@ -2,6 +2,8 @@
 //!
 //! Guarantees: the six stage words name spans and the `stage` label, and nothing else does. Must not: name a room.
 
+use std::io::IsTerminal;
+
 use prometheus::{Histogram, HistogramOpts, HistogramVec, Registry};
 use tracing_subscriber::EnvFilter;
 
@@ -76,8 +78,11 @@ impl Drop for StageGuard {
 pub fn init(filter: &str, json: bool) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|e| format!("log filter '{filter}': {e}"))?;
     // A log that nobody reads any more is no reason to panic: the complaint about it would go the same way.
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .log_internal_errors(false);
     // A second call keeps the first subscriber.
     let _ = if json { builder.json().try_init() } else { builder.try_init() };
     Ok(())

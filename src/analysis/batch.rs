@@ -272,7 +272,7 @@ fn matrix(tensor: Tensor) -> Result<Rows, DecodeError> {
             tensor: name,
             row: bad.row,
             column: bad.column,
-            value: bad.value.to_string(),
+            value: written(bad.value),
             rows: bad.rows,
         });
     }
@@ -327,10 +327,15 @@ fn finite(tensor: &Tensor) -> Result<(), DecodeError> {
             tensor: tensor.name.clone(),
             row: bad.row,
             column: bad.column,
-            value: bad.value.to_string(),
+            value: written(bad.value),
             rows: bad.rows,
         }),
     }
+}
+
+/// 1e300 with its exponent, not its 300 zeros.
+fn written(value: f64) -> String {
+    if value.is_finite() { format!("{value:e}") } else { value.to_string() }
 }
 
 fn flat_shape(shape: &[usize]) -> Vec<usize> {

@@ -57,6 +57,8 @@ impl Inbox {
         let mut registry = self.lock();
         let reports = self.finish_locked(&mut registry, run, Reason::Asked, now)?;
         self.dispatch(&mut registry, run);
+        drop(registry);
+        self.history.flush();
         Ok(reports)
     }
 
@@ -74,6 +76,7 @@ impl Inbox {
         self.history.save_run(name, run.method.map(|m| m.word()), run.last_push, run.finished_at);
         let mut reports = Vec::new();
         for (layer_name, layer) in &mut run.layers {
+            layer.interrupted.clear();
             for closing in &mut layer.closing {
                 let (sender, receiver) = oneshot::channel();
                 closing.waiters.push(sender);
@@ -96,6 +99,8 @@ impl Inbox {
         registry.run(run)?;
         self.board.acknowledge(run);
         self.history.unlatch(run);
+        drop(registry);
+        self.history.flush();
         Ok(())
     }
 
@@ -109,6 +114,8 @@ impl Inbox {
         registry.runs.remove(run);
         self.board.delete(run);
         self.history.delete(run);
+        drop(registry);
+        self.history.flush();
         Ok(())
     }
 
@@ -136,7 +143,7 @@ impl Inbox {
             self.dispatch(&mut registry, &name);
         }
         drop(registry);
-        self.history.retry();
+        self.history.flush();
     }
 
     /// Refuses further pushes and closes every window as incomplete. The threads end once their queues are empty.

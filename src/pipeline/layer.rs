@@ -135,12 +135,7 @@ impl Layer {
             None => 1,
             Some(closed) if self.is_new(session, closed) => closed.revision + 1,
             Some(_) => {
-                return Err(Refusal::new(
-                    Code::WindowClosed,
-                    format!(
-                        "window {window} is closed: push rows before `last` or a later window, or number a new window"
-                    ),
-                ));
+                return Err(Refusal::new(Code::WindowClosed, closed_window(window, parameters)));
             }
         };
         let bytes = self.bytes_needed(batch, window, worker)?;
@@ -301,4 +296,12 @@ impl Layer {
             }
         }
     }
+}
+
+fn closed_window(window: u64, parameters: &Parameters) -> String {
+    let how = match parameters.window {
+        Some(_) => "by `last`, a later window, close, finish, its time, or a stop of the service",
+        None => "by the push that its step numbered: a push without window is a window of its own, so send window",
+    };
+    format!("window {window} is closed, {how}; number a new window, or send the session number of a restarted trainer")
 }

@@ -318,7 +318,8 @@ impl Inbox {
         Arc::new(Published::new(report, eigenvalues))
     }
 
-    /// Makes a window's reports durable, then visible.
+    /// Makes a window's reports visible, then durable: what is stored of the published verdict is what is shown. Who waits
+    /// for a report is answered after both.
     fn store(&self, task: &ReportTask, closing: &Closing, published: &[Arc<Published>]) {
         let mut registry = self.lock();
         let Some(run) = registry.runs.get_mut(&task.run).filter(|run| run.id == task.run_id) else { return };
@@ -350,6 +351,8 @@ impl Inbox {
         let registry = self.lock();
         if !registry.runs.contains_key(run) {
             self.history.delete(run);
+            drop(registry);
+            self.history.flush();
         }
     }
 }

@@ -160,7 +160,10 @@ impl Board {
 
     /// The run was finished.
     pub fn finished(&self, run: &str, at: Option<Timestamp>) {
-        self.with(run, |view| view.finished_at = at);
+        self.with(run, |view| {
+            view.finished_at = at;
+            view.interrupted.clear();
+        });
     }
 
     /// Unlatches the run's verdicts.

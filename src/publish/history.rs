@@ -46,17 +46,13 @@ pub enum HistoryError {
 
 /// See the file's head.
 pub struct History {
-    writer: Mutex<Writer>,
+    writer: Mutex<Connection>,
+    /// Writes to come, in order: those that failed first.
+    pending: Mutex<VecDeque<Write>>,
     /// A second connection, so that reads do not wait for a sync; `None` in memory, where there is one.
     reader: Option<Mutex<Connection>>,
     fault: Mutex<Option<String>>,
     _lock: Option<File>,
-}
-
-struct Writer {
-    connection: Connection,
-    /// Writes that failed, and all that came after them.
-    pending: VecDeque<Write>,
 }
 
 /// A run as the history knows it.
@@ -114,8 +110,13 @@ impl History {
     }
 
     fn new(connection: Connection, reader: Option<Connection>, lock: Option<File>) -> Self {
-        let writer = Mutex::new(Writer { connection, pending: VecDeque::new() });
-        Self { writer, reader: reader.map(Mutex::new), fault: Mutex::new(None), _lock: lock }
+        Self {
+            writer: Mutex::new(connection),
+            pending: Mutex::default(),
+            reader: reader.map(Mutex::new),
+            fault: Mutex::default(),
+            _lock: lock,
+        }
     }
 
     /// Why writes fail at the moment.
@@ -125,15 +126,17 @@ impl History {
 
     /// Stores what one window brought.
     pub fn save(&self, saved: Saved) {
-        self.write(Write::Save(Box::new(saved)));
+        self.push(Write::Save(Box::new(saved)));
+        self.flush();
     }
 
     /// Notes that a window holds rows that a kill would lose.
     pub fn mark_open(&self, run: &str, layer: &str, window: u64, now: Timestamp) {
-        self.write(Write::MarkOpen { run: run.to_string(), layer: layer.to_string(), window, now });
+        self.push(Write::MarkOpen { run: run.to_string(), layer: layer.to_string(), window, now });
+        self.flush();
     }
 
-    /// Stores the run's own row.
+    /// Will store the run's own row at the next `flush`; once finished, nothing of it is interrupted any more.
     pub fn save_run(
         &self,
         run: &str,
@@ -141,52 +144,46 @@ impl History {
         last_push: Timestamp,
         finished_at: Option<Timestamp>,
     ) {
-        self.write(Write::Run { run: run.to_string(), method, last_push, finished_at });
+        self.push(Write::Run { run: run.to_string(), method, last_push, finished_at });
     }
 
-    /// Forgets that the run's verdicts are latched.
+    /// Will forget at the next `flush` that the run's verdicts are latched.
     pub fn unlatch(&self, run: &str) {
-        self.write(Write::Unlatch { run: run.to_string() });
+        self.push(Write::Unlatch { run: run.to_string() });
     }
 
-    /// Forgets the run.
+    /// Will forget the run at the next `flush`.
     pub fn delete(&self, run: &str) {
-        self.write(Write::Delete { run: run.to_string() });
+        self.push(Write::Delete { run: run.to_string() });
     }
 
-    /// Tries what failed again.
-    pub fn retry(&self) {
-        if self.fault().is_some() {
-            self.flush(&mut self.writer());
-        }
+    fn push(&self, write: Write) {
+        self.queue().push_back(write);
     }
 
-    fn writer(&self) -> MutexGuard<'_, Writer> {
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Write>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Connection> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, write: Write) {
-        let mut writer = self.writer();
-        writer.pending.push_back(write);
-        self.flush(&mut writer);
-    }
-
-    fn flush(&self, writer: &mut Writer) {
+    /// Writes what is to be written; what fails stays first in line for the next time.
+    pub fn flush(&self) {
+        let connection = self.writer();
         let mut fault = None;
-        while let Some(write) = writer.pending.front() {
-            if let Err(error) = apply(&writer.connection, write) {
+        loop {
+            let Some(write) = self.queue().pop_front() else { break };
+            if let Err(error) = apply(&connection, &write) {
                 fault = Some(error.to_string());
+                self.queue().push_front(write);
                 break;
             }
-            writer.pending.pop_front();
         }
         let mut known = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         if known.is_none() && fault.is_some() {
-            tracing::error!(
-                error = fault,
-                waiting = writer.pending.len(),
-                "the history cannot be written; pushes are refused until it can"
-            );
+            tracing::error!(error = fault, "the history cannot be written; pushes are refused until it can");
         } else if known.is_some() && fault.is_none() {
             tracing::info!("the history can be written again");
         }
@@ -196,7 +193,7 @@ impl History {
     fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, HistoryError> {
         match &self.reader {
             Some(reader) => Ok(read(&reader.lock().unwrap_or_else(PoisonError::into_inner))?),
-            None => Ok(read(&self.writer().connection)?),
+            None => Ok(read(&self.writer())?),
         }
     }
 

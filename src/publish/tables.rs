@@ -67,7 +67,10 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
             )?;
         }
         Write::Run { run, method, last_push, finished_at } => {
-            save_run(&transaction, run, *method, (*last_push, *finished_at))?
+            save_run(&transaction, run, *method, (*last_push, *finished_at))?;
+            if finished_at.is_some() {
+                transaction.execute("DELETE FROM open_windows WHERE run = ?1", [run])?;
+            }
         }
         Write::Unlatch { run } => {
             transaction
@@ -164,7 +167,7 @@ pub(super) fn load(
     let mut query = connection.prepare_cached(
         "SELECT r.report, s.eigenvalues FROM reports r LEFT JOIN spectra s USING (run, layer, window, revision)
          WHERE run = ?1 AND layer = ?2 AND (?3 IS NULL OR window = ?3) AND (?4 IS NULL OR revision = ?4)
-         ORDER BY window DESC, revision DESC LIMIT 1",
+         ORDER BY r.rowid DESC LIMIT 1",
     )?;
     let row = query
         .query_row(params![run, layer, window.map(as_stored), revision], |row| {

@@ -13,6 +13,7 @@ use serde_json::Value;
 use utoipa::{OpenApi, ToSchema};
 
 use crate::analysis::measures::TABLE;
+use crate::analysis::parameters::SCALARS;
 use crate::error::Code;
 
 /// The document.
@@ -21,6 +22,12 @@ pub fn document() -> Value {
     value["components"]["schemas"]["Report"]["properties"]["measures"]["properties"] = measures();
     value["components"]["schemas"]["Problem"]["properties"]["code"]["enum"] =
         Code::all().map(|code| Value::from(code.word())).collect();
+    let push = &mut value["paths"]["/v1/runs/{run}/layers/{layer}/batches"]["post"]["parameters"];
+    if let Some(parameters) = push.as_array_mut() {
+        parameters.extend(SCALARS.iter().map(|name| {
+            serde_json::json!({"name": name, "in": "query", "required": false, "schema": {"type": ["number", "null"]}})
+        }));
+    }
     value
 }
 
@@ -176,7 +183,7 @@ described! {
             ("window" = Option<u64>, Query, description = "Rows with the same number are measured together"),
             ("step" = Option<u64>, Query), ("worker" = Option<u32>, Query), ("workers" = Option<u32>, Query),
             ("session" = Option<u64>, Query), ("seq" = Option<u64>, Query), ("last" = Option<bool>, Query),
-            ("wait" = Option<bool>, Query), ("method" = Option<String>, Query), ("loss" = Option<f64>, Query),
+            ("wait" = Option<bool>, Query), ("method" = Option<String>, Query), ("unit_moments" = Option<bool>, Query),
         ),
         request_body(
             content((Vec<u8> = "application/x-safetensors"), (Vec<u8> = "application/x-npy"), (Value = "application/json")),
