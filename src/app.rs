@@ -23,8 +23,10 @@ use crate::web::{self, Site};
 /// How often the passing of time is looked at.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Spectrum threads give way to the doors: an eigensolve takes seconds, a push must not.
-const SPECTRUM_NICENESS: i32 = 10;
+/// Threads give way to the doors, and to the trainer beside them: a push is answered before its rows are merged, and a
+/// merge goes before an eigensolve, which takes seconds.
+const ACCUMULATE_NICENESS: i32 = 5;
+const SPECTRUM_NICENESS: i32 = 15;
 
 /// Why the service cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -162,9 +164,12 @@ fn spawn_threads(inbox: &Arc<Inbox>, accumulate: usize, spectrum: usize) -> Resu
         let inbox = Arc::clone(inbox);
         std::thread::Builder::new().name(name).spawn(move || work(&inbox)).map_err(StartError::Thread)
     };
-    let merge: fn(&Inbox) = Inbox::accumulate;
+    let merge: fn(&Inbox) = |inbox| {
+        give_way(ACCUMULATE_NICENESS);
+        inbox.accumulate();
+    };
     let solve: fn(&Inbox) = |inbox| {
-        give_way();
+        give_way(SPECTRUM_NICENESS);
         inbox.solve();
     };
     Ok(Workers {
@@ -174,11 +179,13 @@ fn spawn_threads(inbox: &Arc<Inbox>, accumulate: usize, spectrum: usize) -> Resu
 }
 
 /// Linux keeps niceness by thread; elsewhere it would be the whole process's.
-fn give_way() {
+fn give_way(niceness: i32) {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, SPECTRUM_NICENESS) {
-        tracing::debug!(%error, "spectrum threads keep their priority");
+    if let Err(error) = rustix::process::setpriority_process(None, niceness) {
+        tracing::debug!(%error, "a thread keeps its priority");
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = niceness;
 }
 
 async fn tick(inbox: Arc<Inbox>, mut stopped: watch::Receiver<bool>) {
