@@ -3,13 +3,14 @@
 //! Guarantees: what can be refused without the body is refused before it is read. Must not: check what the inbox checks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
@@ -23,6 +24,10 @@ use crate::pipeline::{Accepted, Origin, RawBatch, check_name};
 use crate::publish::Published;
 use crate::telemetry::Stage;
 use crate::web::extract::{Fields, Segments};
+
+/// See [`let_go`].
+const LET_GO_BYTES: u64 = 256 << 10;
+const LET_GO_TIME: Duration = Duration::from_millis(500);
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,10 +48,14 @@ pub async fn push(
     request: Request,
 ) -> Result<Response, Refusal> {
     let started = std::time::Instant::now();
+    let (head, mut body) = request.into_parts();
     let received = match (names, query) {
-        (Ok(Segments(names)), Ok(Fields(pairs))) => receive(&doors, names, &pairs, request).await,
+        (Ok(Segments(names)), Ok(Fields(pairs))) => receive(&doors, names, &pairs, (&head.headers, &mut body)).await,
         (Err(refusal), _) | (_, Err(refusal)) => Err(refusal),
     };
+    if received.is_err() {
+        let_go(&head.headers, &mut body).await;
+    }
     doors.service.stages.observe(Stage::Ingest, started.elapsed().as_secs_f64());
     let raw = received.inspect_err(|refusal| doors.service.rejected("http", refusal.code))?;
     let (run, layer) = (raw.origin.run.clone(), raw.origin.layer.clone());
@@ -58,7 +67,7 @@ async fn receive(
     doors: &Doors,
     names: (String, String),
     query: &[(String, String)],
-    request: Request,
+    (headers, body): (&HeaderMap, &mut Body),
 ) -> Result<RawBatch, Refusal> {
     let (run, layer) = names;
     check_name("run", &run)?;
@@ -67,9 +76,8 @@ async fn receive(
     for (name, value) in query {
         parameters.set(name, value)?;
     }
-    let (head, body) = request.into_parts();
-    let format = format_of(&head.headers)?;
-    let length = length_of(&head.headers)?;
+    let format = format_of(headers)?;
+    let length = length_of(headers)?;
     if format == Format::Json && length.is_some_and(|length| length > MAX_JSON_BYTES as u64) {
         return Err(Refusal::over(
             Code::TooLarge,
@@ -81,6 +89,18 @@ async fn receive(
     let bytes = read(doors, body, length).await?;
     let origin = Origin { door: "http", run, layer, bytes: bytes.len(), arrived: Timestamp::now() };
     Ok(RawBatch { origin, decode: Box::new(move || decode(format, &bytes, parameters)) })
+}
+
+/// Takes in the rest of a small body that was refused: else the connection would have to be closed, and a client that is
+/// still sending might never see why. One that asked whether to send, or has much to send, is not waited for.
+async fn let_go(headers: &HeaderMap, body: &mut Body) {
+    let small = length_of(headers).ok().flatten().is_some_and(|length| length <= LET_GO_BYTES);
+    if !small || headers.contains_key(EXPECT) {
+        return;
+    }
+    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+    // Out of time: the connection closes.
+    let _ = tokio::time::timeout(LET_GO_TIME, rest).await;
 }
 
 fn decode(format: Format, bytes: &Bytes, parameters: Parameters) -> Result<Decoded, DecodeError> {
@@ -121,7 +141,7 @@ fn length_of(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     parsed.map(Some).ok_or_else(|| Refusal::new(Code::Malformed, format!("Content-Length {value:?} is no length")))
 }
 
-async fn read(doors: &Doors, mut body: Body, length: Option<u64>) -> Result<Bytes, Refusal> {
+async fn read(doors: &Doors, body: &mut Body, length: Option<u64>) -> Result<Bytes, Refusal> {
     let mut scratch = doors.bodies.admit(length)?;
     while let Some(frame) = scratch.next(body.frame()).await? {
         let frame = frame.map_err(|error| {
