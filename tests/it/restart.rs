@@ -21,7 +21,8 @@ fn refusal(directory: &Path) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let main = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (_stop, stopped) = tokio::sync::oneshot::channel();
+        // Should it start after all, it stops at once.
+        let (_, stopped) = tokio::sync::oneshot::channel();
         app::run(config, Listeners { main, metrics: None }, stopped).await.unwrap_err().to_string()
     })
 }
@@ -165,6 +166,8 @@ fn without_a_directory_nothing_is_kept() {
 fn one_directory_one_service() {
     let directory = tempfile::tempdir().unwrap();
     let server = start(directory.path());
+    // An answer means that it has its directory.
+    server.json("/v1/runs");
     let complaint = refusal(directory.path());
     assert!(complaint.contains("in use by another fullrank"), "{complaint}");
     server.report("?window=0&last=1", gaussian_body(16, 4, 1));
