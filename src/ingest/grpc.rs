@@ -213,8 +213,11 @@ impl Monitor for Service {
 }
 
 async fn receive(doors: &Doors, mut stream: Streaming<proto::PushRequest>) -> Result<RawBatch, Refusal> {
-    // The header's own time is the connection's: nothing is held for it yet.
-    let first = stream.message().await.map_err(broken)?.and_then(|message| message.part);
+    let patience = doors.bodies.limits().header_timeout_s;
+    let first = tokio::time::timeout(Duration::from_secs(patience), stream.message()).await.map_err(|_| {
+        Refusal::over(Code::Timeout, format!("no header came within {patience} s of the call"), patience)
+    })?;
+    let first = first.map_err(broken)?.and_then(|message| message.part);
     let Some(Part::Header(header)) = first else {
         return Err(Refusal::new(Code::Malformed, "a push begins with its header: run, layer, parameters, tensors"));
     };
