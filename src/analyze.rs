@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::analysis::batch::{EmbeddingBatch, Role};
 use crate::analysis::decode::{npy, safetensors};
 use crate::analysis::parameters::{Method, Parameters};
-use crate::analysis::report::{Computed, Report};
+use crate::analysis::report::Report;
 use crate::compute::Backend;
 use crate::compute::cpu::Cpu;
 use crate::pipeline::{Judging, Line, Policy};
@@ -59,6 +59,7 @@ pub fn report(backend: &dyn Backend, batch: EmbeddingBatch, name: &str, policy: 
             skip_spectrum: false,
         },
     );
+    let computed = line.computed(&outcome, &thresholds);
     let mut notes = outcome.notes;
     if !unread.is_empty() {
         notes.push(format!("read by no measure of this version: {}", unread.join(", ")));
@@ -78,14 +79,7 @@ pub fn report(backend: &dyn Backend, batch: EmbeddingBatch, name: &str, policy: 
         closed_at: None,
         loss: parameters.scalars.get("loss").copied(),
         measures: outcome.measured.measures,
-        computed: Computed {
-            device: backend.device().to_string(),
-            kernel: backend.kernel().to_string(),
-            exact: outcome.exact,
-            intervals: outcome.measured.intervals,
-            alpha_fit: outcome.measured.alpha_fit,
-            thresholds: thresholds.list(),
-        },
+        computed,
         notes,
         verdict: outcome.verdict,
     };

@@ -7,6 +7,7 @@ use crate::analysis::floats::Rows;
 use crate::analysis::measures::{self, Measured, Solved, uniformity};
 use crate::analysis::moments::{Moments, Packed};
 use crate::analysis::pairs::ViewMoments;
+use crate::analysis::report::Computed;
 use crate::analysis::reservoir;
 use crate::analysis::spectrum::{self, Eigenvalues, Problem, Spectrum, SpectrumError};
 use crate::analysis::verdict::{Stream, Thresholds, Verdict, Window};
@@ -119,6 +120,18 @@ impl Line<'_> {
         notes.extend(remarks(&window));
         let exact = solved.spectrum.is_some() && !measured.intervals.contains_key("uniformity");
         Outcome { measured, spectrum: solved.spectrum, verdict, exact, notes, failures }
+    }
+
+    /// By what an outcome was computed.
+    pub fn computed(&self, outcome: &Outcome, thresholds: &Thresholds) -> Computed {
+        Computed {
+            device: self.backend.device().to_string(),
+            kernel: self.backend.kernel().to_string(),
+            exact: outcome.exact,
+            intervals: outcome.measured.intervals.clone(),
+            alpha_fit: outcome.measured.alpha_fit,
+            thresholds: thresholds.list(),
+        }
     }
 
     /// The three spectra of a window. Each that cannot be had is left out, and the notes say why.

@@ -18,7 +18,7 @@ use super::queue::KeyedQueue;
 use super::registry::Registry;
 use crate::analysis::batch::{Part, Role};
 use crate::analysis::parameters::Method;
-use crate::analysis::report::{Computed, Report};
+use crate::analysis::report::Report;
 use crate::analysis::spectrum::Spectrum;
 use crate::analysis::verdict::Stream;
 use crate::analysis::window::Accumulator;
@@ -286,6 +286,7 @@ impl Inbox {
         }
         drop(streams);
         self.service.solver_failures.inc_by(outcome.failures as u64);
+        let computed = line.computed(&outcome, &thresholds);
         let mut notes = task.notes.clone();
         notes.extend(outcome.notes);
         let report = Report {
@@ -303,14 +304,7 @@ impl Inbox {
             closed_at: task.closing.as_ref().map(|closing| closing.closed_at.to_string()),
             loss: task.loss,
             measures: outcome.measured.measures,
-            computed: Computed {
-                device: self.backend.device().to_string(),
-                kernel: self.backend.kernel().to_string(),
-                exact: outcome.exact,
-                intervals: outcome.measured.intervals,
-                alpha_fit: outcome.measured.alpha_fit,
-                thresholds: thresholds.list(),
-            },
+            computed,
             notes,
             verdict: outcome.verdict,
         };

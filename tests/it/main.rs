@@ -16,6 +16,7 @@ mod room;
 mod slow_clients;
 mod smoke;
 mod spectra;
+mod states;
 mod tidy;
 mod verdicts;
 mod windows;

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use super::judge::{Judgement, Window, judge, tail};
-use super::{State, Thresholds, Verdict};
+use super::{Level, State, Thresholds, Verdict};
 
 /// Windows in a rolling median.
 const ROLLING: usize = 5;
@@ -109,6 +109,10 @@ impl Stream {
         let next = |running: u64, holds: bool| if holds { running + 1 } else { 0 };
         self.windows += 1;
         self.outside_cone += u64::from(outside_cone(window, t));
+        if judgement.alarms.is_empty() && judgement.dimension == Level::Unknown && window.dim > 1 {
+            // Half blind (no eigenvalues, or too few rows to compare): neither a step towards a collapse nor out of one.
+            return;
+        }
         self.critical_running = next(self.critical_running, judgement.critical());
         self.uncritical_running = next(self.uncritical_running, !margin.critical());
         self.clear_running = next(self.clear_running, margin.alarms.is_empty());
