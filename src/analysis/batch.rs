@@ -339,7 +339,10 @@ fn written(value: f64) -> String {
 }
 
 fn flat_shape(shape: &[usize]) -> Vec<usize> {
-    vec![shape[0], shape[1..].iter().product()]
+    match shape {
+        [] => vec![1, 1],
+        [first, rest @ ..] => vec![*first, rest.iter().product()],
+    }
 }
 
 /// A float tensor as f64 values, for the small arrays of pushed moments.

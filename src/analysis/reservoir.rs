@@ -125,11 +125,10 @@ impl Reservoir {
         })
     }
 
-    /// The most bytes that `rows` more rows of dimension `dim` can add; `size` is 8 for f64 rows, else 4.
-    pub fn bytes_to_admit(capacity: usize, rows_before: u64, rows: u64, dim: usize, size: usize) -> usize {
-        let before = rows_before.min(capacity as u64);
-        let after = (rows_before + rows).min(capacity as u64);
-        (after - before) as usize * (dim * size + ENTRY_BYTES)
+    /// The most bytes that a sample of `rows` rows of dimension `dim` takes; `size` is 8 once f64 rows are among them, for
+    /// they may take the place of any other, else 4.
+    pub fn bytes(capacity: usize, rows: u64, dim: usize, size: usize) -> usize {
+        rows.min(capacity as u64) as usize * (dim * size + ENTRY_BYTES)
     }
 }
 
@@ -177,6 +176,7 @@ mod tests {
         let mut sample = Reservoir::new(16);
         (0..15).for_each(|i| sample.push(&row(i % 5)));
         assert_eq!((sample.distinct(), sample.duplicates(), sample.complete()), (5.0, 10.0, true));
-        assert_eq!(Reservoir::bytes_to_admit(16, 10, 100, 2, 4), 6 * (8 + ENTRY_BYTES));
+        assert_eq!(Reservoir::bytes(16, 10, 2, 4), 10 * (8 + ENTRY_BYTES));
+        assert_eq!(Reservoir::bytes(16, 100, 2, 8), 16 * (16 + ENTRY_BYTES));
     }
 }

@@ -111,6 +111,17 @@ impl Scratch {
         Ok(())
     }
 
+    /// Admits what decoding will take beside the bytes themselves.
+    ///
+    /// # Errors
+    /// `overloaded`.
+    pub fn admit_decoded(&mut self, bytes: usize) -> Result<(), Refusal> {
+        if self.reservation.grow_to(self.reservation.bytes() + bytes) {
+            return Ok(());
+        }
+        Err(self.bodies.overloaded(bytes))
+    }
+
     /// Waits for the next piece, within the idle timeout and above the lowest rate.
     ///
     /// # Errors

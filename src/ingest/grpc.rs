@@ -79,6 +79,11 @@ pub fn router(site: &Site, doors: &Doors) -> Router {
     routes.into_axum_router().reset_fallback()
 }
 
+/// Reports read from the history at a time.
+const LISTED: usize = 100;
+/// A client must take a report within this time.
+const STALL: Duration = Duration::from_secs(30);
+
 struct Service {
     site: Site,
     doors: Doors,
@@ -97,15 +102,15 @@ impl Monitor for Service {
         let received = receive(&self.doors, request.into_inner()).await;
         self.doors.service.stages.observe(Stage::Ingest, started.elapsed().as_secs_f64());
         let raw = received.inspect_err(|refusal| self.doors.service.rejected("grpc", refusal.code))?;
-        let origin = raw.origin.clone();
+        let (run, layer) = (raw.origin.run.clone(), raw.origin.layer.clone());
         let accepted = submit(&self.doors, raw).await?;
         let report = match accepted.report {
             Some(report) => Some(convert::report(&waited(report.await.ok(), accepted.window)?.json)),
             None => None,
         };
         Ok(Response::new(proto::PushResponse {
-            run: origin.run,
-            layer: origin.layer,
+            run,
+            layer,
             window: accepted.window,
             rows: accepted.rows,
             duplicate: accepted.duplicate,
@@ -144,29 +149,8 @@ impl Monitor for Service {
         let proto::ListReportsRequest { run, layer, from, to } = request.into_inner();
         read::known_layer(&self.site.board, &run, &layer)?;
         let (sender, receiver) = tokio::sync::mpsc::channel(16);
-        let history = Arc::clone(&self.site.history);
-        tokio::task::spawn_blocking(move || {
-            let mut next = Some(from.unwrap_or(0));
-            while let Some(start) = next {
-                let page = history.reports(&run, &layer, (start, to.unwrap_or(u64::MAX)), 100);
-                let (texts, more) = match page {
-                    Ok(page) => page,
-                    Err(error) => {
-                        let _ = sender.blocking_send(Err(Refusal::new(Code::Internal, error.to_string()).into()));
-                        return;
-                    }
-                };
-                for text in texts {
-                    let report = serde_json::from_str(&text).map(|json| convert::report(&json));
-                    let report =
-                        report.map_err(|e| Refusal::new(Code::Internal, format!("a stored report: {e}")).into());
-                    if sender.blocking_send(report).is_err() {
-                        return; // the client is gone
-                    }
-                }
-                next = more;
-            }
-        });
+        let (site, range) = (self.site.clone(), (from.unwrap_or(0), to.unwrap_or(u64::MAX)));
+        tokio::spawn(async move { list(&site, (run, layer), range, &sender).await });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -212,6 +196,36 @@ impl Monitor for Service {
     }
 }
 
+/// Sends stored reports, page by page; a client that takes none for a while, or a drain, ends it.
+async fn list(
+    site: &Site,
+    names: (String, String),
+    range: (u64, u64),
+    sender: &tokio::sync::mpsc::Sender<Result<proto::Report, Status>>,
+) {
+    let mut next = Some(range.0);
+    while let Some(start) = next.filter(|_| !site.inbox.is_draining()) {
+        let (history, (run, layer)) = (Arc::clone(&site.history), names.clone());
+        let page = crate::web::on_disk(move || history.reports(&run, &layer, (start, range.1), LISTED)).await;
+        let page = page.and_then(|page| page.map_err(|error| Refusal::new(Code::Internal, error.to_string())));
+        let (texts, more) = match page {
+            Ok(page) => page,
+            Err(refusal) => {
+                let _ = sender.send(Err(refusal.into())).await;
+                return;
+            }
+        };
+        for text in texts {
+            let report = serde_json::from_str(&text).map(|json| convert::report(&json));
+            let report = report.map_err(|e| Refusal::new(Code::Internal, format!("a stored report: {e}")).into());
+            if sender.send_timeout(report, STALL).await.is_err() {
+                return;
+            }
+        }
+        next = more;
+    }
+}
+
 async fn receive(doors: &Doors, mut stream: Streaming<proto::PushRequest>) -> Result<RawBatch, Refusal> {
     let patience = doors.bodies.limits().header_timeout_s;
     let first = tokio::time::timeout(Duration::from_secs(patience), stream.message()).await.map_err(|_| {
@@ -250,7 +264,7 @@ async fn receive(doors: &Doors, mut stream: Streaming<proto::PushRequest>) -> Re
     }
     let bytes = scratch.into_bytes();
     let origin =
-        Origin { door: "grpc", run: header.run, layer: header.layer, bytes: bytes.len(), arrived: Timestamp::now() };
+        Origin { door: "grpc", run: header.run, layer: header.layer, body: bytes.clone(), arrived: Timestamp::now() };
     let tensors = header.tensors;
     Ok(RawBatch { origin, decode: Box::new(move || Ok((cut(&tensors, &elements, &bytes)?, parameters))) })
 }

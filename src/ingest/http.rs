@@ -16,6 +16,7 @@ use http_body_util::BodyExt;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::body::Scratch;
 use super::{Doors, submit};
 use crate::analysis::decode::{DecodeError, Decoded, MAX_JSON_BYTES, json as json_body, npy, safetensors};
 use crate::analysis::parameters::Parameters;
@@ -24,6 +25,9 @@ use crate::pipeline::{Accepted, Origin, RawBatch, check_name};
 use crate::publish::Published;
 use crate::telemetry::Stage;
 use crate::web::extract::{Fields, Segments};
+
+/// A parsed value of two characters (a digit and a comma) takes 32 bytes, and then 8 as a number.
+const JSON_GROWTH: usize = 20;
 
 /// See [`let_go`].
 const LET_GO_BYTES: u64 = 256 << 10;
@@ -86,8 +90,12 @@ async fn receive(
         ));
     }
     doors.inbox.has_room()?;
-    let bytes = read(doors, body, length).await?;
-    let origin = Origin { door: "http", run, layer, bytes: bytes.len(), arrived: Timestamp::now() };
+    let mut scratch = read(doors, body, length).await?;
+    if format == Format::Json {
+        scratch.admit_decoded(JSON_GROWTH * scratch.len())?;
+    }
+    let bytes = scratch.into_bytes();
+    let origin = Origin { door: "http", run, layer, body: bytes.clone(), arrived: Timestamp::now() };
     Ok(RawBatch { origin, decode: Box::new(move || decode(format, &bytes, parameters)) })
 }
 
@@ -141,7 +149,7 @@ fn length_of(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     parsed.map(Some).ok_or_else(|| Refusal::new(Code::Malformed, format!("Content-Length {value:?} is no length")))
 }
 
-async fn read(doors: &Doors, body: &mut Body, length: Option<u64>) -> Result<Bytes, Refusal> {
+async fn read(doors: &Doors, body: &mut Body, length: Option<u64>) -> Result<Scratch, Refusal> {
     let mut scratch = doors.bodies.admit(length)?;
     while let Some(frame) = scratch.next(body.frame()).await? {
         let frame = frame.map_err(|error| {
@@ -154,7 +162,7 @@ async fn read(doors: &Doors, body: &mut Body, length: Option<u64>) -> Result<Byt
             scratch.append(data)?;
         }
     }
-    Ok(scratch.into_bytes())
+    Ok(scratch)
 }
 
 async fn answer(accepted: Accepted, run: &str, layer: &str) -> Result<Response, Refusal> {

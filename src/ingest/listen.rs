@@ -64,20 +64,34 @@ pub async fn serve(listener: TcpListener, router: Router, listening: Listening, 
         };
         let connection = connect(&builder, stream, &router, &listening);
         let watched = graceful.watch(connection);
-        let gauge = listening.service.connections.clone();
-        gauge.inc();
+        let counted = Counted::start(&listening.service);
         tokio::spawn(async move {
             if let Err(error) = watched.await {
                 tracing::debug!(error, "a connection ended early");
             }
-            gauge.dec();
-            drop(place);
+            drop((counted, place));
         });
     }
     drop(listener);
     tokio::select! {
         () = graceful.shutdown() => {}
         () = tokio::time::sleep(GRACE) => tracing::warn!("some requests did not finish before the stop"),
+    }
+}
+
+/// Counts a connection until it drops, also when its task panics.
+struct Counted(Arc<Service>);
+
+impl Counted {
+    fn start(service: &Arc<Service>) -> Self {
+        service.connections.inc();
+        Self(Arc::clone(service))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.dec();
     }
 }
 

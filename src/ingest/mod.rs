@@ -61,7 +61,7 @@ async fn submit(
     doors: &Doors,
     raw: crate::pipeline::RawBatch,
 ) -> Result<crate::pipeline::Accepted, crate::error::Refusal> {
-    if raw.origin.bytes <= INLINE_BYTES {
+    if raw.origin.body.len() <= INLINE_BYTES {
         return doors.inbox.submit(raw);
     }
     let inbox = Arc::clone(&doors.inbox);

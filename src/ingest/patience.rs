@@ -130,6 +130,10 @@ impl AsyncWrite for Patient {
         let this = self.get_mut();
         if let Poll::Ready(result) = Pin::new(&mut this.stream).poll_write(cx, data) {
             this.write_timer = None;
+            if this.reading != Reading::Header {
+                // It is reading a response.
+                this.rest();
+            }
             return Poll::Ready(result);
         }
         let timer = this.write_timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + WRITE_STALL)));

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
@@ -42,8 +43,8 @@ pub struct Origin {
     pub run: String,
     /// The layer's name, checked.
     pub layer: String,
-    /// Bytes of the body, decompressed, for the counter.
-    pub bytes: usize,
+    /// The body, decompressed: whoever holds it holds its place in the budget of bodies, until it is merged.
+    pub body: Bytes,
     /// When it came.
     pub arrived: Timestamp,
 }
@@ -99,7 +100,7 @@ impl Inbox {
     /// # Errors
     /// Everything in the contract's refusal table.
     pub fn submit(&self, raw: RawBatch) -> Result<Accepted, Refusal> {
-        let (door, bytes) = (raw.origin.door, raw.origin.bytes);
+        let (door, bytes) = (raw.origin.door, raw.origin.body.len());
         let result = self.try_submit(&raw.origin, raw.decode);
         match &result {
             Ok(accepted) => self.service.accepted(door, bytes, accepted.duplicate),
@@ -232,7 +233,8 @@ impl Inbox {
         let id = run.id;
         let layer = run.layers.entry(raw.layer.clone()).or_default();
         let opened = !layer.open.contains_key(&admission.window);
-        let slots = layer.admit(&batch, &admission, memory, now);
+        let memory = Arc::new(memory);
+        let slots = layer.admit(&batch, &admission, Arc::clone(&memory), now);
         let rows = layer.open.get(&admission.window).map_or(0, |open| open.rows);
         let (reply, report) = channel(parameters.wait);
         let mut reply = reply;
@@ -260,6 +262,7 @@ impl Inbox {
             parts: batch.parts.into_iter().zip(slots).collect(),
             reply,
             unit_moments: parameters.unit_moments == Some(true),
+            holds: Some((memory, raw.body.clone())),
             // A window that one push opens and closes needs no mark for the case that the service is killed in between.
             mark_open: (opened && !closes).then_some(now),
         });
@@ -302,6 +305,7 @@ impl Inbox {
                     parts: Vec::new(),
                     reply,
                     unit_moments: false,
+                    holds: None,
                     mark_open: None,
                 });
             }

@@ -10,12 +10,10 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::budget::Reservation;
-use super::open_window::{OpenWindow, Slot, Source, source};
+use super::open_window::{Held, OpenWindow, Slot, Source, source};
 use super::ranges::Ranges;
 use crate::analysis::batch::{EmbeddingBatch, Payload, Role};
-use crate::analysis::floats::Float;
 use crate::analysis::parameters::{MAX_WINDOW, Parameters};
-use crate::analysis::reservoir::{self, Reservoir};
 use crate::analysis::verdict::Stream;
 use crate::analysis::window::{self, Accumulator};
 use crate::error::{Code, Refusal};
@@ -166,17 +164,15 @@ impl Layer {
                     ),
                 ));
             }
-            let rows_before = open.and_then(|open| open.slots.get(&(part.role, worker))).map(|(_, rows)| *rows);
-            if rows_before.is_none() {
-                let unit_moments = batch.parameters.unit_moments == Some(true);
-                bytes += Accumulator::bytes(views, dim) + if unit_moments { 4 * dim * (dim + 1) } else { 0 };
+            let held = open.and_then(|open| open.slots.get(&(part.role, worker)));
+            if held.is_none() {
+                bytes += Accumulator::bytes(views, dim);
+                let pushed = matches!(&part.payload, Payload::Moments(pushed) if pushed.unit_scatter.is_some());
+                if pushed || batch.parameters.unit_moments == Some(true) {
+                    bytes += 4 * dim * (dim + 1);
+                }
             }
-            if let Payload::Views(views) = &part.payload {
-                // The reservoir keeps f64 rows as they are, and all others exactly as f32.
-                let size = if views.iter().any(|rows| rows.float() == Float::F64) { 8 } else { 4 };
-                bytes +=
-                    Reservoir::bytes_to_admit(reservoir::CAPACITY, rows_before.unwrap_or(0), part.rows(), dim, size);
-            }
+            bytes += Held::reservoir_after(held, part).saturating_sub(held.map_or(0, |held| held.reservoir_bytes));
         }
         Ok(bytes)
     }
@@ -186,7 +182,7 @@ impl Layer {
         &mut self,
         batch: &EmbeddingBatch,
         at: &Admission,
-        memory: Reservation,
+        memory: Arc<Reservation>,
         now: Timestamp,
     ) -> Vec<Slot> {
         let parameters = &batch.parameters;
@@ -223,7 +219,8 @@ impl Layer {
             let hurried = later().any(|open| open.sessions.contains(&session));
             return OpenWindow::new(at.revision, hurried.then_some(now), interrupted);
         }
-        let mut opened = OpenWindow::new(at.revision, later().next().map(|_| now), interrupted);
+        let behind = later().next().is_some() || self.closed.last().is_some_and(|last| last > at.window);
+        let mut opened = OpenWindow::new(at.revision, behind.then_some(now), interrupted);
         opened.done = later().flat_map(|open| open.contributed.iter().copied()).collect();
         opened
     }

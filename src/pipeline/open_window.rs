@@ -9,8 +9,10 @@ use jiff::Timestamp;
 
 use super::budget::Reservation;
 use super::ranges::Ranges;
-use crate::analysis::batch::{EmbeddingBatch, Role};
+use crate::analysis::batch::{EmbeddingBatch, Part, Payload, Role};
+use crate::analysis::floats::{Float, Rows};
 use crate::analysis::parameters::Parameters;
+use crate::analysis::reservoir::{self, Reservoir};
 use crate::analysis::window::Accumulator;
 
 /// One worker's accumulator of one role; empty until its first batch is merged.
@@ -19,12 +21,45 @@ pub(super) type Slot = Arc<Mutex<Option<Accumulator>>>;
 /// A batch's place: the trainer's session and the worker in it.
 pub(super) type Source = (u64, u32);
 
+/// What a window holds of one worker's role.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    slot: Slot,
+    rows: u64,
+    /// Whether f64 rows are among them: those are kept as they are, all others exactly as f32.
+    wide: bool,
+    pub(super) reservoir_bytes: usize,
+}
+
+impl Held {
+    fn with(held: Option<&Held>, part: &Part) -> (u64, bool) {
+        let (rows, wide) = held.map_or((0, false), |held| (held.rows, held.wide));
+        let is_wide = |views: &[Rows]| views.iter().any(|rows| rows.float() == Float::F64);
+        match &part.payload {
+            Payload::Views(views) => (rows + part.rows(), wide || is_wide(views)),
+            Payload::Moments(_) => (rows, wide),
+        }
+    }
+
+    /// Bytes that the reservoir may take once this part is merged.
+    pub(super) fn reservoir_after(held: Option<&Held>, part: &Part) -> usize {
+        let (rows, wide) = Self::with(held, part);
+        Reservoir::bytes(reservoir::CAPACITY, rows, part.dim(), if wide { 8 } else { 4 })
+    }
+
+    fn take(&mut self, part: &Part) -> Slot {
+        self.reservoir_bytes = Self::reservoir_after(Some(self), part);
+        (self.rows, self.wide) = Self::with(Some(self), part);
+        Arc::clone(&self.slot)
+    }
+}
+
 /// A window that takes rows.
 #[derive(Debug)]
 pub(super) struct OpenWindow {
     pub(super) revision: u32,
     pub(super) views: BTreeMap<Role, usize>,
-    pub(super) slots: BTreeMap<(Role, u32), (Slot, u64)>,
+    pub(super) slots: BTreeMap<(Role, u32), Held>,
     pub(super) done: BTreeSet<u32>,
     pub(super) contributed: BTreeSet<u32>,
     pub(super) workers: u32,
@@ -39,9 +74,11 @@ pub(super) struct OpenWindow {
     pub(super) sessions: BTreeSet<u64>,
     pub(super) unread: BTreeSet<String>,
     pub(super) notes: Vec<String>,
-    pub(super) reservations: Vec<Reservation>,
+    pub(super) reservations: Vec<Arc<Reservation>>,
     /// Rows of it were lost when the service stopped.
     pub(super) interrupted: bool,
+    /// A batch of it could not be merged.
+    pub(super) lost_rows: bool,
 }
 
 impl OpenWindow {
@@ -69,6 +106,7 @@ impl OpenWindow {
             notes,
             reservations: Vec::new(),
             interrupted,
+            lost_rows: false,
         }
     }
 
@@ -78,7 +116,7 @@ impl OpenWindow {
         parameters.seq.is_some_and(|seq| claims.and_then(|ranges| ranges.get(seq)).is_some())
     }
 
-    pub(super) fn take(&mut self, batch: &EmbeddingBatch, workers: u32, memory: Reservation) -> Vec<Slot> {
+    pub(super) fn take(&mut self, batch: &EmbeddingBatch, workers: u32, memory: Arc<Reservation>) -> Vec<Slot> {
         let parameters = &batch.parameters;
         let (session, worker) = source(parameters);
         self.workers = workers;
@@ -97,9 +135,7 @@ impl OpenWindow {
         let mut slots = Vec::new();
         for part in &batch.parts {
             self.views.entry(part.role).or_insert(part.views());
-            let (slot, rows) = self.slots.entry((part.role, worker)).or_default();
-            *rows += part.rows();
-            slots.push(Arc::clone(slot));
+            slots.push(self.slots.entry((part.role, worker)).or_default().take(part));
         }
         slots
     }
@@ -107,8 +143,8 @@ impl OpenWindow {
     /// The window's accumulators by role, each role's in worker order.
     pub(super) fn by_role(&self) -> BTreeMap<Role, Vec<Slot>> {
         let mut roles: BTreeMap<Role, Vec<Slot>> = BTreeMap::new();
-        for ((role, _), (slot, _)) in &self.slots {
-            roles.entry(*role).or_default().push(Arc::clone(slot));
+        for ((role, _), held) in &self.slots {
+            roles.entry(*role).or_default().push(Arc::clone(&held.slot));
         }
         roles
     }

@@ -8,8 +8,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::budget::Reservation;
 use super::inbox::Inbox;
 use super::layer::{Closing, Waiter};
 use super::line::{Judging, Line};
@@ -36,6 +38,8 @@ pub(super) struct Job {
     pub(super) parts: Vec<(Part, Slot)>,
     pub(super) reply: Option<Waiter>,
     pub(super) unit_moments: bool,
+    /// Memory that is given back when both the window and this job are done with it, and the body.
+    pub(super) holds: Option<(Arc<Reservation>, Bytes)>,
     /// When its window was opened, if by this batch.
     pub(super) mark_open: Option<Timestamp>,
 }
@@ -96,13 +100,20 @@ impl Task {
 pub struct Queues {
     jobs: KeyedQueue<(String, String, u32), Job>,
     tasks: KeyedQueue<(String, String), Task>,
-    /// Reports waiting with their eigenvalues still to be computed.
-    waiting: AtomicUsize,
+    /// Reports waiting with their eigenvalues still to be computed: of closed windows, and so far. The second kind does
+    /// not take the first kind's eigenvalues away.
+    closed_waiting: AtomicUsize,
+    so_far_waiting: AtomicUsize,
 }
 
 impl Queues {
     pub(super) fn new() -> Self {
-        Self { jobs: KeyedQueue::new(), tasks: KeyedQueue::new(), waiting: AtomicUsize::new(0) }
+        Self {
+            jobs: KeyedQueue::new(),
+            tasks: KeyedQueue::new(),
+            closed_waiting: AtomicUsize::new(0),
+            so_far_waiting: AtomicUsize::new(0),
+        }
     }
 
     pub(super) fn job(&self, job: Job) {
@@ -110,10 +121,16 @@ impl Queues {
     }
 
     pub(super) fn task(&self, run: &str, layer: &str, task: Task) {
-        if matches!(&task, Task::Report(task) if !task.skip_spectrum) {
-            self.waiting.fetch_add(1, Ordering::AcqRel);
+        if let Task::Report(task) = &task
+            && !task.skip_spectrum
+        {
+            self.waiting(task.closing.is_some()).fetch_add(1, Ordering::AcqRel);
         }
         self.tasks.push((run.to_string(), layer.to_string()), task);
+    }
+
+    fn waiting(&self, closed: bool) -> &AtomicUsize {
+        if closed { &self.closed_waiting } else { &self.so_far_waiting }
     }
 
     /// Lets the accumulate threads end once they have merged what is queued.
@@ -160,7 +177,7 @@ impl Inbox {
                 let mut task = Task::of((run_name, run.id, name), closing.window, &closing.content);
                 task.waiters = std::mem::take(&mut closing.waiters);
                 task.closing = Some(closing);
-                task.skip_spectrum = self.queues.waiting.load(Ordering::Acquire) >= self.limits.spectra_waiting;
+                task.skip_spectrum = self.behind(true);
                 if task.skip_spectrum {
                     self.service.spectra_skipped.inc();
                 }
@@ -170,6 +187,12 @@ impl Inbox {
     }
 
     fn merge(&self, mut job: Job) {
+        if self.lock().layer(&job.run, job.run_id, &job.layer).is_none() {
+            // Deleted meanwhile.
+            let mut registry = self.lock();
+            registry.queued = registry.queued.saturating_sub(1);
+            return;
+        }
         if let Some(now) = job.mark_open {
             self.history.mark_open(&job.run, &job.layer, job.window, now);
         }
@@ -179,6 +202,7 @@ impl Inbox {
                 self.service.worker_panics.inc();
                 Err("a fault of the service".to_string())
             });
+        drop(job.holds.take());
         let mut registry = self.lock();
         registry.queued = registry.queued.saturating_sub(1);
         let Some(layer) = registry.layer(&job.run, job.run_id, &job.layer) else {
@@ -197,14 +221,21 @@ impl Inbox {
                     "an accepted batch was not merged"
                 );
                 open.notes.push(format!("a batch of worker {} could not be merged: {why}", job.worker));
+                open.lost_rows = true;
             }
             if let Some(reply) = job.reply.take() {
                 let task = Task::of((&job.run, job.run_id, &job.layer), job.window, open);
-                let task = Task::Report(Box::new(ReportTask { waiters: vec![reply], ..task }));
+                let skip_spectrum = self.behind(false);
+                let task = Task::Report(Box::new(ReportTask { waiters: vec![reply], skip_spectrum, ..task }));
                 self.queues.task(&job.run, &job.layer, task);
             }
         }
         self.dispatch(&mut registry, &job.run);
+    }
+
+    /// Whether as many reports of this kind wait for their eigenvalues as may.
+    fn behind(&self, closed: bool) -> bool {
+        self.queues.waiting(closed).load(Ordering::Acquire) >= self.limits.spectra_waiting
     }
 
     fn merge_parts(&self, parts: Vec<(Part, Slot)>, unit_moments: bool) -> Result<(), String> {
@@ -222,7 +253,7 @@ impl Inbox {
 
     fn run_report(&self, task: ReportTask) {
         let names = (task.run.clone(), task.layer.clone(), task.window);
-        let skipped = task.skip_spectrum;
+        let (skipped, closed) = (task.skip_spectrum, task.closing.is_some());
         if catch_unwind(AssertUnwindSafe(|| self.report(task))).is_err() {
             self.service.worker_panics.inc();
             tracing::error!(
@@ -233,7 +264,7 @@ impl Inbox {
             );
         }
         if !skipped {
-            self.queues.waiting.fetch_sub(1, Ordering::AcqRel);
+            self.queues.waiting(closed).fetch_sub(1, Ordering::AcqRel);
         }
     }
 
@@ -300,7 +331,7 @@ impl Inbox {
             views: rows.views,
             dim: rows.moments.dim(),
             closed: task.closing.is_some(),
-            complete: task.closing.as_ref().is_some_and(|closing| closing.complete),
+            complete: task.closing.as_ref().is_some_and(|closing| closing.complete && !closing.content.lost_rows),
             closed_at: task.closing.as_ref().map(|closing| closing.closed_at.to_string()),
             loss: task.loss,
             measures: outcome.measured.measures,
@@ -321,9 +352,9 @@ impl Inbox {
         let Some(layer) = run.layers.get_mut(&task.layer) else { return };
         layer.settle(closing);
         let state = super::persist::to_json(layer);
-        // Under the lock: a run that is deleted now must not come back.
+        // Under the lock: a run that is deleted now must not come back, and what is stored of the run and its verdicts must
+        // not be older than what another thread stored.
         self.board.publish(published);
-        drop(registry);
         self.history.save(Saved {
             run: task.run.clone(),
             layer: task.layer.clone(),
@@ -335,6 +366,8 @@ impl Inbox {
             reports: published.to_vec(),
             latched: self.board.latched(&task.run),
         });
+        drop(registry);
+        self.history.flush();
         self.forget_deleted(&task.run);
     }
 }

@@ -124,10 +124,9 @@ impl History {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Stores what one window brought.
+    /// Will store at the next `flush` what one window brought.
     pub fn save(&self, saved: Saved) {
         self.push(Write::Save(Box::new(saved)));
-        self.flush();
     }
 
     /// Notes that a window holds rows that a kill would lose.

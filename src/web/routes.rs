@@ -1,9 +1,15 @@
 //! Which path is whose.
 
+use std::time::Duration;
+
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
 use axum::routing::{get, post};
 use tower_http::decompression::RequestDecompressionLayer;
+use tower_http::timeout::TimeoutBody;
 
 use super::{Site, api, openapi, page, spectrum};
 use crate::ingest::{Doors, grpc, guard, http};
@@ -38,11 +44,21 @@ pub fn router(site: &Site, doors: &Doors, with_metrics: bool) -> Router {
     }
     Router::new()
         .merge(push)
-        .merge(read.with_state(site.clone()))
-        .merge(grpc::router(site, doors))
+        .merge(read.with_state(site.clone()).merge(grpc::router(site, doors)).layer(
+            axum::middleware::from_fn_with_state(
+                // A second more than the gRPC push allows itself, whose refusal says more.
+                Duration::from_secs(site.bodies.limits().body_idle_timeout_s + 1),
+                impatient,
+            ),
+        ))
         .fallback(api::unknown)
         .method_not_allowed_fallback(api::wrong_method)
         .layer(axum::middleware::from_fn_with_state(site.access.clone(), guard))
+}
+
+/// A request body that stands still ends. The HTTP push has its own limits, which answer with a refusal.
+async fn impatient(State(idle): State<Duration>, request: Request, next: Next) -> Response {
+    next.run(request.map(|body| Body::new(TimeoutBody::new(idle, body)))).await
 }
 
 /// /metrics and health alone, for a port of their own.

@@ -57,7 +57,8 @@ impl ByHand {
             let z = Tensor::new("z", Element::Float(Float::F32), vec![16, 4], Bytes::from(bytes))?;
             Ok((vec![z], parameters))
         };
-        let origin = Origin { door: "http", run: "r".into(), layer: "l".into(), bytes: 256, arrived: at(now) };
+        let origin =
+            Origin { door: "http", run: "r".into(), layer: "l".into(), body: bytes::Bytes::new(), arrived: at(now) };
         self.inbox.submit(RawBatch { origin, decode: Box::new(decode) })
     }
 

@@ -43,7 +43,10 @@ proptest! {
 
     #[test]
     fn any_safetensors_header(
-        name in "[a-z]{1,8}[0-9]{0,3}",
+        name in prop_oneof![
+            "[a-z]{1,8}[0-9]{0,3}".boxed(),
+            prop::sample::select(vec!["z", "z1", "pre_bn", "count", "mean", "m2", "ids", "center"]).prop_map(str::to_string).boxed(),
+        ],
         dtype in prop::sample::select(vec!["F64", "F32", "F16", "BF16", "I64", "I32", "I8", "BOOL", "X"]),
         shape in prop::collection::vec(prop::sample::select(vec![0u64, 1, 2, 3, 1 << 31, 1 << 32, u64::MAX]), 0..4),
         offsets in (0u64..40, 0u64..40),
@@ -120,4 +123,17 @@ fn parameters_travel_in_json_and_metadata() {
     let mut query = Parameters::default();
     query.set("window", "4").unwrap();
     assert!(matches!(safetensors::decode(&safetensors_of(header, 8).into(), query), Err(DecodeError::Malformed(_))));
+}
+
+#[test]
+fn a_count_may_be_a_scalar() {
+    let header = "{\"count\":{\"dtype\":\"F64\",\"shape\":[],\"data_offsets\":[0,8]},\
+                   \"m2\":{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[8,16]},\
+                   \"mean\":{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[16,24]}}";
+    let mut body = safetensors_of(header, 0);
+    for value in [128.0f64, 3.0, 0.5] {
+        body.extend(value.to_le_bytes());
+    }
+    let (tensors, parameters) = safetensors::decode(&body.into(), Parameters::default()).unwrap();
+    assert_eq!(EmbeddingBatch::new(tensors, parameters).unwrap().parts[0].rows(), 128);
 }

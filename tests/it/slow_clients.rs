@@ -92,6 +92,18 @@ fn a_body_that_stands_still() {
 }
 
 #[test]
+fn a_call_whose_body_stands_still() {
+    let server = impatient(&[]);
+    let mut stream = server.connect();
+    let head = "POST /fullrank.v1.Monitor/GetVerdict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/grpc\r\n\
+                connection: close\r\ncontent-length: 100\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    // Whatever it answers, it lets go.
+    read_to_end(&mut stream);
+    unharmed(&server);
+}
+
+#[test]
 fn a_body_that_breaks_off() {
     let server = impatient(&[]);
     let stream = started_body(&server, "content-length: 4000", b"0123456789");

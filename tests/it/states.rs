@@ -141,6 +141,20 @@ fn a_window_without_eigenvalues_is_no_step_out_of_a_collapse() {
 }
 
 #[test]
+fn a_half_blind_warning_is_no_step_out_of_a_collapse_either() {
+    let mut stream = Stream::default();
+    for (cosine, rank) in [HEALTHY, HEALTHY, (0.1, 1.1), (0.1, 1.1), (0.1, 1.1)] {
+        see(&mut stream, cosine, rank, None);
+    }
+    // In a mild cone the scale axis warns; nobody looked at the dimension axis.
+    let mild = Measures { scaled_std: Some(0.45), ..measures(0.6, None) };
+    for _ in 0..9 {
+        let blind = stream.observe(&window(&mild), None, &Thresholds::default());
+        assert_eq!((blind.state, blind.scale, blind.dimension), (Collapsed, Level::Warning, Level::Unknown));
+    }
+}
+
+#[test]
 fn behind_a_relu_the_scale_is_held_to_the_runs_own() {
     let thresholds = Thresholds::default();
     let mut stream = Stream::default();

@@ -109,8 +109,11 @@ impl Stream {
         let next = |running: u64, holds: bool| if holds { running + 1 } else { 0 };
         self.windows += 1;
         self.outside_cone += u64::from(outside_cone(window, t));
-        if judgement.alarms.is_empty() && judgement.dimension == Level::Unknown && window.dim > 1 {
+        if judgement.dimension == Level::Unknown && window.dim > 1 && !judgement.critical() {
             // Half blind (no eigenvalues, or too few rows to compare): neither a step towards a collapse nor out of one.
+            if !judgement.alarms.is_empty() {
+                self.clear_running = 0;
+            }
             return;
         }
         self.critical_running = next(self.critical_running, judgement.critical());
