@@ -29,15 +29,6 @@ pub(super) struct Closed {
     pub(super) sessions: u64,
 }
 
-/// What a restart must find again.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Durable {
-    /// Claimed seqs of windows whose reports are stored.
-    pub(super) seqs: BTreeMap<Source, Ranges<()>>,
-    /// Windows whose reports are stored.
-    pub(super) closed: Ranges<Closed>,
-}
-
 /// See the file's head.
 #[derive(Debug, Default)]
 pub(super) struct Layer {
@@ -50,7 +41,8 @@ pub(super) struct Layer {
     pub(super) open: BTreeMap<u64, OpenWindow>,
     /// Closed, in order, until their last batches are merged.
     pub(super) closing: VecDeque<Closing>,
-    pub(super) durable: Durable,
+    /// Claimed seqs of windows whose reports are stored: what a restart must find again.
+    pub(super) durable: BTreeMap<Source, Ranges<()>>,
     /// Windows that were open when the service stopped without draining.
     pub(super) interrupted: BTreeSet<u64>,
     pub(super) nonfinite_rows: u64,
@@ -282,12 +274,10 @@ impl Layer {
         ready
     }
 
-    /// A window's report is stored: its seqs and its end survive a restart from now on.
+    /// A window's report is about to be stored: its seqs survive a restart from then on.
     pub(super) fn settle(&mut self, closing: &Closing) {
-        let closed = Closed { revision: closing.content.revision, sessions: closing.sessions };
-        self.durable.closed.insert(closing.window, closed);
         for (source, claims) in &closing.content.claims {
-            let durable = self.durable.seqs.entry(*source).or_default();
+            let durable = self.durable.entry(*source).or_default();
             for (first, last, ()) in claims.iter() {
                 (first..=last).for_each(|seq| durable.insert(seq, ()));
             }

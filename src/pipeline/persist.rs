@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::layer::{Closed, Durable, Layer};
+use super::layer::{Closed, Layer};
 use super::ranges::Ranges;
 use crate::analysis::batch::Role;
 use crate::analysis::verdict::{Baseline, Seen, State, Stream};
@@ -18,8 +18,6 @@ struct LayerDoc {
     /// (session, order in which it was first seen)
     sessions: Vec<(u64, u64)>,
     seqs: Vec<SeqsDoc>,
-    /// (first window, last window, revision, sessions known at the close)
-    closed: Vec<(u64, u64, u32, u64)>,
     nonfinite_rows: u64,
     verdicts: BTreeMap<String, StreamDoc>,
 }
@@ -71,11 +69,9 @@ pub(super) fn to_json(layer: &Layer) -> String {
         sessions: layer.sessions.iter().map(|(session, order)| (*session, *order)).collect(),
         seqs: layer
             .durable
-            .seqs
             .iter()
             .map(|((session, worker), ranges)| (*session, *worker, ranges.iter().map(|(a, b, ())| (a, b)).collect()))
             .collect(),
-        closed: layer.durable.closed.iter().map(|(a, b, c)| (a, b, c.revision, c.sessions)).collect(),
         nonfinite_rows: layer.nonfinite_rows,
         verdicts: verdicts.iter().map(|(role, stream)| (role.suffix().to_string(), stream_doc(stream))).collect(),
     };
@@ -83,11 +79,11 @@ pub(super) fn to_json(layer: &Layer) -> String {
     serde_json::to_string(&doc).unwrap_or_default()
 }
 
-/// The layer that `to_json` wrote.
+/// The layer that `to_json` wrote, with its closed windows: (window, newest revision, sessions known at the close).
 ///
 /// # Errors
 /// When the text is not that.
-pub(super) fn from_json(text: &str) -> Result<Layer, serde_json::Error> {
+pub(super) fn from_json(text: &str, closed: &[(u64, u32, u64)]) -> Result<Layer, serde_json::Error> {
     let doc: LayerDoc = serde_json::from_str(text)?;
     let seqs: BTreeMap<_, _> = doc
         .seqs
@@ -96,8 +92,10 @@ pub(super) fn from_json(text: &str) -> Result<Layer, serde_json::Error> {
             ((session, worker), Ranges::from_parts(ranges.into_iter().map(|(a, b)| (a, b, ()))))
         })
         .collect();
-    let closed = doc.closed.into_iter().map(|(a, b, revision, sessions)| (a, b, Closed { revision, sessions }));
-    let closed = Ranges::from_parts(closed);
+    let mut ended = Ranges::default();
+    for (window, revision, sessions) in closed {
+        ended.insert(*window, Closed { revision: *revision, sessions: *sessions });
+    }
     let verdicts =
         doc.verdicts.iter().filter_map(|(suffix, stream)| Some((role_of(suffix)?, stream_of(stream)))).collect();
     Ok(Layer {
@@ -105,8 +103,8 @@ pub(super) fn from_json(text: &str) -> Result<Layer, serde_json::Error> {
         workers: 1,
         sessions: doc.sessions.into_iter().collect(),
         claimed: seqs.clone(),
-        closed: closed.clone(),
-        durable: Durable { seqs, closed },
+        closed: ended,
+        durable: seqs,
         nonfinite_rows: doc.nonfinite_rows,
         verdicts: Arc::new(Mutex::new(verdicts)),
         ..Layer::default()

@@ -66,7 +66,7 @@ fn restore(registry: &mut Registry, board: &Board, history: &History, restored: 
     };
     let mut layers = BTreeMap::new();
     for stored in restored.layers {
-        match persist::from_json(&stored.memory) {
+        match persist::from_json(&stored.memory, &stored.closed) {
             Ok(layer) => drop(layers.insert(stored.layer, layer)),
             Err(error) => {
                 tracing::error!(run = restored.run, layer = stored.layer, %error, "a layer's memory cannot be read; it starts anew")

@@ -359,6 +359,8 @@ impl Inbox {
             run: task.run.clone(),
             layer: task.layer.clone(),
             window: task.window,
+            revision: task.revision,
+            sessions: closing.sessions,
             method: method.map(Method::word),
             last_push,
             finished_at,

@@ -81,6 +81,8 @@ pub struct RestoredLayer {
     pub layer: String,
     /// Its memory, as JSON.
     pub memory: String,
+    /// Its closed windows: (window, newest revision, sessions known at the close).
+    pub closed: Vec<(u64, u32, u64)>,
 }
 
 impl History {

@@ -52,6 +52,10 @@ pub struct Saved {
     pub layer: String,
     /// The window.
     pub window: u64,
+    /// The window's revision.
+    pub revision: u32,
+    /// Sessions that the layer knew when the window closed: one that comes later is new to it.
+    pub sessions: u64,
     /// The run's method.
     pub method: Option<&'static str>,
     /// When rows last came.

@@ -25,6 +25,8 @@ CREATE TABLE reports (run TEXT, layer TEXT, window INTEGER, revision INTEGER, cl
   report TEXT NOT NULL, PRIMARY KEY (run, layer, window, revision)) STRICT;
 CREATE TABLE spectra (run TEXT, layer TEXT, window INTEGER, revision INTEGER, numeric_noise_floor REAL NOT NULL,
   input_noise_floor REAL NOT NULL, eigenvalues BLOB NOT NULL, PRIMARY KEY (run, layer, window, revision)) STRICT;
+CREATE TABLE closed_windows (run TEXT, layer TEXT, window INTEGER, revision INTEGER NOT NULL, sessions INTEGER NOT NULL,
+  PRIMARY KEY (run, layer, window)) STRICT, WITHOUT ROWID;
 CREATE TABLE open_windows (run TEXT, layer TEXT, window INTEGER, PRIMARY KEY (run, layer, window)) STRICT, WITHOUT ROWID;
 ";
 
@@ -77,7 +79,7 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
                 .execute("UPDATE verdicts SET latched_window = NULL, latched_revision = NULL WHERE run = ?1", [run])?;
         }
         Write::Delete { run } => {
-            for table in ["runs", "layers", "verdicts", "reports", "spectra", "open_windows"] {
+            for table in ["runs", "layers", "verdicts", "reports", "spectra", "closed_windows", "open_windows"] {
                 transaction.execute(&format!("DELETE FROM {table} WHERE run = ?1"), [run])?;
             }
         }
@@ -108,6 +110,9 @@ fn save(connection: &Connection, saved: &Saved) -> rusqlite::Result<()> {
         saved.layer,
         saved.layer_state
     ])?;
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO closed_windows VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![run, saved.layer, as_stored(saved.window), saved.revision, as_stored(saved.sessions)])?;
     for published in &saved.reports {
         save_report(connection, published)?;
     }
@@ -183,7 +188,18 @@ pub(super) fn load(
 
 pub(super) fn restored_layers(connection: &Connection, run: &str) -> rusqlite::Result<Vec<RestoredLayer>> {
     let mut query = connection.prepare_cached("SELECT layer, memory FROM layers WHERE run = ?1")?;
-    query.query_map([run], |row| Ok(RestoredLayer { layer: row.get(0)?, memory: row.get(1)? }))?.collect()
+    let layers = query.query_map([run], |row| {
+        let layer: String = row.get(0)?;
+        Ok(RestoredLayer { closed: restored_closed(connection, run, &layer)?, layer, memory: row.get(1)? })
+    })?;
+    layers.collect()
+}
+
+fn restored_closed(connection: &Connection, run: &str, layer: &str) -> rusqlite::Result<Vec<(u64, u32, u64)>> {
+    let mut query = connection
+        .prepare_cached("SELECT window, revision, sessions FROM closed_windows WHERE run = ?1 AND layer = ?2")?;
+    let number = |row: &rusqlite::Row<'_>, index| row.get::<_, i64>(index).map(|value| value as u64);
+    query.query_map([run, layer], |row| Ok((number(row, 0)?, row.get(1)?, number(row, 2)?)))?.collect()
 }
 
 pub(super) fn restored_verdicts(connection: &Connection, run: &str) -> rusqlite::Result<Vec<PublishedState>> {
