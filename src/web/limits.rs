@@ -35,6 +35,7 @@ pub(super) fn limits(site: &Site) -> Value {
         "accumulator_bytes_per_role_window_and_worker": "4 d (d + 1), as much again with unit_moments, 8 d^2 more with two views or more, and 40 d",
         "reservoir_rows": reservoir::CAPACITY,
         "reservoir_bytes_per_row": "4 d + 96, or 8 d + 96 for F64",
+        "accumulate_scratch_bytes_per_thread": "12 d^2, or 28 d^2 with two views or more, and 4096 d",
         "spectrum_threads": site.spectrum_threads,
         "spectrum_scratch_bytes_per_thread": "40 d^2 and 16 d min(rows, 4096)",
         "spectra_waiting": pipeline.spectra_waiting,
