@@ -3,7 +3,7 @@
 //! Guarantees: `merge` in worker order gives the same bits whatever order the workers' batches came in.
 //! Must not: multiply matrices (the backend's kernels do, and hand their results in).
 
-use super::batch::{Payload, Role};
+use super::batch::Payload;
 use super::floats::{Float, Rows};
 use super::moments::{Moments, Packed, PushedMoments, UnitMoments};
 use super::pairs::{ViewMoments, norm};
@@ -101,15 +101,6 @@ impl Accumulator {
     pub fn bytes(views: usize, dim: usize) -> usize {
         4 * dim * (dim + 1) + ViewMoments::bytes(views, dim) + 32 * dim
     }
-}
-
-/// What a closed window is: the merged accumulator, and where it stands.
-#[derive(Clone, Debug)]
-pub struct ClosedWindow {
-    /// Which role of the layer.
-    pub role: Role,
-    /// All workers merged, in worker order.
-    pub rows: Accumulator,
 }
 
 /// Whether a payload can join an accumulator of `dim` and `views`.

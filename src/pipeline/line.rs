@@ -180,7 +180,7 @@ impl Line<'_> {
         }
         let spectrum =
             covariance.map(|solved| Spectrum { values: solved.values, numeric_floor: solved.floor, input_floor });
-        Solved { spectrum, second_moment, unit, unit_exact, uniformity }
+        Solved { spectrum, second_moment, unit, uniformity }
     }
 
     fn eigenvalues(&self, problem: &Problem) -> Result<Eigenvalues, SolveError> {

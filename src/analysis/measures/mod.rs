@@ -102,8 +102,6 @@ pub struct Solved {
     pub second_moment: Option<Eigenvalues>,
     /// Of the covariance of unit rows.
     pub unit: Option<Eigenvalues>,
-    /// Whether `unit` comes from all rows rather than a sample.
-    pub unit_exact: bool,
     /// C12.
     pub uniformity: Option<Uniformity>,
 }
