@@ -267,16 +267,21 @@ fn matrix(tensor: Tensor) -> Result<Rows, DecodeError> {
         });
     }
     let rows = Rows::new(float, tensor.order, (rows, dim), tensor.bytes)?;
-    if let Some(bad) = rows.first_unusable() {
-        return Err(DecodeError::NotFinite {
-            tensor: name,
+    usable(&name, &rows)?;
+    Ok(rows)
+}
+
+fn usable(tensor: &str, rows: &Rows) -> Result<(), DecodeError> {
+    match rows.first_unusable() {
+        None => Ok(()),
+        Some(bad) => Err(DecodeError::NotFinite {
+            tensor: tensor.to_string(),
             row: bad.row,
             column: bad.column,
             value: written(bad.value),
             rows: bad.rows,
-        });
+        }),
     }
-    Ok(rows)
 }
 
 /// Tensors that go with the rows: their types and lengths. What they mean is the method diagnostics' business.
@@ -318,19 +323,9 @@ fn finite(tensor: &Tensor) -> Result<(), DecodeError> {
     if tensor.shape.contains(&0) {
         return Err(DecodeError::Malformed(format!("tensor {} is empty: leave it out", tensor.name)));
     }
-    let as_matrix = Tensor { shape: flat_shape(&tensor.shape), ..tensor.clone() };
-    let Element::Float(float) = as_matrix.element else { return Ok(()) };
-    let rows = Rows::new(float, Order::RowMajor, (as_matrix.shape[0], as_matrix.shape[1]), as_matrix.bytes)?;
-    match rows.first_unusable() {
-        None => Ok(()),
-        Some(bad) => Err(DecodeError::NotFinite {
-            tensor: tensor.name.clone(),
-            row: bad.row,
-            column: bad.column,
-            value: written(bad.value),
-            rows: bad.rows,
-        }),
-    }
+    let Element::Float(float) = tensor.element else { return Ok(()) };
+    let rows = Rows::new(float, Order::RowMajor, flat_shape(&tensor.shape), tensor.bytes.clone())?;
+    usable(&tensor.name, &rows)
 }
 
 /// 1e300 with its exponent, not its 300 zeros.
@@ -338,10 +333,10 @@ fn written(value: f64) -> String {
     if value.is_finite() { format!("{value:e}") } else { value.to_string() }
 }
 
-fn flat_shape(shape: &[usize]) -> Vec<usize> {
+fn flat_shape(shape: &[usize]) -> (usize, usize) {
     match shape {
-        [] => vec![1, 1],
-        [first, rest @ ..] => vec![*first, rest.iter().product()],
+        [] => (1, 1),
+        [first, rest @ ..] => (*first, rest.iter().product()),
     }
 }
 

@@ -136,8 +136,8 @@ impl Line<'_> {
 
     /// The three spectra of a window. Each that cannot be had is left out, and the notes say why.
     fn solve(&self, rows: &Accumulator, notes: &mut Vec<String>, failures: &mut usize) -> Solved {
-        let mut keep = |what: &str, result: Result<Option<Eigenvalues>, SolveError>| {
-            result.unwrap_or_else(|error| {
+        let mut keep = |what: &str, result: Result<Eigenvalues, SolveError>| {
+            result.map(Some).unwrap_or_else(|error| {
                 *failures += 1;
                 notes.push(format!("{what} could not be computed: {error}"));
                 None
@@ -151,15 +151,15 @@ impl Line<'_> {
                 (self.eigenvalues(&Problem::covariance(moments)), self.eigenvalues(&Problem::second_moment(moments)))
             }
         };
-        let covariance = keep("the spectrum", covariance.map(Some));
-        let second_moment = keep("rankme", second_moment.map(Some));
+        let covariance = keep("the spectrum", covariance);
+        let second_moment = keep("rankme", second_moment);
         let input_floor = spectrum::input_floor(rows.float, moments);
         let unit_rows = rows.reservoir.as_ref().map(|r| uniformity::UnitRows::of(r, moments.dim()));
         let (unit, unit_exact) = match (&rows.unit_scatter, &unit_rows) {
-            (Some(scatter), _) => (keep("w2_uniformity", self.of_unit_scatter(rows, scatter).map(Some)), true),
+            (Some(scatter), _) => (keep("w2_uniformity", self.of_unit_scatter(rows, scatter)), true),
             (None, Some(unit)) if !unit.times.is_empty() => {
                 let (weighted, mean) = unit.weighted();
-                (keep("w2_uniformity", self.by_gram(&weighted, &mean).map(Some)), unit.complete())
+                (keep("w2_uniformity", self.by_gram(&weighted, &mean)), unit.complete())
             }
             _ => (None, false),
         };

@@ -187,12 +187,13 @@ impl Inbox {
     }
 
     fn merge(&self, mut job: Job) {
-        if self.lock().layer(&job.run, job.run_id, &job.layer).is_none() {
+        let mut registry = self.lock();
+        if registry.layer(&job.run, job.run_id, &job.layer).is_none() {
             // Deleted meanwhile.
-            let mut registry = self.lock();
             registry.queued = registry.queued.saturating_sub(1);
             return;
         }
+        drop(registry);
         if let Some(now) = job.mark_open {
             self.history.mark_open(&job.run, &job.layer, job.window, now);
         }
