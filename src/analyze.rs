@@ -6,13 +6,13 @@ use std::path::Path;
 use bytes::Bytes;
 use serde_json::Value;
 
-use crate::analysis::batch::{EmbeddingBatch, Role};
+use crate::analysis::batch::EmbeddingBatch;
 use crate::analysis::decode::{npy, safetensors};
-use crate::analysis::parameters::{Method, Parameters};
+use crate::analysis::parameters::Parameters;
 use crate::analysis::report::Report;
 use crate::compute::Backend;
 use crate::compute::cpu::Cpu;
-use crate::pipeline::{Judging, Line, Policy};
+use crate::pipeline::{Content, Judging, Line, Policy};
 use crate::publish::Published;
 use crate::telemetry::Stages;
 
@@ -43,44 +43,45 @@ pub fn report(backend: &dyn Backend, batch: EmbeddingBatch, name: &str, policy: 
     let registry = prometheus::Registry::new();
     let stages = Stages::register(&registry).map_err(|e| e.to_string())?;
     let line = Line { backend, stages: &stages };
-    let parameters = batch.parameters;
-    let part = batch.parts.into_iter().find(|part| part.role == Role::Embedding);
-    let part = part.ok_or_else(|| format!("{name}: no z, z1 or moments in it"))?;
-    let rows = line.accumulate(part, true).map_err(|e| format!("{name}: {e}"))?;
-    let unread = batch.unread;
-    let thresholds = policy.thresholds("", parameters.method);
-    let outcome = line.process(
-        &rows,
-        Judging {
-            thresholds: &thresholds,
-            stream: None,
-            step: parameters.step,
-            alignment_expected: parameters.method.is_some_and(|method| method != Method::Other),
-            skip_spectrum: false,
-        },
-    );
-    let computed = line.computed(&outcome, &thresholds);
-    let mut notes = outcome.notes;
-    if !unread.is_empty() {
-        notes.push(format!("read by no measure of this version: {}", unread.join(", ")));
+    let mut content = Content::default();
+    for part in &batch.parts {
+        content.roles.insert(part.role, line.accumulate(part, true).map_err(|e| format!("{name}: {e}"))?);
     }
+    line.gather(&batch, &mut content.gathered).map_err(|e| format!("{name}: {e}"))?;
+    let parameters = batch.parameters;
+    content.scalars = parameters.scalars;
+    let thresholds = policy.thresholds("", parameters.method);
+    let judging = Judging {
+        thresholds: &thresholds,
+        streams: None,
+        step: parameters.step,
+        method: parameters.method,
+        skip_spectrum: false,
+    };
+    // The layer itself comes first; those derived from it are in its diagnostics.
+    let outcome = line.process(&content, judging).into_iter().next();
+    let outcome = outcome.ok_or_else(|| format!("{name}: there is nothing to measure in it"))?;
+    let computed = line.computed(&outcome, &thresholds);
+    let (rows, samples, views, dim) = outcome.shape;
     let report = Report {
         run: String::new(),
-        layer: name.to_string(),
+        layer: format!("{name}{}", outcome.role.suffix()),
         window: parameters.window.unwrap_or(0),
         revision: 1,
         step: parameters.step,
-        rows: rows.moments.rows(),
-        samples: rows.samples,
-        views: rows.views,
-        dim: rows.moments.dim(),
+        rows,
+        samples,
+        views,
+        dim,
         closed: true,
         complete: true,
         closed_at: None,
-        loss: parameters.scalars.get("loss").copied(),
+        loss: content.scalars.get("loss").copied(),
         measures: outcome.measured.measures,
+        diagnostics: outcome.diagnosed.diagnostics,
+        loss_constant: outcome.diagnosed.constant,
         computed,
-        notes,
+        notes: outcome.notes,
         verdict: outcome.verdict,
     };
     Ok(Published::new(report, outcome.spectrum.map(|spectrum| spectrum.values)))
@@ -113,7 +114,11 @@ pub fn table(report: &Value) -> String {
     for note in report["notes"].as_array().into_iter().flatten() {
         let _ = writeln!(text, "  note: {}", word(note));
     }
-    for (name, value) in report["measures"].as_object().into_iter().flatten() {
+    let diagnostics = report["methods"].as_object().into_iter().flatten().flat_map(|(group, values)| {
+        values.as_object().into_iter().flatten().map(move |(name, value)| (format!("{group}.{name}"), value))
+    });
+    let measures = report["measures"].as_object().into_iter().flatten().map(|(name, value)| (name.clone(), value));
+    for (name, value) in measures.chain(diagnostics) {
         match value.as_f64() {
             Some(number) => drop(writeln!(text, "  {name:<32} {:>14}", significant(number))),
             None if value.is_null() => drop(writeln!(text, "  {name:<32} {:>14}", "undefined")),

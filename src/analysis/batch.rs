@@ -3,6 +3,7 @@
 //! Guarantees: an [`EmbeddingBatch`] exists only valid (known names, aligned rows, one dimension a layer, every value
 //! finite). Must not: merge, measure, or know where the tensors came from.
 
+use super::companions::{self, Companions};
 use super::decode::{DecodeError, Element, Tensor};
 use super::floats::{Float, Order, Rows};
 use super::moments::PushedMoments;
@@ -55,6 +56,8 @@ pub struct Part {
     pub role: Role,
     /// Its numbers.
     pub payload: Payload,
+    /// Which view each array is of, from 1: `teacher2` alone is of the second.
+    pub views_sent: Vec<usize>,
 }
 
 impl Part {
@@ -86,35 +89,16 @@ impl Part {
 /// One push, valid.
 #[derive(Clone, Debug)]
 pub struct EmbeddingBatch {
-    /// At least one role; `Embedding` first where it was sent.
+    /// By role, `Embedding` first where it was sent; empty where scores over prototypes are all there is.
     pub parts: Vec<Part>,
     /// Where it belongs and what the method needs.
     pub parameters: Parameters,
-    /// Known tensors that no measure of this version reads.
-    pub unread: Vec<String>,
+    /// What goes with the rows.
+    pub companions: Companions,
 }
-
-/// Names of tensors that stand alone, with whether they hold indices.
-const SINGLE: [(&str, bool); 7] = [
-    ("center", false),
-    ("prototype_weight", false),
-    ("predictor_weight", false),
-    ("ids", true),
-    ("labels", true),
-    ("neighbors", true),
-    ("edges", true),
-];
-
-/// Names that are numbered by view and are no layer of their own.
-const NUMBERED: [&str; 4] = ["negative", "logits", "teacher_logits", "codes"];
 
 /// The tensors of pushed moments.
 const MOMENTS: [&str; 6] = ["count", "mean", "m2", "unit_mean", "unit_variance", "unit_m2"];
-
-/// Whether a tensor of this name holds integers.
-pub fn holds_indices(name: &str) -> bool {
-    SINGLE.iter().any(|(single, indices)| *single == name && *indices)
-}
 
 impl EmbeddingBatch {
     /// Sorts tensors into roles and checks everything that can be checked without knowing the run.
@@ -129,7 +113,9 @@ impl EmbeddingBatch {
         }
         let mut parts = Vec::new();
         for (role, views) in sorted.views {
-            parts.push(Part { role, payload: Payload::Views(align(role, views)?) });
+            let mut views_sent: Vec<usize> = views.iter().map(|(number, _)| (*number).max(1)).collect();
+            views_sent.sort_unstable();
+            parts.push(Part { role, payload: Payload::Views(align(role, views)?), views_sent });
         }
         if !sorted.moments.is_empty() {
             if parts.iter().any(|part| part.role == Role::Embedding) {
@@ -138,17 +124,38 @@ impl EmbeddingBatch {
                 ));
             }
             let pushed = PushedMoments::from_tensors(&sorted.moments)?;
-            parts.insert(0, Part { role: Role::Embedding, payload: Payload::Moments(Box::new(pushed)) });
+            parts.insert(
+                0,
+                Part { role: Role::Embedding, payload: Payload::Moments(Box::new(pushed)), views_sent: Vec::new() },
+            );
         }
-        if parts.is_empty() {
+        let companions = Companions::new(sorted.companions, &parts)?;
+        if parts.is_empty() && companions.samples().is_none() {
             return Err(DecodeError::Malformed(
-                "no embeddings: send z, or z1 and z2, or count, mean and m2 (or teacher1, prediction1, pre_bn)".into(),
+                "no embeddings: send z, or z1 and z2, or count, mean and m2 (or teacher1, prediction1, pre_bn, logits1, teacher_logits1, codes1)".into(),
             ));
         }
-        check_companions(&sorted.companions, &parts)?;
-        let mut unread: Vec<String> = sorted.companions.into_iter().map(|tensor| tensor.name).collect();
-        unread.sort();
-        Ok(Self { parts, parameters, unread })
+        Ok(Self { parts, parameters, companions })
+    }
+
+    /// The rows of a role, with which view each array is of; `None` where they were not sent as rows.
+    pub fn views(&self, role: Role) -> Option<(&[Rows], &[usize])> {
+        let part = self.parts.iter().find(|part| part.role == role)?;
+        match &part.payload {
+            Payload::Views(views) => Some((views, &part.views_sent)),
+            Payload::Moments(_) => None,
+        }
+    }
+
+    /// Whether a report of the layer itself comes of it: from z, or from scores over prototypes.
+    pub fn speaks_of_layer(&self) -> bool {
+        self.companions.samples().is_some() || self.parts.iter().any(|part| part.role == Role::Embedding)
+    }
+
+    /// Pooled rows of the first role; without one, rows of scores.
+    pub fn rows(&self) -> u64 {
+        let scores = || self.companions.samples().unwrap_or(0) * self.companions.score_views();
+        self.parts.first().map_or_else(|| scores() as u64, Part::rows)
     }
 }
 
@@ -157,7 +164,8 @@ struct Sorted {
     /// By role, in the roles' order: (view number, 0 for the unnumbered name; rows).
     views: std::collections::BTreeMap<Role, Vec<(usize, Tensor)>>,
     moments: Vec<Tensor>,
-    companions: Vec<Tensor>,
+    /// (stem, number, tensor)
+    companions: Vec<(String, usize, Tensor)>,
 }
 
 impl Sorted {
@@ -167,26 +175,21 @@ impl Sorted {
             self.moments.push(tensor);
             return Ok(());
         }
-        if SINGLE.iter().any(|(single, _)| *single == name) {
-            self.companions.push(tensor);
+        let (stem, number) = split_number(name);
+        if companions::is_companion(name, stem, number.is_some()) {
+            self.companions.push((stem.to_string(), number.unwrap_or(0), tensor));
             return Ok(());
         }
-        let (stem, number) = split_number(name);
         let role = match (stem, number) {
             ("z", _) => Role::Embedding,
             ("teacher", Some(_)) => Role::Teacher,
             ("prediction", Some(_)) => Role::Prediction,
             ("pre_bn", None) => Role::PreBn,
-            (stem, Some(_)) if NUMBERED.contains(&stem) => {
-                self.companions.push(tensor);
-                return Ok(());
-            }
             _ => {
                 return Err(DecodeError::Malformed(format!(
-                    "unknown tensor '{}': known are z, z1 z2 ..., teacher1 ..., prediction1 ..., {}1 ..., pre_bn, center, \
-                     prototype_weight, predictor_weight, ids, labels, neighbors, edges, {}",
+                    "unknown tensor '{}': known are z, z1 z2 ..., teacher1 ..., prediction1 ..., pre_bn, {}, {}",
                     shorten(name),
-                    NUMBERED.join("1 ..., "),
+                    companions::known(),
                     MOMENTS.join(", ")
                 )));
             }
@@ -230,7 +233,7 @@ fn align(role: Role, mut numbered: Vec<(usize, Tensor)>) -> Result<Vec<Rows>, De
     let mut views: Vec<Rows> = Vec::new();
     for (_, tensor) in numbered {
         let name = tensor.name.clone();
-        let rows = matrix(tensor)?;
+        let rows = matrix(tensor, MAX_DIM)?;
         if let Some(first) = views.first()
             && (first.len(), first.dim()) != (rows.len(), rows.dim())
         {
@@ -247,7 +250,8 @@ fn align(role: Role, mut numbered: Vec<(usize, Tensor)>) -> Result<Vec<Rows>, De
     Ok(views)
 }
 
-fn matrix(tensor: Tensor) -> Result<Rows, DecodeError> {
+/// A finite N x d array of at most `widest` columns.
+pub(super) fn matrix(tensor: Tensor, widest: usize) -> Result<Rows, DecodeError> {
     let name = tensor.name;
     let Element::Float(float) = tensor.element else {
         return Err(DecodeError::UnsupportedType(format!(
@@ -260,10 +264,10 @@ fn matrix(tensor: Tensor) -> Result<Rows, DecodeError> {
             tensor.shape
         )));
     };
-    if dim > MAX_DIM {
+    if dim > widest {
         return Err(DecodeError::TooLarge {
             what: format!("tensor {name} has dimension {dim}; project or pool it first"),
-            limit: MAX_DIM as u64,
+            limit: widest as u64,
         });
     }
     let rows = Rows::new(float, tensor.order, (rows, dim), tensor.bytes)?;
@@ -282,41 +286,6 @@ fn usable(tensor: &str, rows: &Rows) -> Result<(), DecodeError> {
             rows: bad.rows,
         }),
     }
-}
-
-/// Tensors that go with the rows: their types and lengths. What they mean is the method diagnostics' business.
-fn check_companions(companions: &[Tensor], parts: &[Part]) -> Result<(), DecodeError> {
-    let samples = match &parts[0].payload {
-        Payload::Views(views) => Some(views[0].len()),
-        Payload::Moments(_) => None,
-    };
-    for tensor in companions {
-        let name = tensor.name.as_str();
-        let wanted_indices = holds_indices(name);
-        if matches!(tensor.element, Element::Float(_)) == wanted_indices {
-            let wanted = if wanted_indices { "I64 or I32" } else { "F64, F32, F16 or BF16" };
-            return Err(DecodeError::UnsupportedType(format!("tensor {name} must be {wanted}")));
-        }
-        let expected_rank = if matches!(name, "center" | "ids" | "labels" | "neighbors") { 1 } else { 2 };
-        if tensor.shape.len() != expected_rank {
-            return Err(DecodeError::Malformed(format!(
-                "tensor {name} has shape {:?}: it must have {expected_rank} dimension(s)",
-                tensor.shape
-            )));
-        }
-        let row_wise = !matches!(name, "center" | "prototype_weight" | "predictor_weight" | "edges");
-        if row_wise && samples.is_some_and(|samples| tensor.shape[0] != samples) {
-            return Err(DecodeError::WrongLength(format!(
-                "tensor {name} has {} rows but the embeddings have {}: they must be aligned",
-                tensor.shape[0],
-                samples.unwrap_or(0)
-            )));
-        }
-        if let Element::Float(_) = tensor.element {
-            finite(tensor)?;
-        }
-    }
-    Ok(())
 }
 
 fn finite(tensor: &Tensor) -> Result<(), DecodeError> {

@@ -4,9 +4,11 @@
 //! lock, log, or name any other room. Time, devices and parallelism come in as arguments.
 
 pub mod batch;
+pub mod companions;
 pub mod decode;
 pub mod floats;
 pub mod measures;
+pub mod methods;
 pub mod moments;
 pub mod pairs;
 pub mod parameters;

@@ -6,6 +6,7 @@
 use nalgebra::DMatrix;
 
 use super::floats::Rows;
+use super::moments::{Moments, Packed};
 
 /// Second moments between the views of the same samples.
 #[derive(Clone, Debug)]
@@ -14,8 +15,8 @@ pub struct ViewMoments {
     samples: u64,
     /// Mean of each view, V x d.
     means: Vec<Vec<f64>>,
-    /// sum_i (z_iv - m_v)_k^2 of the first two views, 2 x d.
-    scatters: [Vec<f64>; 2],
+    /// sum_i (z_iv - m_v)(z_iv - m_v)^T of the first two views.
+    scatters: [Moments; 2],
     /// sum_i sum_{v < v'} <z_iv - m_v, z_iv' - m_v'>.
     pair_trace: f64,
     /// sum_i (z_i1 - m_1)(z_i2 - m_2)^T: rows are the first view's coordinates.
@@ -30,12 +31,14 @@ pub struct ViewMoments {
 const BLOCK: usize = 64;
 
 impl ViewMoments {
-    /// Of one batch of at least two views; `cross` computes the d x d cross scatter of two views from their means.
+    /// Of one batch of at least two views; `first_two` are those views' own moments, and `cross` computes the d x d cross
+    /// scatter of two views from their means.
     ///
     /// # Errors
     /// Whatever `cross` returns.
     pub fn of<E>(
         views: &[Rows],
+        first_two: [Moments; 2],
         cross: impl FnOnce(&Rows, &Rows, &[f64], &[f64]) -> Result<DMatrix<f64>, E>,
     ) -> Result<Self, E> {
         let dim = views[0].dim();
@@ -44,7 +47,7 @@ impl ViewMoments {
         let mut moments = Self {
             samples: views[0].len() as u64,
             means,
-            scatters: [vec![0.0; dim], vec![0.0; dim]],
+            scatters: first_two,
             pair_trace: 0.0,
             cross,
             cosines: (0.0, 0),
@@ -73,9 +76,6 @@ impl ViewMoments {
                 let centred = row[k] - self.means[v][k];
                 sum += centred;
                 sum_of += centred * centred;
-                if v < 2 {
-                    self.scatters[v][k] += centred * centred;
-                }
             }
             of_sum += sum * sum;
         }
@@ -121,10 +121,8 @@ impl ViewMoments {
             }
         }
         self.pair_trace += other.pair_trace;
-        for ((mine, theirs), delta) in self.scatters.iter_mut().zip(&other.scatters).zip(&deltas) {
-            for ((mine, theirs), delta) in mine.iter_mut().zip(theirs).zip(delta) {
-                *mine += theirs + weight * delta * delta;
-            }
+        for (mine, theirs) in self.scatters.iter_mut().zip(&other.scatters) {
+            mine.merge(theirs);
         }
         for (j, delta_j) in deltas[1].iter().enumerate() {
             let theirs = other.cross.column(j);
@@ -162,37 +160,84 @@ impl ViewMoments {
     /// Barlow's C (Zbontar et al., 2021) of the first two views: (mean of the diagonal, mean square off the diagonal),
     /// over the coordinates that vary in both views. The off-diagonal null at independence is 1/N.
     pub fn cross_correlation(&self) -> (Option<f64>, Option<f64>) {
-        let dim = self.cross.nrows();
-        let scale: Vec<Option<f64>> = (0..dim)
-            .map(|k| (self.scatters[0][k] > 0.0 && self.scatters[1][k] > 0.0).then_some(k))
-            .map(|k| k.map(|k| 1.0 / self.scatters[0][k].sqrt()))
-            .collect();
-        let live: Vec<usize> = (0..dim).filter(|k| scale[*k].is_some()).collect();
         let (mut diagonal, mut off) = (0.0, 0.0);
+        let n = self.correlations(|i, j, c| if i == j { diagonal += c } else { off += c * c }) as f64;
+        ((n >= 1.0).then(|| diagonal / n), (n >= 2.0).then(|| off / (n * (n - 1.0))))
+    }
+
+    /// Barlow Twins' sums over the same coordinates: (sum_k (1 - C_kk)^2, sum_{k != l} C_kl^2). `None` without any.
+    pub fn barlow_terms(&self) -> Option<(f64, f64)> {
+        let (mut on, mut off) = (0.0, 0.0);
+        let live = self.correlations(|i, j, c| if i == j { on += (1.0 - c) * (1.0 - c) } else { off += c * c });
+        (live > 0).then_some((on, off))
+    }
+
+    /// Calls `each` with C_ij for the coordinates that vary in both views, and returns their number.
+    fn correlations(&self, mut each: impl FnMut(usize, usize, f64)) -> usize {
+        let [first, second] = self.scatters();
+        let live: Vec<usize> =
+            (0..self.cross.nrows()).filter(|k| first.diagonal(*k) > 0.0 && second.diagonal(*k) > 0.0).collect();
+        let scale: Vec<f64> = live.iter().map(|i| 1.0 / first.diagonal(*i).sqrt()).collect();
         for &j in &live {
-            let scale_j = 1.0 / self.scatters[1][j].sqrt();
+            let scale_j = 1.0 / second.diagonal(j).sqrt();
             let column = self.cross.column(j);
-            for &i in &live {
-                let c = column[i] * scale[i].unwrap_or(0.0) * scale_j;
-                if i == j {
-                    diagonal += c;
-                } else {
-                    off += c * c;
-                }
+            for (&i, scale_i) in live.iter().zip(&scale) {
+                each(i, j, column[i] * scale_i * scale_j);
             }
         }
-        let n = live.len() as f64;
-        ((n >= 1.0).then(|| diagonal / n), (n >= 2.0).then(|| off / (n * (n - 1.0))))
+        live.len()
+    }
+
+    /// N.
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// Centred second moments of the first two views.
+    pub fn scatters(&self) -> [&Packed; 2] {
+        [self.scatters[0].scatter(), self.scatters[1].scatter()]
+    }
+
+    /// sum_i (z_i1 - m_1)(z_i2 - m_2)^T.
+    pub fn cross(&self) -> &DMatrix<f64> {
+        &self.cross
+    }
+
+    /// Mean over samples and coordinates of (z_i1 - z_i2)^2.
+    pub fn mean_squared_difference(&self) -> f64 {
+        let [first, second] = self.scatters();
+        let apart: f64 = self.means[0].iter().zip(&self.means[1]).map(|(a, b)| (a - b) * (a - b)).sum();
+        let (n, dim) = (self.samples as f64, first.dim() as f64);
+        ((first.trace() + second.trace() - 2.0 * self.cross.trace() + n * apart) / (n * dim)).max(0.0)
+    }
+
+    /// sum_i sum_{v < w} |z_iv - z_iw|^2 over all V views; `pooled` are the moments of all their rows.
+    pub fn squared_distances(&self, pooled: &Moments) -> f64 {
+        let (n, v) = (self.samples as f64, self.views() as f64);
+        let apart: f64 = self.means.iter().map(|mean| squared_distance(mean, pooled.mean())).sum();
+        // Within each view; then sum_{v < w} (S_v + S_w) = (V - 1) sum_v S_v, and the means' part by the same identity.
+        let within = pooled.scatter().trace() - n * apart;
+        ((v - 1.0) * within - 2.0 * self.pair_trace + n * v * apart).max(0.0)
+    }
+
+    /// 2 sum_i (m_i - m)(m_i - m)^T for two views, m_i the mean of sample i's views and m that of all.
+    pub fn between_samples(&self) -> DMatrix<f64> {
+        let [first, second] = self.scatters();
+        (first.to_full() + second.to_full() + &self.cross + self.cross.transpose()) / 2.0
     }
 
     /// Bytes of an accumulator for `views` views of dimension `dim`.
     pub fn bytes(views: usize, dim: usize) -> usize {
-        if views < 2 { 0 } else { 8 * dim * dim + 8 * (views + 2) * dim }
+        if views < 2 { 0 } else { 16 * dim * dim + 8 * (views + 4) * dim }
     }
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+fn squared_distance(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
 }
 
 /// |row|, in floating-point lanes.
@@ -212,6 +257,15 @@ mod tests {
         Ok(DMatrix::from_fn(d, d, |i, j| (0..a.len()).map(|r| (x[r * d + i] - ma[i]) * (y[r * d + j] - mb[j])).sum()))
     }
 
+    fn of(views: &[Rows]) -> ViewMoments {
+        let own = |view: &Rows| {
+            let mean = view.mean();
+            let scatter = cross(view, view, &mean, &mean).unwrap();
+            Moments::new(view.len() as u64, mean, Packed::from_lower(&scatter))
+        };
+        ViewMoments::of(views, [own(&views[0]), own(&views[1])], cross).unwrap()
+    }
+
     fn views(rows: std::ops::Range<usize>) -> Vec<Rows> {
         let value = |v: usize, i: usize, k: usize| ((i * 37 + k * 11 + v * 5) % 23) as f64 - 9.5;
         (0..3)
@@ -224,9 +278,9 @@ mod tests {
 
     #[test]
     fn merge_is_the_whole() {
-        let whole = ViewMoments::of(&views(0..20), cross).unwrap();
-        let mut merged = ViewMoments::of(&views(0..7), cross).unwrap();
-        merged.merge(&ViewMoments::of(&views(7..20), cross).unwrap());
+        let whole = of(&views(0..20));
+        let mut merged = of(&views(0..7));
+        merged.merge(&of(&views(7..20)));
         let close = |a: f64, b: f64| assert!((a - b).abs() <= 1e-12 * b.abs().max(1.0), "{a} {b}");
         close(merged.pair_trace, whole.pair_trace);
         close((&merged.cross - &whole.cross).amax(), 0.0);
@@ -238,10 +292,10 @@ mod tests {
     #[test]
     fn identical_views_are_one() {
         let first = views(0..20).remove(0);
-        let same = ViewMoments::of(&[first.clone(), first], cross).unwrap();
+        let same = of(&[first.clone(), first]);
         assert!((same.positive_cosine().unwrap() - 1.0).abs() < 1e-14);
         assert!((same.cross_correlation().0.unwrap() - 1.0).abs() < 1e-14);
-        let total = same.scatters[0].iter().sum::<f64>() / 20.0;
+        let total = same.scatters[0].total_variance();
         assert!((same.view_correlation(total).unwrap() - 1.0).abs() < 1e-13);
     }
 }

@@ -74,6 +74,10 @@ pub const SCALARS: [&str; 15] = [
     "gamma",
 ];
 
+/// Those that nothing can be computed with at or below 0.
+const POSITIVE: [&str; 6] =
+    ["temperature", "teacher_temperature", "negatives", "queue_size", "prototypes", "batch_size"];
+
 /// The most workers a run may have: each holds an accumulator of its own.
 pub const MAX_WORKERS: u32 = 4096;
 
@@ -165,6 +169,11 @@ impl Parameters {
             return Err(DecodeError::Malformed(format!(
                 "worker is {worker} of {workers} workers: workers are numbered from 0, and worker must be below workers"
             )));
+        }
+        for (name, value) in &self.scalars {
+            if POSITIVE.contains(name) && *value <= 0.0 {
+                return Err(DecodeError::Malformed(format!("parameter {name} is {value}: it must be above 0")));
+            }
         }
         if self.window.is_none() && workers > 1 {
             return Err(DecodeError::Malformed(format!(

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::measures::{AlphaFit, Measures};
+use super::methods::{Diagnostics, LossConstant};
 use super::verdict::Verdict;
 
 /// What is published of one window of one layer.
@@ -24,7 +25,7 @@ pub struct Report {
     pub samples: u64,
     /// V.
     pub views: usize,
-    /// d.
+    /// d; 0 where scores over prototypes were all there was.
     pub dim: usize,
     /// False for a report of a window so far.
     pub closed: bool,
@@ -36,6 +37,10 @@ pub struct Report {
     pub loss: Option<f64>,
     /// The measures.
     pub measures: Measures,
+    /// The methods' diagnostics; of derived layers none.
+    pub diagnostics: Diagnostics,
+    /// The constant of the method's loss that the loss is nearest to.
+    pub loss_constant: Option<LossConstant>,
     /// By what it was computed.
     pub computed: Computed,
     /// What a reader should know.

@@ -105,14 +105,7 @@ impl Problem {
 
     /// Z^T Z / N, uncentred, for RankMe.
     pub fn second_moment(moments: &Moments) -> Self {
-        let mut matrix = moments.scatter().to_full() / moments.rows() as f64;
-        let mean = moments.mean();
-        for (j, mean_j) in mean.iter().enumerate() {
-            for (i, mean_i) in mean.iter().enumerate() {
-                matrix[(i, j)] += mean_i * mean_j;
-            }
-        }
-        Self::new(matrix, moments.dim())
+        Self::new(second_moment(moments), moments.dim())
     }
 
     /// From the smaller of X^T X and X X^T of a d x n matrix X.
@@ -163,6 +156,18 @@ impl Problem {
         // The most negative eigenvalue shows what rounding did: a free lower bound of the floor.
         Ok(Eigenvalues { values, floor: rounding.max(-lowest) * self.scale })
     }
+}
+
+/// E[z z^T] = M2 / N + mu mu^T, uncentred.
+pub fn second_moment(moments: &Moments) -> DMatrix<f64> {
+    let mut matrix = moments.scatter().to_full() / moments.rows() as f64;
+    let mean = moments.mean();
+    for (j, mean_j) in mean.iter().enumerate() {
+        for (i, mean_i) in mean.iter().enumerate() {
+            matrix[(i, j)] += mean_i * mean_j;
+        }
+    }
+    matrix
 }
 
 fn invariants(lower: &DMatrix<f64>) -> (f64, f64) {

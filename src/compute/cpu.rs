@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{self, BlockStructure};
+use faer::linalg::triangular_solve;
 use faer::{Accum, MatMut, MatRef, Par, Side};
 use nalgebra::DMatrix;
 use rayon::ThreadPool;
@@ -136,6 +137,30 @@ impl Backend for Cpu {
         // One thread: faer's tridiagonal reduction is bound by memory, and the other cores serve the doors.
         faer::set_global_parallelism(Par::Seq);
         view.self_adjoint_eigenvalues(Side::Lower).map_err(|_| ComputeError::NoConvergence { dim })
+    }
+
+    fn eigenvectors(&self, symmetric: &DMatrix<f64>) -> Result<(Vec<f64>, DMatrix<f64>), ComputeError> {
+        let dim = symmetric.nrows();
+        let view = MatRef::from_column_major_slice(symmetric.as_slice(), dim, dim);
+        faer::set_global_parallelism(Par::Seq);
+        let solved = view.self_adjoint_eigen(Side::Lower).map_err(|_| ComputeError::NoConvergence { dim })?;
+        // faer orders them ascending.
+        let last = dim.wrapping_sub(1);
+        let values = (0..dim).map(|k| solved.S()[last - k]).collect();
+        let vectors = DMatrix::from_fn(dim, dim, |i, k| solved.U()[(i, last - k)]);
+        Ok((values, vectors))
+    }
+
+    fn whiten(&self, a: &DMatrix<f64>, b: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError> {
+        let (dim, columns) = b.shape();
+        faer::set_global_parallelism(Par::Seq);
+        let factor = MatRef::from_column_major_slice(a.as_slice(), dim, dim)
+            .llt(Side::Lower)
+            .map_err(|_| ComputeError::NotPositiveDefinite { dim })?;
+        let mut solved = b.clone();
+        let right = MatMut::from_column_major_slice_mut(solved.as_mut_slice(), dim, columns);
+        triangular_solve::solve_lower_triangular_in_place(factor.L(), right, Par::Seq);
+        Ok(solved)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The two kernels worth a device: second moments of rows, and eigenvalues of a symmetric matrix.
+//! The kernels worth a device: second moments of rows, products, and the dense factorisations of small symmetric matrices.
 //!
 //! Guarantees: rows go in in their own type; f64 moments and eigenvalues come out on the host. Must not: know what is
 //! measured, or keep anything between calls.
@@ -16,6 +16,12 @@ pub enum ComputeError {
     /// The eigensolver did not converge.
     #[error("the eigensolver did not converge on a matrix of dimension {dim}")]
     NoConvergence {
+        /// Its dimension.
+        dim: usize,
+    },
+    /// A matrix that is to be whitened has a direction without variance.
+    #[error("a matrix of dimension {dim} is not positive definite: some direction has no variance")]
+    NotPositiveDefinite {
         /// Its dimension.
         dim: usize,
     },
@@ -61,4 +67,17 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// When the solver does not converge or the device fails.
     fn eigenvalues(&self, symmetric: &DMatrix<f64>) -> Result<Vec<f64>, ComputeError>;
+
+    /// All eigenvalues, descending, of the symmetric matrix in the lower triangle, and their unit eigenvectors, in the
+    /// columns.
+    ///
+    /// # Errors
+    /// When the solver does not converge or the device fails.
+    fn eigenvectors(&self, symmetric: &DMatrix<f64>) -> Result<(Vec<f64>, DMatrix<f64>), ComputeError>;
+
+    /// L^-1 B, for the Cholesky factor L of the symmetric positive definite matrix in the lower triangle of `a`.
+    ///
+    /// # Errors
+    /// When `a` is not positive definite or the device fails.
+    fn whiten(&self, a: &DMatrix<f64>, b: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError>;
 }

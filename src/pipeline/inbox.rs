@@ -247,21 +247,23 @@ impl Inbox {
             }
         }
         let closes = !layer.open.contains_key(&admission.window);
-        let layers = batch.parts.iter().map(|part| format!("{}{}", raw.layer, part.role.suffix())).collect();
+        let mut layers: Vec<String> =
+            batch.parts.iter().map(|part| format!("{}{}", raw.layer, part.role.suffix())).collect();
+        if batch.speaks_of_layer() && !layers.contains(&raw.layer) {
+            layers.push(raw.layer.clone());
+        }
         self.board.pushed((&raw.run, layers), run.method, parameters, (admission.window, now));
         registry.queued += 1;
         self.service.rows.inc_by(batch.parts.iter().map(|part| part.rows()).sum());
-        let worker = parameters.worker.unwrap_or(0);
         self.queues.job(Job {
             run: raw.run.clone(),
             run_id: id,
             layer: raw.layer.clone(),
             window: admission.window,
             revision: admission.revision,
-            worker,
-            parts: batch.parts.into_iter().zip(slots).collect(),
+            worker: parameters.worker.unwrap_or(0),
+            push: Some((batch, slots)),
             reply,
-            unit_moments: parameters.unit_moments == Some(true),
             holds: Some((memory, raw.body.clone())),
             // A window that one push opens and closes needs no mark for the case that the service is killed in between.
             mark_open: (opened && !closes).then_some(now),
@@ -302,9 +304,8 @@ impl Inbox {
                     window,
                     revision,
                     worker: batch.parameters.worker.unwrap_or(0),
-                    parts: Vec::new(),
+                    push: None,
                     reply,
-                    unit_moments: false,
                     holds: None,
                     mark_open: None,
                 });

@@ -10,9 +10,10 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::budget::Reservation;
-use super::open_window::{Held, OpenWindow, Slot, Source, source};
+use super::open_window::{Held, OpenWindow, Slots, Source, source};
 use super::ranges::Ranges;
 use crate::analysis::batch::{EmbeddingBatch, Payload, Role};
+use crate::analysis::methods::Gathered;
 use crate::analysis::parameters::{MAX_WINDOW, Parameters};
 use crate::analysis::verdict::Stream;
 use crate::analysis::window::{self, Accumulator};
@@ -166,17 +167,19 @@ impl Layer {
             }
             bytes += Held::reservoir_after(held, part).saturating_sub(held.map_or(0, |held| held.reservoir_bytes));
         }
+        let gathered = open.and_then(|open| open.gathered.get(&worker)).map_or(0, |(_, bytes)| *bytes);
+        bytes += Gathered::bytes(batch).saturating_sub(gathered);
         Ok(bytes)
     }
 
-    /// Takes a checked batch in: claims its seq, opens its window. Returns the slots its parts are merged into.
+    /// Takes a checked batch in: claims its seq, opens its window. Returns the slots it is merged into.
     pub(super) fn admit(
         &mut self,
         batch: &EmbeddingBatch,
         at: &Admission,
         memory: Arc<Reservation>,
         now: Timestamp,
-    ) -> Vec<Slot> {
+    ) -> Slots {
         let parameters = &batch.parameters;
         let (session, worker) = source(parameters);
         let count = self.sessions.len() as u64;

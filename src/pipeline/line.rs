@@ -1,15 +1,19 @@
-//! The line itself: accumulate a batch, and turn a window into a report. Whoever has read it has read the product.
+//! The line itself: accumulate a batch, and turn a window into reports. Whoever has read it has read the product.
 //!
 //! Guarantees: pure but for the backend and the stage timers. Must not: know about runs, queues or clocks.
 
-use crate::analysis::batch::{Part, Payload};
+use std::collections::BTreeMap;
+
+use crate::analysis::batch::{EmbeddingBatch, Part, Payload, Role};
 use crate::analysis::floats::Rows;
-use crate::analysis::measures::{self, Measured, Solved, uniformity};
+use crate::analysis::measures::{self, Measured, Solved};
+use crate::analysis::methods::{self, Diagnosed, Gathered, MeasuredLayer, Subject};
 use crate::analysis::moments::{Moments, Packed};
 use crate::analysis::pairs::ViewMoments;
+use crate::analysis::parameters::Method;
 use crate::analysis::report::Computed;
 use crate::analysis::reservoir;
-use crate::analysis::spectrum::{self, Eigenvalues, Problem, Spectrum, SpectrumError};
+use crate::analysis::spectrum::Spectrum;
 use crate::analysis::verdict::{Stream, Thresholds, Verdict, Window};
 use crate::analysis::window::Accumulator;
 use crate::compute::{Backend, ComputeError};
@@ -23,10 +27,27 @@ pub struct Line<'a> {
     pub stages: &'a Stages,
 }
 
-/// A window measured and judged.
+/// What a window has gathered: the layer that was pushed and those derived from it.
+#[derive(Default)]
+pub struct Content {
+    /// By role.
+    pub roles: BTreeMap<Role, Accumulator>,
+    /// For the methods' diagnostics.
+    pub gathered: Gathered,
+    /// The newest value of each scalar parameter.
+    pub scalars: BTreeMap<&'static str, f64>,
+}
+
+/// One layer's window measured and judged.
 pub struct Outcome {
+    /// What the layer is to the one that was pushed.
+    pub role: Role,
+    /// Pooled rows, samples N, views V, dimension d; d is 0 where scores over prototypes were all there was.
+    pub shape: (u64, u64, usize, usize),
     /// The measures.
     pub measured: Measured,
+    /// The methods' diagnostics; empty but for the first layer of a window.
+    pub diagnosed: Diagnosed,
     /// The eigenvalues, where they could be had.
     pub spectrum: Option<Spectrum>,
     /// The verdict.
@@ -43,14 +64,23 @@ pub struct Outcome {
 pub struct Judging<'a> {
     /// Thresholds in force.
     pub thresholds: &'a Thresholds,
-    /// The layer's memory; `None`: the rows stand alone, as in a file.
-    pub stream: Option<&'a mut Stream>,
+    /// The layers' memory; `None`: the rows stand alone, as in a file.
+    pub streams: Option<&'a mut BTreeMap<Role, Stream>>,
     /// The trainer's step.
     pub step: Option<u64>,
-    /// The run named a method whose views should align.
-    pub alignment_expected: bool,
+    /// The method that the run named.
+    pub method: Option<Method>,
     /// Leave the eigenvalues out: the solvers are behind.
     pub skip_spectrum: bool,
+}
+
+/// One role on its way through `process`.
+struct Solving {
+    role: Role,
+    solved: Solved,
+    measured: Measured,
+    notes: Vec<String>,
+    failures: usize,
 }
 
 impl Line<'_> {
@@ -58,23 +88,26 @@ impl Line<'_> {
     ///
     /// # Errors
     /// When the backend fails.
-    pub fn accumulate(&self, part: Part, unit_moments: bool) -> Result<Accumulator, ComputeError> {
+    pub fn accumulate(&self, part: &Part, unit_moments: bool) -> Result<Accumulator, ComputeError> {
         let _timer = self.stages.enter(Stage::Accumulate);
-        let views = match part.payload {
-            Payload::Moments(pushed) => return Ok(Accumulator::of_moments(*pushed)),
+        let views = match &part.payload {
+            Payload::Moments(pushed) => return Ok(Accumulator::of_moments((**pushed).clone())),
             Payload::Views(views) => views,
         };
         let mut moments = self.backend.moments(&views[0])?;
-        for view in &views[1..] {
-            moments.merge(&self.backend.moments(view)?);
+        let mut pairs = None;
+        if let [_, second, others @ ..] = &views[..] {
+            let first_two = [moments.clone(), self.backend.moments(second)?];
+            moments.merge(&first_two[1]);
+            for view in others {
+                moments.merge(&self.backend.moments(view)?);
+            }
+            let cross = |a: &Rows, b: &Rows, mean_a: &[f64], mean_b: &[f64]| self.backend.cross(a, b, mean_a, mean_b);
+            pairs = Some(ViewMoments::of(views, first_two, cross)?);
         }
-        let pairs = match views.len() {
-            1 => None,
-            _ => Some(ViewMoments::of(&views, |a, b, mean_a, mean_b| self.backend.cross(a, b, mean_a, mean_b))?),
-        };
-        let mut rows = Accumulator::of_views(&views, moments, pairs, reservoir::CAPACITY);
+        let mut rows = Accumulator::of_views(views, moments, pairs, reservoir::CAPACITY);
         if unit_moments {
-            rows.unit_scatter = self.unit_scatter(&views)?;
+            rows.unit_scatter = self.unit_scatter(views)?;
         }
         Ok(rows)
     }
@@ -92,34 +125,85 @@ impl Line<'_> {
         Ok(sum.map(|moments| moments.scatter().clone()))
     }
 
-    /// spectrum -> diagnose: the window's eigenvalues, its measures and its verdict.
-    pub fn process(&self, rows: &Accumulator, judging: Judging<'_>) -> Outcome {
+    /// One batch's part in the methods' diagnostics.
+    ///
+    /// # Errors
+    /// When the backend fails.
+    pub fn gather(&self, batch: &EmbeddingBatch, gathered: &mut Gathered) -> Result<(), String> {
+        let _timer = self.stages.enter(Stage::Accumulate);
+        self.with_kernels(|kernels| gathered.add(batch, kernels))
+    }
+
+    /// spectrum -> diagnose: a window's eigenvalues, measures, diagnostics and verdicts, the pushed layer first.
+    pub fn process(&self, content: &Content, mut judging: Judging<'_>) -> Vec<Outcome> {
+        let mut solving: Vec<Solving> =
+            content.roles.iter().map(|(role, rows)| self.measure(*role, rows, judging.skip_spectrum)).collect();
+        let _timer = self.stages.enter(Stage::Diagnose);
+        let diagnosed = self.diagnose(content, &solving, &judging);
+        if !content.roles.contains_key(&Role::Embedding) && content.gathered.scores().is_some() {
+            solving.insert(0, Solving::scores());
+        }
+        let judged = |step: Solving| {
+            let verdict = judge(content, &step, &diagnosed, &mut judging);
+            self.outcome(content, step, verdict)
+        };
+        let mut outcomes: Vec<Outcome> = solving.into_iter().map(judged).collect();
+        if let Some(first) = outcomes.first_mut() {
+            first.notes.extend(diagnosed.notes.iter().cloned());
+            first.failures += diagnosed.failures;
+            first.diagnosed = diagnosed;
+        }
+        outcomes
+    }
+
+    fn measure(&self, role: Role, rows: &Accumulator, skip_spectrum: bool) -> Solving {
         let mut notes = Vec::new();
         let mut failures = 0;
-        let solved = if judging.skip_spectrum {
+        let solved = if skip_spectrum {
             notes.push("the eigenvalues of this window were skipped: the spectrum threads are behind".to_string());
             Solved::default()
         } else {
             let _timer = self.stages.enter(Stage::Spectrum);
             self.solve(rows, &mut notes, &mut failures)
         };
-        let _timer = self.stages.enter(Stage::Diagnose);
         let measured = measures::measure(rows, &solved);
-        let window = Window {
-            measures: &measured.measures,
-            samples: rows.samples,
-            dim: rows.moments.dim(),
-            non_negative: rows.statistics.as_ref().is_some_and(|s| !s.has_negative),
-            without_unit_rows: rows.unit.is_none(),
-            alignment_expected: judging.alignment_expected,
+        Solving { role, solved, measured, notes, failures }
+    }
+
+    fn diagnose(&self, content: &Content, solving: &[Solving], judging: &Judging<'_>) -> Diagnosed {
+        let mut layers = BTreeMap::new();
+        for step in solving {
+            let eigenvalues = step.solved.spectrum.as_ref().map(|spectrum| spectrum.values.as_slice());
+            if let Some(rows) = content.roles.get(&step.role) {
+                layers.insert(step.role, MeasuredLayer { rows, measures: &step.measured.measures, eigenvalues });
+            }
+        }
+        let subject = Subject {
+            gathered: &content.gathered,
+            layers: &layers,
+            scalars: &content.scalars,
+            method: judging.method,
+            skip_factorisations: judging.skip_spectrum,
         };
-        let verdict = match judging.stream {
-            Some(stream) => stream.observe(&window, judging.step, judging.thresholds),
-            None => Stream::alone(&window, judging.thresholds),
-        };
-        notes.extend(remarks(&window));
-        let exact = solved.spectrum.is_some() && !measured.intervals.contains_key("uniformity");
-        Outcome { measured, spectrum: solved.spectrum, verdict, exact, notes, failures }
+        self.with_kernels(|kernels| methods::diagnose(&subject, kernels))
+    }
+
+    fn outcome(&self, content: &Content, step: Solving, verdict: Verdict) -> Outcome {
+        let shape = shape(content, step.role);
+        let exact = step.solved.spectrum.is_some() && !step.measured.intervals.contains_key("uniformity");
+        let mut notes = step.notes;
+        notes.extend(remarks(content, step.role, &step.measured));
+        Outcome {
+            role: step.role,
+            shape,
+            measured: step.measured,
+            diagnosed: Diagnosed::default(),
+            spectrum: step.solved.spectrum,
+            verdict,
+            exact,
+            notes,
+            failures: step.failures,
+        }
     }
 
     /// By what an outcome was computed.
@@ -133,98 +217,71 @@ impl Line<'_> {
             thresholds: thresholds.list(),
         }
     }
+}
 
-    /// The three spectra of a window. Each that cannot be had is left out, and the notes say why.
-    fn solve(&self, rows: &Accumulator, notes: &mut Vec<String>, failures: &mut usize) -> Solved {
-        let mut keep = |what: &str, result: Result<Eigenvalues, SolveError>| {
-            result.map(Some).unwrap_or_else(|error| {
-                *failures += 1;
-                notes.push(format!("{what} could not be computed: {error}"));
-                None
-            })
-        };
-        let moments = &rows.moments;
-        let at_hand = spectrum::rows_at_hand(rows.reservoir.as_ref(), moments.dim());
-        let (covariance, second_moment) = match &at_hand {
-            Some(kept) => (self.by_gram(kept, moments.mean()), self.by_gram(kept, &vec![0.0; moments.dim()])),
-            None => {
-                (self.eigenvalues(&Problem::covariance(moments)), self.eigenvalues(&Problem::second_moment(moments)))
-            }
-        };
-        let covariance = keep("the spectrum", covariance);
-        let second_moment = keep("rankme", second_moment);
-        let input_floor = spectrum::input_floor(rows.float, moments);
-        let unit_rows = rows.reservoir.as_ref().map(|r| uniformity::UnitRows::of(r, moments.dim()));
-        let (unit, unit_exact) = match (&rows.unit_scatter, &unit_rows) {
-            (Some(scatter), _) => (keep("w2_uniformity", self.of_unit_scatter(rows, scatter)), true),
-            (None, Some(unit)) if !unit.times.is_empty() => {
-                let (weighted, mean) = unit.weighted();
-                (keep("w2_uniformity", self.by_gram(&weighted, &mean)), unit.complete())
-            }
-            _ => (None, false),
-        };
-        let uniformity = unit_rows.and_then(|unit| {
-            uniformity::uniformity(&unit, |a, b| self.backend.inner(a, b)).unwrap_or_else(|error| {
-                notes.push(format!("uniformity could not be computed: {error}"));
-                None
-            })
-        });
-        if rows.reservoir.as_ref().is_some_and(|reservoir| !reservoir.complete()) {
-            let sampled = if unit_exact {
-                "uniformity and duplicate_rows"
-            } else {
-                "uniformity, w2_uniformity and duplicate_rows"
-            };
-            let (kept, total) = (reservoir::CAPACITY, moments.rows());
-            notes.push(format!("{sampled} come from a sample of {kept} of {total} rows"));
+impl Solving {
+    /// A layer of which only scores over prototypes came: there are no rows to measure.
+    fn scores() -> Self {
+        Self {
+            role: Role::Embedding,
+            solved: Solved::default(),
+            measured: Measured::default(),
+            notes: vec!["send z for the measures of the embeddings: scores over prototypes came without".to_string()],
+            failures: 0,
         }
-        let spectrum =
-            covariance.map(|solved| Spectrum { values: solved.values, numeric_floor: solved.floor, input_floor });
-        Solved { spectrum, second_moment, unit, uniformity }
-    }
-
-    fn eigenvalues(&self, problem: &Problem) -> Result<Eigenvalues, SolveError> {
-        if problem.is_zero() {
-            return Ok(problem.check(vec![0.0; problem.matrix().nrows()])?);
-        }
-        Ok(problem.check(self.backend.eigenvalues(problem.matrix())?)?)
-    }
-
-    /// Through the smaller of X^T X and X X^T: they share their nonzero eigenvalues.
-    fn by_gram(&self, rows: &[(Vec<f64>, f64)], centre: &[f64]) -> Result<Eigenvalues, SolveError> {
-        let x = spectrum::weighted_columns(rows, centre);
-        let gram = self.backend.gram(&x, x.ncols() > x.nrows())?;
-        self.eigenvalues(&Problem::of_gram(gram, centre.len()))
-    }
-
-    fn of_unit_scatter(&self, rows: &Accumulator, scatter: &Packed) -> Result<Eigenvalues, SolveError> {
-        let count = rows.unit.as_ref().map_or(rows.moments.rows(), |unit| unit.rows);
-        self.eigenvalues(&Problem::of_gram(scatter.to_full() / count as f64, rows.moments.dim()))
     }
 }
 
+fn judge(content: &Content, step: &Solving, diagnosed: &Diagnosed, judging: &mut Judging<'_>) -> Verdict {
+    let rows = content.roles.get(&step.role);
+    let (_, samples, _, dim) = shape(content, step.role);
+    let window = Window {
+        measures: &step.measured.measures,
+        samples,
+        dim,
+        non_negative: non_negative(rows),
+        without_unit_rows: rows.is_some_and(|rows| rows.unit.is_none()),
+        role: step.role,
+        method: judging.method,
+        diagnosed: Some(diagnosed),
+        loss_windows: 0,
+    };
+    match &mut judging.streams {
+        Some(streams) => streams.entry(step.role).or_default().observe(&window, judging.step, judging.thresholds),
+        None => Stream::alone(&window, judging.thresholds),
+    }
+}
+
+/// (rows, samples, views, dim)
+fn shape(content: &Content, role: Role) -> (u64, u64, usize, usize) {
+    match content.roles.get(&role) {
+        Some(rows) => (rows.moments.rows(), rows.samples, rows.views, rows.moments.dim()),
+        None => {
+            let (samples, views, _) = content.gathered.scores().unwrap_or_default();
+            (samples * views, samples, views as usize, 0)
+        }
+    }
+}
+
+fn non_negative(rows: Option<&Accumulator>) -> bool {
+    rows.and_then(|rows| rows.statistics.as_ref()).is_some_and(|statistics| !statistics.has_negative)
+}
+
 /// What no alarm says, but a reader should know.
-fn remarks(window: &Window<'_>) -> Vec<String> {
-    let (m, dim) = (window.measures, window.dim as f64);
+fn remarks(content: &Content, role: Role, measured: &Measured) -> Vec<String> {
+    let rows = content.roles.get(&role);
+    let (m, dim) = (&measured.measures, rows.map_or(0.0, |rows| rows.moments.dim() as f64));
     let mut notes = Vec::new();
     for (what, count) in [("are dead", m.dead_dims), ("copy others", m.duplicate_dims)] {
         if let Some(count) = count.filter(|count| dim > 1.0 && *count >= dim / 2.0 && m.entropy_rank.is_some()) {
             notes.push(format!("{count} of {dim} coordinates {what}: what is left may still be spread out"));
         }
     }
-    if window.non_negative {
+    if non_negative(rows) {
         notes.push(
             "no entry is below zero, as behind a ReLU: the scale axis compares with the run's own best windows, of which it needs five"
                 .to_string(),
         );
     }
     notes
-}
-
-#[derive(Debug, thiserror::Error)]
-enum SolveError {
-    #[error(transparent)]
-    Compute(#[from] ComputeError),
-    #[error(transparent)]
-    Spectrum(#[from] SpectrumError),
 }

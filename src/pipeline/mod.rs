@@ -16,12 +16,14 @@ mod policy;
 mod queue;
 mod ranges;
 mod registry;
+mod reports;
+mod solve;
 mod start;
 mod work;
 
 pub use control::Reports;
 pub use inbox::{Accepted, Decode, Inbox, Limits, Origin, RawBatch};
-pub use line::{Judging, Line, Outcome};
+pub use line::{Content, Judging, Line, Outcome};
 pub use policy::Policy;
 pub use registry::{OpenView, check_name};
 pub use start::Parts;

@@ -11,12 +11,23 @@ use super::budget::Reservation;
 use super::ranges::Ranges;
 use crate::analysis::batch::{EmbeddingBatch, Part, Payload, Role};
 use crate::analysis::floats::{Float, Rows};
+use crate::analysis::methods::Gathered;
 use crate::analysis::parameters::Parameters;
 use crate::analysis::reservoir::{self, Reservoir};
 use crate::analysis::window::Accumulator;
 
 /// One worker's accumulator of one role; empty until its first batch is merged.
 pub(super) type Slot = Arc<Mutex<Option<Accumulator>>>;
+
+/// What one worker's batches add up to for the methods' diagnostics.
+pub(super) type GatheredSlot = Arc<Mutex<Gathered>>;
+
+/// Where one batch is merged.
+pub(super) struct Slots {
+    /// Part by part.
+    pub(super) rows: Vec<Slot>,
+    pub(super) gathered: GatheredSlot,
+}
 
 /// A batch's place: the trainer's session and the worker in it.
 pub(super) type Source = (u64, u32);
@@ -60,19 +71,21 @@ pub(super) struct OpenWindow {
     pub(super) revision: u32,
     pub(super) views: BTreeMap<Role, usize>,
     pub(super) slots: BTreeMap<(Role, u32), Held>,
+    /// By worker, with the bytes reserved for it.
+    pub(super) gathered: BTreeMap<u32, (GatheredSlot, usize)>,
     pub(super) done: BTreeSet<u32>,
     pub(super) contributed: BTreeSet<u32>,
     pub(super) workers: u32,
     pub(super) rows: u64,
     pub(super) step: Option<u64>,
-    pub(super) loss: Option<f64>,
+    /// The newest value of each scalar parameter.
+    pub(super) scalars: BTreeMap<&'static str, f64>,
     /// Batches queued and not yet merged.
     pub(super) pending: usize,
     /// When a later window was first pushed.
     pub(super) later_since: Option<Timestamp>,
     pub(super) claims: BTreeMap<Source, Ranges<()>>,
     pub(super) sessions: BTreeSet<u64>,
-    pub(super) unread: BTreeSet<String>,
     pub(super) notes: Vec<String>,
     pub(super) reservations: Vec<Arc<Reservation>>,
     /// Rows of it were lost when the service stopped.
@@ -92,17 +105,17 @@ impl OpenWindow {
             revision,
             views: BTreeMap::new(),
             slots: BTreeMap::new(),
+            gathered: BTreeMap::new(),
             done: BTreeSet::new(),
             contributed: BTreeSet::new(),
             workers: 1,
             rows: 0,
             step: None,
-            loss: None,
+            scalars: BTreeMap::new(),
             pending: 0,
             later_since,
             claims: BTreeMap::new(),
             sessions: BTreeSet::new(),
-            unread: BTreeSet::new(),
             notes,
             reservations: Vec::new(),
             interrupted,
@@ -116,16 +129,15 @@ impl OpenWindow {
         parameters.seq.is_some_and(|seq| claims.and_then(|ranges| ranges.get(seq)).is_some())
     }
 
-    pub(super) fn take(&mut self, batch: &EmbeddingBatch, workers: u32, memory: Arc<Reservation>) -> Vec<Slot> {
+    pub(super) fn take(&mut self, batch: &EmbeddingBatch, workers: u32, memory: Arc<Reservation>) -> Slots {
         let parameters = &batch.parameters;
         let (session, worker) = source(parameters);
         self.workers = workers;
         self.contributed.insert(worker);
         self.sessions.insert(session);
         self.step = self.step.max(parameters.step);
-        self.loss = parameters.scalars.get("loss").copied().or(self.loss);
-        self.unread.extend(batch.unread.iter().cloned());
-        self.rows += batch.parts[0].rows();
+        self.scalars.extend(&parameters.scalars);
+        self.rows += batch.rows();
         self.pending += 1;
         self.reservations.push(memory);
         // A batch without a window is a window of its own.
@@ -137,7 +149,14 @@ impl OpenWindow {
             self.views.entry(part.role).or_insert(part.views());
             slots.push(self.slots.entry((part.role, worker)).or_default().take(part));
         }
-        slots
+        let (gathered, bytes) = self.gathered.entry(worker).or_default();
+        *bytes = (*bytes).max(Gathered::bytes(batch));
+        Slots { rows: slots, gathered: Arc::clone(gathered) }
+    }
+
+    /// What the workers gathered, in worker order.
+    pub(super) fn gathered_slots(&self) -> Vec<GatheredSlot> {
+        self.gathered.values().map(|(slot, _)| Arc::clone(slot)).collect()
     }
 
     /// The window's accumulators by role, each role's in worker order.
@@ -157,10 +176,6 @@ impl OpenWindow {
                 "rows of {} sessions are in this window: the trainer restarted within it",
                 self.sessions.len()
             ));
-        }
-        if !self.unread.is_empty() {
-            let names: Vec<&str> = self.unread.iter().map(String::as_str).collect();
-            notes.push(format!("received and read by no measure of this version: {}", names.join(", ")));
         }
         notes
     }

@@ -33,6 +33,8 @@ struct StreamDoc {
     critical_running: u64,
     uncritical_running: u64,
     clear_running: u64,
+    #[serde(default)]
+    loss_running: u64,
     recent: Vec<SeenDoc>,
     baseline: Option<BaselineDoc>,
 }
@@ -121,6 +123,7 @@ fn stream_doc(stream: &Stream) -> StreamDoc {
         critical_running: stream.critical_running,
         uncritical_running: stream.uncritical_running,
         clear_running: stream.clear_running,
+        loss_running: stream.loss_running,
         recent: stream.recent.iter().map(seen).collect(),
         baseline: stream.baseline.as_ref().map(baseline),
     }
@@ -136,6 +139,7 @@ fn stream_of(doc: &StreamDoc) -> Stream {
         critical_running: doc.critical_running,
         uncritical_running: doc.uncritical_running,
         clear_running: doc.clear_running,
+        loss_running: doc.loss_running,
         recent: doc.recent.iter().map(seen).collect(),
         baseline: doc.baseline.as_ref().map(baseline),
     }

@@ -3,29 +3,22 @@
 //! Guarantees: one worker's batches are merged in their order; one layer's windows are judged in theirs; a panic costs
 //! one batch or report, is counted, and kills no thread. Must not: spawn (`app` does).
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::budget::Reservation;
 use super::inbox::Inbox;
-use super::layer::{Closing, Waiter};
-use super::line::{Judging, Line};
-use super::open_window::{OpenWindow, Slot};
+use super::layer::Waiter;
+use super::line::Line;
+use super::open_window::Slots;
 use super::queue::KeyedQueue;
 use super::registry::Registry;
-use crate::analysis::batch::{Part, Role};
-use crate::analysis::parameters::Method;
-use crate::analysis::report::Report;
-use crate::analysis::spectrum::Spectrum;
-use crate::analysis::verdict::Stream;
-use crate::analysis::window::Accumulator;
-use crate::publish::{Published, Saved};
-use crate::telemetry::Stage;
+use super::reports::ReportTask;
+use crate::analysis::batch::EmbeddingBatch;
 
 /// A batch to merge.
 pub(super) struct Job {
@@ -35,9 +28,9 @@ pub(super) struct Job {
     pub(super) window: u64,
     pub(super) revision: u32,
     pub(super) worker: u32,
-    pub(super) parts: Vec<(Part, Slot)>,
+    /// `None`: nothing to merge, only a report to answer with.
+    pub(super) push: Option<(EmbeddingBatch, Slots)>,
     pub(super) reply: Option<Waiter>,
-    pub(super) unit_moments: bool,
     /// Memory that is given back when both the window and this job are done with it, and the body.
     pub(super) holds: Option<(Arc<Reservation>, Bytes)>,
     /// When its window was opened, if by this batch.
@@ -54,42 +47,7 @@ pub(super) enum Task {
     Passed(Waiter),
 }
 
-/// A window on its way to a report.
-pub(super) struct ReportTask {
-    run: String,
-    run_id: u64,
-    layer: String,
-    window: u64,
-    revision: u32,
-    step: Option<u64>,
-    loss: Option<f64>,
-    notes: Vec<String>,
-    roles: BTreeMap<Role, Vec<Slot>>,
-    waiters: Vec<Waiter>,
-    /// `None`: a report so far.
-    closing: Option<Closing>,
-    skip_spectrum: bool,
-}
-
 impl Task {
-    fn of(names: (&str, u64, &str), window: u64, content: &OpenWindow) -> ReportTask {
-        let (run, run_id, layer) = names;
-        ReportTask {
-            run: run.to_string(),
-            run_id,
-            layer: layer.to_string(),
-            window,
-            revision: content.revision,
-            step: content.step,
-            loss: content.loss,
-            notes: content.all_notes(),
-            roles: content.by_role(),
-            waiters: Vec::new(),
-            closing: None,
-            skip_spectrum: false,
-        }
-    }
-
     /// The newest stored report of a window.
     pub(super) fn stored((run, layer): (&str, &str), window: u64, reply: Waiter) -> Self {
         Task::Stored { run: run.to_string(), layer: layer.to_string(), window, reply }
@@ -174,7 +132,7 @@ impl Inbox {
         let Some(run) = registry.runs.get_mut(run_name) else { return };
         for (name, layer) in &mut run.layers {
             for mut closing in layer.ready() {
-                let mut task = Task::of((run_name, run.id, name), closing.window, &closing.content);
+                let mut task = ReportTask::of((run_name, run.id, name), closing.window, &closing.content);
                 task.waiters = std::mem::take(&mut closing.waiters);
                 task.closing = Some(closing);
                 task.skip_spectrum = self.behind(true);
@@ -197,12 +155,13 @@ impl Inbox {
         if let Some(now) = job.mark_open {
             self.history.mark_open(&job.run, &job.layer, job.window, now);
         }
-        let parts = std::mem::take(&mut job.parts);
+        let push = job.push.take();
         let merged =
-            catch_unwind(AssertUnwindSafe(|| self.merge_parts(parts, job.unit_moments))).unwrap_or_else(|_| {
-                self.service.worker_panics.inc();
-                Err("a fault of the service".to_string())
-            });
+            catch_unwind(AssertUnwindSafe(|| push.map_or(Ok(()), |(batch, slots)| self.merge_push(batch, slots))))
+                .unwrap_or_else(|_| {
+                    self.service.worker_panics.inc();
+                    Err("a fault of the service".to_string())
+                });
         drop(job.holds.take());
         let mut registry = self.lock();
         registry.queued = registry.queued.saturating_sub(1);
@@ -225,10 +184,10 @@ impl Inbox {
                 open.lost_rows = true;
             }
             if let Some(reply) = job.reply.take() {
-                let task = Task::of((&job.run, job.run_id, &job.layer), job.window, open);
-                let skip_spectrum = self.behind(false);
-                let task = Task::Report(Box::new(ReportTask { waiters: vec![reply], skip_spectrum, ..task }));
-                self.queues.task(&job.run, &job.layer, task);
+                let mut task = ReportTask::of((&job.run, job.run_id, &job.layer), job.window, open);
+                task.waiters.push(reply);
+                task.skip_spectrum = self.behind(false);
+                self.queues.task(&job.run, &job.layer, Task::Report(Box::new(task)));
             }
         }
         self.dispatch(&mut registry, &job.run);
@@ -239,9 +198,11 @@ impl Inbox {
         self.queues.waiting(closed).load(Ordering::Acquire) >= self.limits.spectra_waiting
     }
 
-    fn merge_parts(&self, parts: Vec<(Part, Slot)>, unit_moments: bool) -> Result<(), String> {
+    fn merge_push(&self, batch: EmbeddingBatch, slots: Slots) -> Result<(), String> {
         let line = Line { backend: &*self.backend, stages: &self.service.stages };
-        for (part, slot) in parts {
+        // A batch whose diagnostics fail still counts: its rows are merged first.
+        let unit_moments = batch.parameters.unit_moments == Some(true);
+        for (part, slot) in batch.parts.iter().zip(&slots.rows) {
             let rows = line.accumulate(part, unit_moments).map_err(|e| e.to_string())?;
             let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
             match &mut *slot {
@@ -249,7 +210,9 @@ impl Inbox {
                 None => *slot = Some(rows),
             }
         }
-        Ok(())
+        // Held while it computes: one worker's batches come one after another, and a report so far may wait.
+        let mut gathered = slots.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        line.gather(&batch, &mut gathered)
     }
 
     fn run_report(&self, task: ReportTask) {
@@ -268,136 +231,4 @@ impl Inbox {
             self.queues.waiting(closed).fetch_sub(1, Ordering::AcqRel);
         }
     }
-
-    fn report(&self, mut task: ReportTask) {
-        let verdicts = match self.lock().layer(&task.run, task.run_id, &task.layer) {
-            Some(layer) => Arc::clone(&layer.verdicts),
-            None => return, // the run was deleted meanwhile
-        };
-        let mut published = Vec::new();
-        for (role, slots) in std::mem::take(&mut task.roles) {
-            if let Some(rows) = gather(&slots, task.closing.is_some()) {
-                published.push(self.measure(&task, role, &rows, &verdicts));
-            }
-        }
-        let _timer = self.service.stages.enter(Stage::Publish);
-        if let Some(closing) = task.closing.take() {
-            self.store(&task, &closing, &published);
-        }
-        for waiter in task.waiters {
-            if let Some(report) = published.first() {
-                // Who waited may have gone.
-                let _ = waiter.send(Arc::clone(report));
-            }
-        }
-    }
-
-    fn measure(
-        &self,
-        task: &ReportTask,
-        role: Role,
-        rows: &Accumulator,
-        verdicts: &Mutex<BTreeMap<Role, Stream>>,
-    ) -> Arc<Published> {
-        let method = self.lock().runs.get(&task.run).and_then(|run| run.method);
-        let thresholds = self.policy.thresholds(&task.run, method);
-        let mut streams = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        // A report so far moves neither hysteresis nor baseline: it is judged by a copy.
-        let mut copy = streams.get(&role).cloned().unwrap_or_default();
-        let line = Line { backend: &*self.backend, stages: &self.service.stages };
-        let judging = Judging {
-            thresholds: &thresholds,
-            stream: Some(&mut copy),
-            step: task.step,
-            alignment_expected: method.is_some_and(|method| method != Method::Other),
-            skip_spectrum: task.skip_spectrum,
-        };
-        let outcome = line.process(rows, judging);
-        if task.closing.is_some() {
-            streams.insert(role, copy);
-        }
-        drop(streams);
-        self.service.solver_failures.inc_by(outcome.failures as u64);
-        let computed = line.computed(&outcome, &thresholds);
-        let mut notes = task.notes.clone();
-        notes.extend(outcome.notes);
-        let report = Report {
-            run: task.run.clone(),
-            layer: format!("{}{}", task.layer, role.suffix()),
-            window: task.window,
-            revision: task.revision,
-            step: task.step,
-            rows: rows.moments.rows(),
-            samples: rows.samples,
-            views: rows.views,
-            dim: rows.moments.dim(),
-            closed: task.closing.is_some(),
-            complete: task.closing.as_ref().is_some_and(|closing| closing.complete && !closing.content.lost_rows),
-            closed_at: task.closing.as_ref().map(|closing| closing.closed_at.to_string()),
-            loss: task.loss,
-            measures: outcome.measured.measures,
-            computed,
-            notes,
-            verdict: outcome.verdict,
-        };
-        let eigenvalues = outcome.spectrum.map(|spectrum: Spectrum| spectrum.values);
-        Arc::new(Published::new(report, eigenvalues))
-    }
-
-    /// Makes a window's reports visible, then durable: what is stored of the published verdict is what is shown. Who waits
-    /// for a report is answered after both.
-    fn store(&self, task: &ReportTask, closing: &Closing, published: &[Arc<Published>]) {
-        let mut registry = self.lock();
-        let Some(run) = registry.runs.get_mut(&task.run).filter(|run| run.id == task.run_id) else { return };
-        let (method, last_push, finished_at) = (run.method, run.last_push, run.finished_at);
-        let Some(layer) = run.layers.get_mut(&task.layer) else { return };
-        layer.settle(closing);
-        let state = super::persist::to_json(layer);
-        // Under the lock: a run that is deleted now must not come back, and what is stored of the run and its verdicts must
-        // not be older than what another thread stored.
-        self.board.publish(published);
-        self.history.save(Saved {
-            run: task.run.clone(),
-            layer: task.layer.clone(),
-            window: task.window,
-            revision: task.revision,
-            sessions: closing.sessions,
-            method: method.map(Method::word),
-            last_push,
-            finished_at,
-            layer_state: state,
-            reports: published.to_vec(),
-            latched: self.board.latched(&task.run),
-        });
-        drop(registry);
-        self.history.flush();
-        self.forget_deleted(&task.run);
-    }
-}
-
-impl Inbox {
-    /// What was written of a run after it was deleted is deleted, too.
-    fn forget_deleted(&self, run: &str) {
-        let registry = self.lock();
-        if !registry.runs.contains_key(run) {
-            self.history.delete(run);
-            drop(registry);
-            self.history.flush();
-        }
-    }
-}
-
-/// The workers' accumulators merged in worker order; taken out of the slots at the close, copied before it.
-fn gather(slots: &[Slot], take: bool) -> Option<Accumulator> {
-    let mut sum: Option<Accumulator> = None;
-    for slot in slots {
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        let rows = if take { slot.take() } else { slot.clone() };
-        match (&mut sum, rows) {
-            (Some(sum), Some(rows)) => sum.merge(&rows),
-            (None, rows) => sum = rows,
-            (Some(_), None) => {}
-        }
-    }
-    sum
 }

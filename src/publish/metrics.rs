@@ -12,6 +12,8 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 use super::board::{Board, LayerView, RunView};
 use super::service::Service;
 use crate::analysis::measures::{SHARES, TABLE};
+use crate::analysis::methods;
+use crate::analysis::report::Report;
 use crate::analysis::verdict::{Alarm, State};
 
 /// Families that are not in the table of measures: (name, help, labels).
@@ -66,9 +68,9 @@ impl RunCollector {
     pub fn new(board: Arc<Board>, service: Arc<Service>, max_series: usize) -> Result<Self, prometheus::Error> {
         let names = |labels: &[&str]| labels.iter().map(|label| (*label).to_string()).collect();
         let mut descriptions = Vec::new();
-        for (name, help) in TABLE {
+        for (name, help) in scalar_table() {
             let name = format!("fullrank_{name}");
-            descriptions.push(Desc::new(name, (*help).to_string(), names(&["run", "layer"]), Default::default())?);
+            descriptions.push(Desc::new(name, help.to_string(), names(&["run", "layer"]), Default::default())?);
         }
         for (name, help, labels) in FAMILIES {
             descriptions.push(Desc::new(name.to_string(), help.to_string(), names(labels), Default::default())?);
@@ -83,13 +85,14 @@ impl Collector for RunCollector {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let mut all = Series { measures: vec![Vec::new(); TABLE.len()], ..Series::default() };
+        let empty = vec![Vec::new(); scalar_table().count()];
+        let mut all = Series { measures: empty.clone(), ..Series::default() };
         for (name, run) in self.board.runs() {
             if run.expired {
                 continue;
             }
             // A run goes in whole or not at all, so that what is there can be trusted.
-            let mut mine = Series { measures: vec![Vec::new(); TABLE.len()], ..Series::default() };
+            let mut mine = Series { measures: empty.clone(), ..Series::default() };
             mine.run(&name, &run);
             for (layer, view) in &run.layers {
                 mine.layer(&[("run", &name), ("layer", layer)], view);
@@ -135,7 +138,7 @@ impl Series {
         self.count += 1;
         let Some(newest) = &view.newest else { return };
         let report = &newest.report;
-        for (index, value) in report.measures.scalars().into_iter().enumerate() {
+        for (index, value) in scalars(report).into_iter().enumerate() {
             if let Some(value) = value {
                 self.measures[index].push(metric(labels, &[], value));
                 self.count += 1;
@@ -179,7 +182,7 @@ impl Series {
 
     fn into_families(mut self) -> Vec<MetricFamily> {
         let mut families = Vec::new();
-        for ((name, help), metrics) in TABLE.iter().zip(self.measures) {
+        for ((name, help), metrics) in scalar_table().zip(self.measures) {
             families.extend(family(&format!("fullrank_{name}"), help, metrics));
         }
         for (name, help, _) in FAMILIES {
@@ -187,6 +190,21 @@ impl Series {
         }
         families
     }
+}
+
+/// (name, help) of every scalar of a layer: the measures, then the methods' diagnostics.
+fn scalar_table() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let diagnostics = methods::TABLE.iter().flat_map(|(_, names)| names.iter().map(|(_, name, help)| (*name, *help)));
+    TABLE.iter().copied().chain(diagnostics)
+}
+
+/// The values, in the table's order.
+fn scalars(report: &Report) -> Vec<Option<f64>> {
+    let mut values = report.measures.scalars();
+    for ((_, names), group) in methods::TABLE.iter().zip(report.diagnostics.groups()) {
+        values.extend(group.unwrap_or_else(|| vec![None; names.len()]));
+    }
+    values
 }
 
 fn family(name: &str, help: &str, metrics: Vec<Metric>) -> Option<MetricFamily> {

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::analysis::measures::{Measures, SHARES, TABLE};
+use crate::analysis::methods;
 use crate::analysis::report::Report;
 use crate::analysis::verdict::Verdict;
 
@@ -30,7 +31,7 @@ pub(super) fn report_value(report: &Report) -> Value {
         "closed_at": report.closed_at,
         "loss": report.loss,
         "measures": measures_value(&report.measures),
-        "methods": {},
+        "methods": methods_value(report),
         "computed": {
             "device": computed.device,
             "kernel": computed.kernel,
@@ -54,6 +55,22 @@ fn measures_value(measures: &Measures) -> Value {
         .collect();
     map.insert("components_for_variance".to_string(), Value::Object(shares));
     Value::Object(map)
+}
+
+/// Every group of the table: null without its inputs.
+fn methods_value(report: &Report) -> Value {
+    let mut all = Map::new();
+    for ((group, names), values) in methods::TABLE.iter().zip(report.diagnostics.groups()) {
+        let value = values.map(|values| {
+            names.iter().zip(values).map(|((name, _, _), value)| ((*name).to_string(), json!(value))).collect()
+        });
+        all.insert((*group).to_string(), value.map_or(Value::Null, Value::Object));
+    }
+    if let (Some(constant), Some(Value::Object(loss))) = (&report.loss_constant, all.get_mut("loss")) {
+        loss.insert("formula".to_string(), json!(constant.formula));
+        loss.insert("meaning".to_string(), json!(constant.holds().then_some(constant.meaning)));
+    }
+    Value::Object(all)
 }
 
 /// A verdict, not latched.

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::Published;
 use crate::analysis::measures::{Measures, SHARES, TABLE};
+use crate::analysis::methods::{self, Diagnostics};
 use crate::analysis::report::{Computed, Report};
 use crate::analysis::verdict::{Alarm, Cause, Level, Reason, State, Verdict};
 
@@ -33,7 +34,9 @@ fn report(json: &Value) -> Option<Report> {
         closed_at: text("closed_at"),
         loss: json["loss"].as_f64(),
         measures: measures(&json["measures"]),
+        diagnostics: diagnostics(&json["methods"]),
         // Only the rendered JSON is read of these.
+        loss_constant: None,
         computed: Computed::default(),
         notes: Vec::new(),
         verdict: verdict(&json["verdict"])?,
@@ -51,12 +54,27 @@ fn measures(json: &Value) -> Measures {
     measures
 }
 
+fn diagnostics(json: &Value) -> Diagnostics {
+    let mut diagnostics = Diagnostics::default();
+    for (group, names) in methods::TABLE {
+        for (name, _, _) in json[*group].as_object().map_or(&[][..], |_| names) {
+            diagnostics.set(group, name, json[*group][*name].as_f64());
+        }
+    }
+    diagnostics
+}
+
+/// Measures, diagnostics, and what only reasons name.
+fn reason_measure(name: &str) -> Option<&'static str> {
+    let diagnostics = methods::TABLE.iter().flat_map(|(_, names)| names.iter().map(|(_, exported, _)| *exported));
+    TABLE.iter().map(|(name, _)| *name).chain(diagnostics).chain(REASON_MEASURES).find(|known| *known == name)
+}
+
 fn verdict(json: &Value) -> Option<Verdict> {
     let level = |key: &str| Level::of(json[key].as_str()?);
     let reason = |json: &Value| {
-        let measure = json["measure"].as_str()?;
-        let known = TABLE.iter().map(|(name, _)| *name).chain(REASON_MEASURES).find(|name| *name == measure)?;
-        Some(Reason { measure: known, value: json["value"].as_f64()?, threshold: json["threshold"].as_f64()? })
+        let measure = reason_measure(json["measure"].as_str()?)?;
+        Some(Reason { measure, value: json["value"].as_f64()?, threshold: json["threshold"].as_f64()? })
     };
     let alarm = |json: &Value| Some((Alarm::of(json["alarm"].as_str()?)?, Level::of(json["severity"].as_str()?)?));
     Some(Verdict {

@@ -65,4 +65,12 @@ impl Backend for Odd {
     fn eigenvalues(&self, symmetric: &DMatrix<f64>) -> Eigenvalues {
         (self.spoil)(self.cpu.eigenvalues(symmetric)?)
     }
+
+    fn eigenvectors(&self, symmetric: &DMatrix<f64>) -> Result<(Vec<f64>, DMatrix<f64>), ComputeError> {
+        self.cpu.eigenvectors(symmetric)
+    }
+
+    fn whiten(&self, a: &DMatrix<f64>, b: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError> {
+        self.cpu.whiten(a, b)
+    }
 }

@@ -1,6 +1,8 @@
 //! What time makes of windows: warm-up, three running, recovery, the run's own baseline. On made-up measures.
 
+use fullrank::analysis::batch::Role;
 use fullrank::analysis::measures::{Measures, entropy_rank_null};
+use fullrank::analysis::parameters::Method;
 use fullrank::analysis::verdict::{Cause, Level, State, Stream, Thresholds, Verdict, Window};
 
 const DIM: usize = 64;
@@ -27,7 +29,10 @@ fn window(measures: &Measures) -> Window<'_> {
         dim: DIM,
         non_negative: false,
         without_unit_rows: false,
-        alignment_expected: false,
+        role: Role::Embedding,
+        method: None,
+        diagnosed: None,
+        loss_windows: 0,
     }
 }
 
@@ -184,8 +189,9 @@ fn moments_without_unit_rows_are_judged_by_their_variance() {
 #[test]
 fn unaligned_views_are_named_where_the_method_says_they_should_align() {
     let m = Measures { signal_gap: Some(0.01), ..measures(0.05, Some(40.0)) };
-    let judge =
-        |expected| Stream::alone(&Window { alignment_expected: expected, ..window(&m) }, &Thresholds::default());
-    assert_eq!((judge(true).cause, judge(true).state), (Cause::NoAlignment, Degrading));
-    assert_eq!((judge(false).cause, judge(false).state), (Cause::None, Healthy));
+    let judge = |method| Stream::alone(&Window { method, ..window(&m) }, &Thresholds::default());
+    assert_eq!((judge(Some(Method::Simclr)).cause, judge(Some(Method::Simclr)).state), (Cause::NoAlignment, Degrading));
+    for method in [None, Some(Method::Other)] {
+        assert_eq!((judge(method).cause, judge(method).state), (Cause::None, Healthy));
+    }
 }

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::{DecodeError, Decoded, Element, MAX_JSON_BYTES, Tensor};
-use crate::analysis::batch;
+use crate::analysis::companions;
 use crate::analysis::floats::Float;
 use crate::analysis::parameters::{Parameters, shorten};
 
@@ -62,7 +62,7 @@ fn tensor(name: &str, value: &Value) -> Result<Tensor, DecodeError> {
         )));
     }
     let mut bytes = Vec::new();
-    let integers = batch::holds_indices(name);
+    let integers = companions::holds_indices(name);
     append(name, value, &shape, integers, &mut bytes)?;
     let element = if integers { Element::I64 } else { Element::Float(Float::F64) };
     Tensor::new(name, element, shape, bytes.into())

@@ -1,8 +1,11 @@
 //! One window against the thresholds, its nulls and the run's own baseline: axes, alarms, cause, reasons.
 
 use super::state::Baseline;
-use super::{Alarm, Cause, Level, Reason, Thresholds};
+use super::{Alarm, Cause, Level, Reason, Thresholds, method_alarms};
+use crate::analysis::batch::Role;
 use crate::analysis::measures::Measures;
+use crate::analysis::methods::Diagnosed;
+use crate::analysis::parameters::Method;
 
 /// Fewest samples for the scale axis.
 const SCALE_SAMPLES: u64 = 8;
@@ -28,8 +31,14 @@ pub struct Window<'a> {
     pub non_negative: bool,
     /// Unit-row measures are missing because the trainer sent moments without them.
     pub without_unit_rows: bool,
-    /// The run named a method whose views should align.
-    pub alignment_expected: bool,
+    /// What the layer is to the one that was pushed.
+    pub role: Role,
+    /// The method that the run named.
+    pub method: Option<Method>,
+    /// The methods' diagnostics of the layer that was pushed.
+    pub diagnosed: Option<&'a Diagnosed>,
+    /// Windows running that the loss sits at its constant, this one included.
+    pub loss_windows: u64,
 }
 
 /// What one window says by itself.
@@ -52,10 +61,15 @@ pub struct Judgement {
 impl Judgement {
     /// Whether this window counts towards a collapse: scale, a line, or far under the run's own baseline.
     pub fn critical(&self) -> bool {
-        self.alarms.iter().any(|(_, level)| *level == Level::Critical)
+        self.alarms.iter().any(|(alarm, level)| *level == Level::Critical && alarm.collapses())
     }
 
-    fn fire(&mut self, alarm: Alarm, level: Level, reasons: Vec<Reason>) {
+    /// At what level an alarm fires.
+    pub(super) fn level(&self, wanted: Alarm) -> Option<Level> {
+        self.alarms.iter().find(|(alarm, _)| *alarm == wanted).map(|(_, level)| *level)
+    }
+
+    pub(super) fn fire(&mut self, alarm: Alarm, level: Level, reasons: Vec<Reason>) {
         self.alarms.push((alarm, level));
         self.reasons.extend(reasons);
     }
@@ -71,7 +85,7 @@ pub fn judge(window: &Window<'_>, thresholds: &Thresholds, baseline: Option<&Bas
         reasons: Vec::new(),
         insufficient: false,
     };
-    if window.samples >= SCALE_SAMPLES {
+    if window.samples >= SCALE_SAMPLES && !method_alarms::judge_before_batch_norm(window, thresholds, &mut judgement) {
         judge_scale(window, thresholds, baseline, &mut judgement);
     }
     if window.samples >= DIMENSION_SAMPLES && window.dim > 1 {
@@ -86,10 +100,12 @@ pub fn judge(window: &Window<'_>, thresholds: &Thresholds, baseline: Option<&Bas
         return judgement;
     }
     judge_alignment(window, thresholds, &mut judgement);
-    judgement.cause = cause(window, &judgement);
+    method_alarms::judge_methods(window, thresholds, &mut judgement);
+    judgement.cause = cause(window, thresholds, &judgement);
     judgement
 }
 
+/// The scale axis of one layer by itself.
 fn judge_scale(w: &Window<'_>, t: &Thresholds, baseline: Option<&Baseline>, out: &mut Judgement) {
     let m = w.measures;
     if let (Some(total), Some(floor)) = (m.total_variance, m.noise_floor)
@@ -202,14 +218,18 @@ pub(super) fn tail(m: &Measures) -> Option<f64> {
 
 fn judge_alignment(w: &Window<'_>, t: &Thresholds, out: &mut Judgement) {
     let quiet = out.scale == Level::Ok && matches!(out.dimension, Level::Ok | Level::Unknown);
-    let Some(gap) = w.measures.signal_gap.filter(|_| quiet && w.alignment_expected) else { return };
+    let expected = w.method.is_some_and(|method| method != Method::Other);
+    let Some(gap) = w.measures.signal_gap.filter(|_| quiet && expected) else { return };
     if w.samples >= ALIGNMENT_SAMPLES && gap < t.signal_gap_warning {
         let reason = Reason { measure: "signal_gap", value: gap, threshold: t.signal_gap_warning };
         out.fire(Alarm::NoAlignment, Level::Warning, vec![reason]);
     }
 }
 
-fn cause(w: &Window<'_>, out: &Judgement) -> Cause {
+fn cause(w: &Window<'_>, t: &Thresholds, out: &Judgement) -> Cause {
+    if let Some(specific) = method_alarms::specific_cause(w, t, out) {
+        return specific;
+    }
     if out.scale == Level::Critical {
         return Cause::Constant;
     }
@@ -228,9 +248,8 @@ fn cause(w: &Window<'_>, out: &Judgement) -> Cause {
         }
         return Cause::LowRank;
     }
-    match out.alarms.first() {
-        Some((Alarm::NoAlignment, _)) => Cause::NoAlignment,
-        Some(_) => Cause::Constant,
-        None => Cause::None,
+    if out.level(Alarm::CompleteCollapse).is_some() {
+        return Cause::Constant;
     }
+    method_alarms::remaining_cause(w, out)
 }

@@ -3,6 +3,7 @@
 //! Guarantees: each reason names a measure, its value and the threshold it passed. Must not: measure.
 
 mod judge;
+mod method_alarms;
 mod state;
 mod thresholds;
 
@@ -92,21 +93,33 @@ pub enum Cause {
     DeadUnits,
     /// Most coordinates copy others.
     DuplicateUnits,
+    /// Assignments fall onto one or few prototypes.
+    OnePrototype,
+    /// Assignments are the same for every sample, and even over the prototypes.
+    UniformPrototypes,
+    /// The layer before batch norm is nearly constant; batch norm scales what is left up again.
+    MaskedByBatchNorm,
     /// Views of one sample are no closer than different samples.
     NoAlignment,
+    /// Keys come from an encoder that the queries have left behind.
+    StaleQueue,
     /// Too few rows to say.
     InsufficientRows,
 }
 
 impl Cause {
-    const ALL: [Cause; 8] = [
+    const ALL: [Cause; 12] = [
         Cause::None,
         Cause::Constant,
         Cause::Line,
         Cause::LowRank,
         Cause::DeadUnits,
         Cause::DuplicateUnits,
+        Cause::OnePrototype,
+        Cause::UniformPrototypes,
+        Cause::MaskedByBatchNorm,
         Cause::NoAlignment,
+        Cause::StaleQueue,
         Cause::InsufficientRows,
     ];
 
@@ -124,7 +137,11 @@ impl Cause {
             Cause::LowRank => "low_rank",
             Cause::DeadUnits => "dead_units",
             Cause::DuplicateUnits => "duplicate_units",
+            Cause::OnePrototype => "one_prototype",
+            Cause::UniformPrototypes => "uniform_prototypes",
+            Cause::MaskedByBatchNorm => "masked_by_batch_norm",
             Cause::NoAlignment => "no_alignment",
+            Cause::StaleQueue => "stale_queue",
             Cause::InsufficientRows => "insufficient_rows",
         }
     }
@@ -154,16 +171,28 @@ pub enum Alarm {
     SpectrumTail,
     /// Views do not align.
     NoAlignment,
+    /// Few prototypes are used, or the assignments say nothing of the sample.
+    Prototypes,
+    /// A collapse behind batch norm.
+    MaskedByBatchNorm,
+    /// Teacher and student have different spectra.
+    StaleQueue,
+    /// The loss sits at the constant of its method.
+    LossConstant,
 }
 
 impl Alarm {
     /// Every alarm with the levels it can take.
-    pub const ALL: [(Alarm, &'static [Level]); 5] = [
+    pub const ALL: [(Alarm, &'static [Level]); 9] = [
         (Alarm::CompleteCollapse, &[Level::Warning, Level::Critical]),
         (Alarm::DimensionalCollapse, &[Level::Warning, Level::Critical]),
         (Alarm::RelativeDimensionalCollapse, &[Level::Warning, Level::Critical]),
         (Alarm::SpectrumTail, &[Level::Warning]),
         (Alarm::NoAlignment, &[Level::Warning]),
+        (Alarm::Prototypes, &[Level::Warning, Level::Critical]),
+        (Alarm::MaskedByBatchNorm, &[Level::Warning]),
+        (Alarm::StaleQueue, &[Level::Warning]),
+        (Alarm::LossConstant, &[Level::Warning, Level::Critical]),
     ];
 
     /// Its label.
@@ -174,7 +203,16 @@ impl Alarm {
             Alarm::RelativeDimensionalCollapse => "relative_dimensional_collapse",
             Alarm::SpectrumTail => "spectrum_tail",
             Alarm::NoAlignment => "no_alignment",
+            Alarm::Prototypes => "prototypes",
+            Alarm::MaskedByBatchNorm => "masked_by_batch_norm",
+            Alarm::StaleQueue => "stale_queue",
+            Alarm::LossConstant => "loss_constant",
         }
+    }
+
+    /// Whether, when critical, it counts towards a collapse: the axes do, a method's own trouble degrades.
+    pub fn collapses(self) -> bool {
+        matches!(self, Alarm::CompleteCollapse | Alarm::DimensionalCollapse | Alarm::RelativeDimensionalCollapse)
     }
 
     /// The alarm of a label.

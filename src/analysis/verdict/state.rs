@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use super::judge::{Judgement, Window, judge, tail};
 use super::{Level, State, Thresholds, Verdict};
+use crate::analysis::methods::LossConstant;
 
 /// Windows in a rolling median.
 const ROLLING: usize = 5;
@@ -55,6 +56,8 @@ pub struct Stream {
     pub uncritical_running: u64,
     /// Windows running without any alarm, by a margin.
     pub clear_running: u64,
+    /// Windows running, since warm-up, that the loss sits at its constant.
+    pub loss_running: u64,
     /// The last five windows since warm-up.
     pub recent: VecDeque<Seen>,
     /// Known once five windows have passed since warm-up.
@@ -70,6 +73,7 @@ impl Default for Stream {
             critical_running: 0,
             uncritical_running: 0,
             clear_running: 0,
+            loss_running: 0,
             recent: VecDeque::new(),
             baseline: None,
         }
@@ -79,10 +83,15 @@ impl Default for Stream {
 impl Stream {
     /// Judges the next closed window. `step` is the trainer's counter, where it was sent.
     pub fn observe(&mut self, window: &Window<'_>, step: Option<u64>, thresholds: &Thresholds) -> Verdict {
+        let holds = window.diagnosed.and_then(|diagnosed| diagnosed.constant.as_ref()).is_some_and(LossConstant::holds);
+        // Many an honest training begins at the constant: what counts comes after the warm-up.
+        let counts = holds && self.state != State::WarmingUp;
+        let window = &Window { loss_windows: if counts { self.loss_running + 1 } else { 0 }, ..window.clone() };
         let judgement = judge(window, thresholds, self.baseline.as_ref());
         if judgement.insufficient {
             return verdict(State::InsufficientRows, judgement);
         }
+        self.loss_running = window.loss_windows;
         let margin = judge(window, &thresholds.stricter(RECOVERY_MARGIN), self.baseline.as_ref());
         self.count(window, &judgement, &margin, thresholds);
         if self.warming(window, step, thresholds) {

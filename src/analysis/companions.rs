@@ -1,0 +1,276 @@
+//! Tensors that go with the rows of a push and are no layer of their own: scores over prototypes, negatives, ids,
+//! labels, weights. What the methods' diagnostics read.
+//!
+//! Guarantees: a [`Companions`] exists only valid: types, shapes and lengths agree with the rows and with each other.
+//! Must not: measure.
+
+use std::collections::BTreeMap;
+
+use super::batch::{Part, Payload, Role, matrix, values};
+use super::decode::{DecodeError, Element, Tensor};
+use super::floats::Rows;
+
+/// The most prototypes K: three sums of K numbers a worker are 24 MiB there.
+pub const MAX_PROTOTYPES: usize = 1 << 20;
+
+/// See the file's head. N is the number of rows of a view; maps go by the number in the tensor's name.
+#[derive(Clone, Debug, Default)]
+pub struct Companions {
+    /// `logits1 ...`: the student's scores over K prototypes, N x K.
+    pub logits: BTreeMap<usize, Rows>,
+    /// `teacher_logits1 ...`: the teacher's, before centring, N x K.
+    pub teacher_logits: BTreeMap<usize, Rows>,
+    /// `codes1 ...`: target probabilities over K prototypes, N x K.
+    pub codes: BTreeMap<usize, Rows>,
+    /// `negative1 ...`: embeddings of other samples, N x d.
+    pub negatives: BTreeMap<usize, Rows>,
+    /// What is taken off the teacher's scores, K values.
+    pub center: Option<Vec<f64>>,
+    /// The prototypes themselves, K x d.
+    pub prototype_weight: Option<Rows>,
+    /// The weight of a linear predictor, p = W z, d x d.
+    pub predictor_weight: Option<Rows>,
+    /// Which sample a row is of: rows with the same id are views of one sample. N values.
+    pub ids: Option<Vec<i64>>,
+    /// The class of each row, N values.
+    pub labels: Option<Vec<i64>>,
+    /// Where in the support set each row's nearest neighbour stands, N values.
+    pub neighbors: Option<Vec<i64>>,
+    /// Pairs of related rows: row i of view v (from 0) is node v N + i.
+    pub edges: Option<Vec<(usize, usize)>>,
+}
+
+/// Names of tensors that stand alone, with whether they hold indices.
+const SINGLE: [(&str, bool); 7] = [
+    ("center", false),
+    ("prototype_weight", false),
+    ("predictor_weight", false),
+    ("ids", true),
+    ("labels", true),
+    ("neighbors", true),
+    ("edges", true),
+];
+
+/// Names that are numbered by view.
+const NUMBERED: [&str; 4] = ["negative", "logits", "teacher_logits", "codes"];
+
+/// Every companion's name, as messages list them.
+pub(super) fn known() -> String {
+    let numbered = NUMBERED.map(|stem| format!("{stem}1 ..."));
+    let single = SINGLE.map(|(name, _)| name.to_string());
+    [numbered.as_slice(), single.as_slice()].concat().join(", ")
+}
+
+/// Whether a tensor of this name is a companion.
+pub(super) fn is_companion(name: &str, stem: &str, numbered: bool) -> bool {
+    SINGLE.iter().any(|(single, _)| *single == name) || (numbered && NUMBERED.contains(&stem))
+}
+
+/// Whether a tensor of this name holds integers.
+pub fn holds_indices(name: &str) -> bool {
+    SINGLE.iter().any(|(single, indices)| *single == name && *indices)
+}
+
+impl Companions {
+    /// Of (stem, number, tensor) triples, the number 0 where the name has none.
+    ///
+    /// # Errors
+    /// Any [`DecodeError`].
+    pub(super) fn new(tensors: Vec<(String, usize, Tensor)>, parts: &[Part]) -> Result<Self, DecodeError> {
+        let mut found = Self::default();
+        for (stem, number, tensor) in tensors {
+            found.place(&stem, number, tensor)?;
+        }
+        found.check_scores()?;
+        found.check_rows(parts)?;
+        found.check_weights(parts)?;
+        Ok(found)
+    }
+
+    fn place(&mut self, stem: &str, number: usize, tensor: Tensor) -> Result<(), DecodeError> {
+        check_type(&tensor)?;
+        match stem {
+            "logits" => drop(self.logits.insert(number, matrix(tensor, MAX_PROTOTYPES)?)),
+            "teacher_logits" => drop(self.teacher_logits.insert(number, matrix(tensor, MAX_PROTOTYPES)?)),
+            "codes" => drop(self.codes.insert(number, matrix(tensor, MAX_PROTOTYPES)?)),
+            "negative" => drop(self.negatives.insert(number, matrix(tensor, super::batch::MAX_DIM)?)),
+            "prototype_weight" => self.prototype_weight = Some(matrix(tensor, super::batch::MAX_DIM)?),
+            "predictor_weight" => self.predictor_weight = Some(matrix(tensor, super::batch::MAX_DIM)?),
+            "center" => self.center = Some(values(&tensor)?),
+            "ids" => self.ids = Some(integers(&tensor)?),
+            "labels" => self.labels = Some(integers(&tensor)?),
+            "neighbors" => self.neighbors = Some(integers(&tensor)?),
+            _ => self.edges = Some(pairs(&tensor)?),
+        }
+        Ok(())
+    }
+
+    /// Rows of a view, where the scores tell.
+    pub fn samples(&self) -> Option<usize> {
+        self.scores().next().map(|(_, rows)| rows.len())
+    }
+
+    /// Number of views that have scores.
+    pub fn score_views(&self) -> usize {
+        self.logits.len().max(self.teacher_logits.len()).max(self.codes.len())
+    }
+
+    /// K, where the scores tell.
+    pub fn prototypes(&self) -> Option<usize> {
+        self.scores().next().map(|(_, rows)| rows.dim())
+    }
+
+    /// Every score tensor with its name.
+    fn scores(&self) -> impl Iterator<Item = (String, &Rows)> {
+        let logits = self.logits.iter().map(|(number, rows)| (format!("logits{number}"), rows));
+        let teacher = self.teacher_logits.iter().map(|(number, rows)| (format!("teacher_logits{number}"), rows));
+        let codes = self.codes.iter().map(|(number, rows)| (format!("codes{number}"), rows));
+        logits.chain(teacher).chain(codes)
+    }
+
+    fn check_scores(&self) -> Result<(), DecodeError> {
+        let Some(count) = self.prototypes() else {
+            return Ok(());
+        };
+        for (name, rows) in self.scores() {
+            if rows.dim() != count {
+                return Err(DecodeError::WrongLength(format!(
+                    "tensor {name} has {} columns but others over the prototypes have {count}: one column a prototype",
+                    rows.dim()
+                )));
+            }
+        }
+        for (number, rows) in &self.codes {
+            check_probabilities(&format!("codes{number}"), rows)?;
+        }
+        let lengths = [
+            ("center", self.center.as_ref().map(Vec::len)),
+            ("prototype_weight", self.prototype_weight.as_ref().map(Rows::len)),
+        ];
+        for (name, length) in lengths {
+            if let Some(length) = length.filter(|length| *length != count) {
+                return Err(DecodeError::WrongLength(format!(
+                    "tensor {name} has {length} rows but the scores are over {count} prototypes: one row a prototype"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// What has one row a sample.
+    fn check_rows(&self, parts: &[Part]) -> Result<(), DecodeError> {
+        let of_part = parts.iter().find_map(|part| match &part.payload {
+            Payload::Views(views) => Some(views[0].len()),
+            Payload::Moments(_) => None,
+        });
+        let pushed_moments = parts.iter().any(|part| matches!(part.payload, Payload::Moments(_)));
+        let Some(samples) = of_part.or(self.samples()) else { return Ok(()) };
+        let mut lengths: Vec<(String, usize)> = self.scores().map(|(name, rows)| (name, rows.len())).collect();
+        lengths.extend(self.negatives.iter().map(|(number, rows)| (format!("negative{number}"), rows.len())));
+        for (name, indices) in [("ids", &self.ids), ("labels", &self.labels), ("neighbors", &self.neighbors)] {
+            lengths.extend(indices.as_ref().map(|indices| (name.to_string(), indices.len())));
+        }
+        for (name, length) in lengths {
+            if length != samples && !pushed_moments {
+                return Err(DecodeError::WrongLength(format!(
+                    "tensor {name} has {length} rows but the embeddings have {samples}: they must be aligned"
+                )));
+            }
+        }
+        let views = parts.iter().find(|part| part.role == Role::Embedding).map_or(1, Part::views);
+        let nodes = samples * views;
+        let beyond = self.edges.iter().flatten().find(|(a, b)| *a >= nodes || *b >= nodes);
+        match beyond {
+            None => Ok(()),
+            Some((a, b)) => Err(DecodeError::WrongLength(format!(
+                "edge ({a}, {b}) names a row beyond the {nodes} of this push: row i of view v (from 0) is v N + i"
+            ))),
+        }
+    }
+
+    fn check_weights(&self, parts: &[Part]) -> Result<(), DecodeError> {
+        let Some(dim) = parts.iter().find(|part| part.role == Role::Embedding).map(Part::dim) else {
+            return Ok(());
+        };
+        for (number, rows) in &self.negatives {
+            if rows.dim() != dim {
+                return Err(wrong_width(&format!("negative{number}"), rows, dim));
+            }
+        }
+        // Prototypes may live in another space than z: DINO's stand behind its bottleneck.
+        match &self.predictor_weight {
+            Some(weight) if (weight.len(), weight.dim()) != (dim, dim) => {
+                Err(wrong_width("predictor_weight", weight, dim))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn wrong_width(name: &str, rows: &Rows, dim: usize) -> DecodeError {
+    DecodeError::WrongLength(format!(
+        "tensor {name} is {} x {} but the embeddings have dimension {dim}",
+        rows.len(),
+        rows.dim()
+    ))
+}
+
+fn check_type(tensor: &Tensor) -> Result<(), DecodeError> {
+    let name = tensor.name.as_str();
+    let wanted_indices = holds_indices(name);
+    if matches!(tensor.element, Element::Float(_)) == wanted_indices {
+        let wanted = if wanted_indices { "I64 or I32" } else { "F64, F32, F16 or BF16" };
+        return Err(DecodeError::UnsupportedType(format!("tensor {name} must be {wanted}")));
+    }
+    let expected_rank = if matches!(name, "center" | "ids" | "labels" | "neighbors") { 1 } else { 2 };
+    if tensor.shape.len() != expected_rank {
+        return Err(DecodeError::Malformed(format!(
+            "tensor {name} has shape {:?}: it must have {expected_rank} dimension(s)",
+            tensor.shape
+        )));
+    }
+    if tensor.shape.contains(&0) && name != "edges" {
+        return Err(DecodeError::Malformed(format!("tensor {name} is empty: leave it out")));
+    }
+    Ok(())
+}
+
+/// Rows that are no probabilities would make every entropy of them nonsense.
+fn check_probabilities(name: &str, rows: &Rows) -> Result<(), DecodeError> {
+    // What K roundings of the type can add up to, and a half-precision sum of its own.
+    let tolerance = 0.01 + rows.dim() as f64 * rows.float().unit_roundoff();
+    let mut row = vec![0.0; rows.dim()];
+    for index in 0..rows.len() {
+        rows.read(index, 1, &mut row);
+        let sum: f64 = row.iter().sum();
+        if row.iter().any(|p| *p < 0.0) || (sum - 1.0).abs() > tolerance {
+            return Err(DecodeError::Malformed(format!(
+                "row {index} of {name} sums to {sum:.4} or holds a negative value: codes are probabilities over the prototypes, one sample a row"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn integers(tensor: &Tensor) -> Result<Vec<i64>, DecodeError> {
+    match tensor.element {
+        Element::I64 => Ok(tensor.bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect()),
+        Element::I32 => Ok(tensor.bytes.as_chunks().0.iter().map(|b| i64::from(i32::from_le_bytes(*b))).collect()),
+        Element::Float(_) => Err(DecodeError::UnsupportedType(format!("tensor {} must be I64 or I32", tensor.name))),
+    }
+}
+
+fn pairs(tensor: &Tensor) -> Result<Vec<(usize, usize)>, DecodeError> {
+    if tensor.shape[1] != 2 {
+        return Err(DecodeError::Malformed(format!(
+            "tensor edges has shape {:?}: it must be E x 2, one pair of rows a line",
+            tensor.shape
+        )));
+    }
+    let flat = integers(tensor)?;
+    let node = |index: i64| {
+        usize::try_from(index)
+            .map_err(|_| DecodeError::Malformed(format!("tensor edges holds {index}: rows are numbered from 0")))
+    };
+    flat.chunks_exact(2).map(|pair| Ok((node(pair[0])?, node(pair[1])?))).collect()
+}

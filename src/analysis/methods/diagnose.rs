@@ -1,0 +1,284 @@
+//! A measured window to its methods' diagnostics: every group that its inputs allow, and notes for what they do not.
+
+use std::collections::BTreeMap;
+
+use super::gathered::Gathered;
+use super::two_views::ROWS_PER_DIM;
+use super::{
+    Diagnostics, Kernels, LossConstant, at_constant, batch_norm, entropy_rank, label_fit, loss, needs, neighbors,
+    normalisation, predictor, predictors, prototype_targets, prototypes, relations, teacher, terms, triplet, two_views,
+    within_between,
+};
+use crate::analysis::batch::Role;
+use crate::analysis::measures::Measures;
+use crate::analysis::parameters::Method;
+use crate::analysis::window::Accumulator;
+
+/// One role of a window, measured.
+pub struct MeasuredLayer<'a> {
+    /// Its rows, reduced.
+    pub rows: &'a Accumulator,
+    /// Its measures.
+    pub measures: &'a Measures,
+    /// Its eigenvalues, descending, where they could be had.
+    pub eigenvalues: Option<&'a [f64]>,
+}
+
+/// What is to be diagnosed.
+pub struct Subject<'a> {
+    /// What the batches added up to.
+    pub gathered: &'a Gathered,
+    /// The layer and those derived from it.
+    pub layers: &'a BTreeMap<Role, MeasuredLayer<'a>>,
+    /// The newest value of each scalar parameter.
+    pub scalars: &'a BTreeMap<&'static str, f64>,
+    /// The method that the run named.
+    pub method: Option<Method>,
+    /// Leave out what needs factorisations: the solvers are behind.
+    pub skip_factorisations: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Diagnosed {
+    /// The values.
+    pub diagnostics: Diagnostics,
+    /// The constant that the loss is nearest to.
+    pub constant: Option<LossConstant>,
+    /// What to send, and what could not be had.
+    pub notes: Vec<String>,
+    /// Kernels that failed.
+    pub failures: usize,
+}
+
+/// Fills every group whose inputs were sent.
+pub fn diagnose(subject: &Subject<'_>, kernels: &Kernels<'_>) -> Diagnosed {
+    let mut out = Diagnosed { notes: needs::notes(subject.method, &subject.gathered.sent), ..Diagnosed::default() };
+    out.notes.extend(subject.gathered.notes.iter().map(|note| (*note).to_string()));
+    out.of_assignments(subject, kernels);
+    out.of_loss(subject);
+    out.of_row_pairs(subject.gathered);
+    let Some(layer) = subject.layers.get(&Role::Embedding) else { return out };
+    out.of_teacher(subject, layer);
+    out.of_batch_norm(subject, layer);
+    out.of_terms(subject, layer);
+    out.of_predictions(subject, layer);
+    out.diagnostics.simplex = subject.gathered.cosines.map(|cosines| cosines.values());
+    if !subject.skip_factorisations {
+        out.of_views(layer, kernels);
+        out.of_predictor_weight(subject.gathered, layer, kernels);
+        out.of_groups(subject.gathered, layer, kernels);
+        out.of_graph(subject.gathered, layer, kernels);
+    }
+    out
+}
+
+impl Diagnosed {
+    /// A kernel's result; a failure is counted and noted.
+    fn keep<T>(&mut self, what: &str, result: Result<T, String>) -> Option<T> {
+        result
+            .map_err(|why| {
+                self.failures += 1;
+                self.notes.push(format!("{what} could not be computed: {why}"));
+            })
+            .ok()
+    }
+
+    fn of_assignments(&mut self, subject: &Subject<'_>, kernels: &Kernels<'_>) {
+        let gathered = subject.gathered;
+        let assignments = &gathered.assignments;
+        let gram = gathered.prototype_gram.as_ref().filter(|_| !subject.skip_factorisations);
+        let weight_rank = gram
+            .and_then(|gram| self.keep("the rank of the prototypes", (kernels.eigenvalues)(gram)))
+            .and_then(|eigenvalues| entropy_rank(&eigenvalues));
+        let student = assignments.student.as_ref();
+        if student.is_some() || weight_rank.is_some() {
+            self.diagnostics.prototypes = Some(prototypes::Values {
+                count: student.map(|usage| usage.sums.len() as f64).or(subject.scalars.get("prototypes").copied()),
+                entropy: student.map(|usage| usage.entropy()),
+                marginal_entropy: student.map(|usage| usage.marginal_entropy()),
+                information: student.map(|usage| usage.marginal_entropy() - usage.entropy()),
+                divergence: assignments.divergence(),
+                largest_share: student.map(|usage| usage.largest_share()),
+                usage: student.map(|usage| usage.usage()),
+                usage_share: student.map(|usage| usage.usage_share()),
+                dead_share: student.map(|usage| usage.dead_share()),
+                weight_entropy_rank: weight_rank,
+            });
+        }
+        self.diagnostics.prototype_targets = assignments.target.as_ref().map(|usage| prototype_targets::Values {
+            entropy: Some(usage.entropy()),
+            marginal_entropy: Some(usage.marginal_entropy()),
+            information: Some(usage.marginal_entropy() - usage.entropy()),
+            largest_share: Some(usage.largest_share()),
+            usage: Some(usage.usage()),
+            dead_share: Some(usage.dead_share()),
+        });
+    }
+
+    fn of_loss(&mut self, subject: &Subject<'_>) {
+        let Some(value) = subject.scalars.get("loss").copied() else { return };
+        // What the constant is made of, where the tensors tell it.
+        let mut scalars = subject.scalars.clone();
+        if let Some((_, _, count)) = subject.gathered.scores().filter(|(_, _, count)| *count > 0) {
+            scalars.entry("prototypes").or_insert(count as f64);
+        }
+        if let Some(layer) = subject.layers.get(&Role::Embedding) {
+            scalars.insert("dim", layer.rows.moments.dim() as f64);
+        }
+        self.constant = subject.method.and_then(|method| at_constant(value, method, &scalars));
+        self.diagnostics.loss = Some(loss::Values {
+            value: Some(value),
+            constant: self.constant.as_ref().map(|constant| constant.value),
+            distance: self.constant.as_ref().map(|constant| constant.distance),
+        });
+        if let Some(constant) = self.constant.as_ref().filter(|constant| constant.holds()) {
+            self.notes.push(format!("loss {value:.4} = {}: {}", constant.formula, constant.meaning));
+        }
+    }
+
+    fn of_row_pairs(&mut self, gathered: &Gathered) {
+        let (positive, negative) = (gathered.positives.distance(), gathered.negatives.distance());
+        self.diagnostics.triplet = positive.zip(negative).map(|(positive, negative)| triplet::Values {
+            positive_distance: Some(positive),
+            negative_distance: Some(negative),
+            distance_gap: Some(negative - positive),
+        });
+        let (shares, batches) = gathered.neighbors;
+        let unique_share = (batches > 0).then(|| shares / batches as f64);
+        self.diagnostics.neighbors = unique_share.map(|share| neighbors::Values { unique_share: Some(share) });
+    }
+
+    fn of_teacher(&mut self, subject: &Subject<'_>, student: &MeasuredLayer<'_>) {
+        let Some(layer) = subject.layers.get(&Role::Teacher) else { return };
+        let ratio = layer.measures.entropy_rank.zip(student.measures.entropy_rank).map(|(t, s)| t / s);
+        let gap = layer.measures.center_norm.zip(student.measures.center_norm).map(|(t, s)| t - s);
+        self.diagnostics.teacher = Some(teacher::Values {
+            cosine: subject.gathered.teacher.cosine(),
+            entropy_rank_ratio: ratio,
+            spectrum_distance: layer.eigenvalues.zip(student.eigenvalues).and_then(|(t, s)| spectrum_distance(t, s)),
+            center_norm_gap: gap,
+        });
+    }
+
+    fn of_batch_norm(&mut self, subject: &Subject<'_>, post: &MeasuredLayer<'_>) {
+        let Some(pre) = subject.layers.get(&Role::PreBn) else { return };
+        let scalar = |name: &str| subject.scalars.get(name).copied();
+        match scalar("bn_eps").zip(scalar("bn_gamma")) {
+            Some((eps, gamma)) => self.diagnostics.batch_norm = Some(normalisation::of(pre, post, eps, gamma)),
+            None => {
+                self.diagnostics.batch_norm = Some(batch_norm::Values {
+                    pre_std: Some((pre.rows.moments.total_variance() / pre.rows.moments.dim() as f64).sqrt()),
+                    pre_mean_cosine: pre.measures.mean_cosine,
+                    pre_center_norm: pre.measures.center_norm,
+                    post_center_norm: post.measures.center_norm,
+                    ..batch_norm::Values::default()
+                });
+                self.notes
+                    .push("send bn_eps and bn_gamma with pre_bn for a collapse that batch norm hides".to_string());
+            }
+        }
+    }
+
+    fn of_terms(&mut self, subject: &Subject<'_>, layer: &MeasuredLayer<'_>) {
+        let Some(pairs) = &layer.rows.pairs else { return };
+        let scalar = |name: &str| subject.scalars.get(name).copied();
+        self.diagnostics.vicreg = scalar("gamma")
+            .filter(|_| subject.method == Some(Method::Vicreg))
+            .map(|gamma| terms::of_vicreg(pairs, gamma));
+        self.diagnostics.barlow = scalar("lambda")
+            .filter(|_| subject.method == Some(Method::Barlow))
+            .map(|lambda| terms::of_barlow(pairs, lambda));
+    }
+
+    fn of_views(&mut self, layer: &MeasuredLayer<'_>, kernels: &Kernels<'_>) {
+        let Some(pairs) = &layer.rows.pairs else { return };
+        let (samples, dim) = (layer.rows.samples, layer.rows.moments.dim());
+        if (samples as f64) < ROWS_PER_DIM * dim as f64 {
+            self.notes.push(format!(
+                "mutual_information and linear_r2 need 10 samples a dimension in a window: {samples} of {}",
+                10 * dim
+            ));
+            return;
+        }
+        let shared = self.keep("what the views share", two_views::of(pairs, kernels)).flatten();
+        if let Some(shared) = shared {
+            self.diagnostics.predictor.get_or_insert_default().linear_r2 = shared.linear_r2;
+            self.diagnostics.mutual_information = Some(shared.information);
+        }
+    }
+
+    fn of_predictions(&mut self, subject: &Subject<'_>, layer: &MeasuredLayer<'_>) {
+        if let Some(prediction) = subject.layers.get(&Role::Prediction) {
+            let values: &mut predictor::Values = self.diagnostics.predictor.get_or_insert_default();
+            let ranks = prediction.measures.entropy_rank.zip(layer.measures.entropy_rank);
+            values.entropy_rank_ratio = ranks.map(|(p, z)| p / z);
+            values.cosine = subject.gathered.predictions.cosine();
+        }
+    }
+
+    fn of_predictor_weight(&mut self, gathered: &Gathered, layer: &MeasuredLayer<'_>, kernels: &Kernels<'_>) {
+        let Some(weight) = &gathered.predictor_weight else { return };
+        let found = predictors::against_second_moment(weight, &layer.rows.moments, layer.measures, kernels);
+        if let Some((alignment, commutator)) = self.keep("the predictor's alignment", found) {
+            let values = self.diagnostics.predictor.get_or_insert_default();
+            values.eigenvector_alignment = alignment;
+            values.commutator = commutator;
+        }
+    }
+
+    fn of_groups(&mut self, gathered: &Gathered, layer: &MeasuredLayer<'_>, kernels: &Kernels<'_>) {
+        if let Some(groups) = &gathered.ids {
+            self.diagnostics.lidar = self.keep("lidar", within_between::of(groups, kernels)).flatten();
+            if self.diagnostics.lidar.is_none() {
+                self.notes
+                    .push("lidar needs two ids with two rows each: send views, or an id more than once".to_string());
+            }
+        }
+        if let Some(groups) = &gathered.labels {
+            let (rows, dim) = (groups.moments.rows(), layer.rows.moments.dim());
+            self.diagnostics.labels = self.keep("the fit of labels", label_fit::of(groups, kernels)).flatten();
+            if self.diagnostics.labels.is_none() {
+                self.notes.push(format!(
+                    "labels need two classes and 10 rows a dimension in a window: {} classes, {rows} of {} rows",
+                    groups.by_id.len(),
+                    10 * dim
+                ));
+            }
+        }
+        for (what, groups) in [("ids", &gathered.ids), ("labels", &gathered.labels)] {
+            if let Some(groups) = groups.as_ref().filter(|groups| groups.left_out > 0) {
+                let (kept, left_out) = (groups.by_id.len(), groups.left_out);
+                self.notes
+                    .push(format!("the first {kept} {what} of the window count; {left_out} rows of others do not"));
+            }
+        }
+    }
+
+    fn of_graph(&mut self, gathered: &Gathered, layer: &MeasuredLayer<'_>, kernels: &Kernels<'_>) {
+        let found = match (&gathered.edges, &gathered.ids, &layer.rows.pairs) {
+            (Some(edges), _, _) => {
+                if edges.too_many {
+                    self.notes.push(
+                        "the eigenspace of edges is taken from batches of at most 1024 rows: push fewer rows at a time"
+                            .to_string(),
+                    );
+                }
+                Ok(edges.values(layer))
+            }
+            (None, Some(groups), _) => relations::of_ids(groups, layer, kernels),
+            (None, None, Some(pairs)) => relations::of_views(pairs, gathered.view_means.as_ref(), layer, kernels),
+            (None, None, None) => return,
+        };
+        self.diagnostics.graph = self.keep("the relation graph", found);
+    }
+}
+
+/// 1/2 sum |p_i - q_i| of the normalised eigenvalues, each descending.
+fn spectrum_distance(a: &[f64], b: &[f64]) -> Option<f64> {
+    let (total_a, total_b): (f64, f64) = (a.iter().sum(), b.iter().sum());
+    if total_a <= 0.0 || total_b <= 0.0 || a.len() != b.len() {
+        return None;
+    }
+    Some(a.iter().zip(b).map(|(a, b)| (a / total_a - b / total_b).abs()).sum::<f64>() / 2.0)
+}

@@ -1,0 +1,260 @@
+//! What a window's batches add up to for the methods' diagnostics, beside the accumulators of the rows.
+//!
+//! Guarantees: mergeable across workers in their order; bounded memory a worker. Must not: need a batch twice.
+
+use std::collections::BTreeSet;
+
+use nalgebra::DMatrix;
+
+use super::Kernels;
+use super::assignments::{Assignments, Probabilities, Softmax};
+use super::cosines::Cosines;
+use super::groups::Groups;
+use super::relations::Edges;
+use super::row_pairs::RowPairs;
+use crate::analysis::batch::{EmbeddingBatch, Role};
+use crate::analysis::floats::Rows;
+use crate::analysis::moments::Moments;
+use crate::analysis::parameters::SCALARS;
+
+/// See the file's head.
+#[derive(Clone, Debug, Default)]
+pub struct Gathered {
+    /// Samples of score rows, for a layer without z.
+    pub(super) samples: u64,
+    /// Inputs that came, by stem: `z2`, `teacher1`, `loss`.
+    pub(super) sent: BTreeSet<&'static str>,
+    pub(super) teacher: RowPairs,
+    pub(super) predictions: RowPairs,
+    pub(super) positives: RowPairs,
+    pub(super) negatives: RowPairs,
+    pub(super) assignments: Assignments,
+    /// W^T W of the newest prototypes W, d x d.
+    pub(super) prototype_gram: Option<DMatrix<f64>>,
+    pub(super) predictor_weight: Option<DMatrix<f64>>,
+    pub(super) ids: Option<Groups>,
+    pub(super) labels: Option<Groups>,
+    pub(super) edges: Option<Edges>,
+    pub(super) cosines: Option<Cosines>,
+    /// Sum over batches of different neighbours over rows, and the batches.
+    pub(super) neighbors: (f64, u64),
+    /// Of the samples' view means, with more than two views.
+    pub(super) view_means: Option<Moments>,
+    /// What could not be read, and the way out.
+    pub(super) notes: BTreeSet<&'static str>,
+}
+
+impl Gathered {
+    /// Bytes that a batch like this may make it take.
+    pub fn bytes(batch: &EmbeddingBatch) -> usize {
+        let companions = &batch.companions;
+        let square = |dim: usize| 8 * dim * dim;
+        let mut bytes = 2 * 8 * companions.prototypes().unwrap_or(0);
+        bytes += companions.prototype_weight.as_ref().map_or(0, |rows| square(rows.dim()));
+        bytes += companions.predictor_weight.as_ref().map_or(0, |rows| square(rows.dim()));
+        if let Some((views, _)) = batch.views(Role::Embedding) {
+            let groups = [&companions.ids, &companions.labels].into_iter().flatten().count();
+            bytes += groups * Groups::bytes(views[0].dim());
+            bytes += if views.len() > 2 { square(views[0].dim()) / 2 } else { 0 };
+        }
+        bytes
+    }
+
+    /// Adds one batch.
+    ///
+    /// # Errors
+    /// Whatever the kernels return.
+    pub fn add(&mut self, batch: &EmbeddingBatch, kernels: &Kernels<'_>) -> Result<(), String> {
+        self.note_sent(batch);
+        self.add_assignments(batch);
+        self.add_row_pairs(batch);
+        let companions = &batch.companions;
+        if let Some(neighbors) = &companions.neighbors {
+            let unique: BTreeSet<i64> = neighbors.iter().copied().collect();
+            self.neighbors.0 += unique.len() as f64 / neighbors.len() as f64;
+            self.neighbors.1 += 1;
+        }
+        if let Some(prototypes) = &companions.prototype_weight {
+            self.prototype_gram = Some(uncentred(&(kernels.moments)(prototypes)?));
+        }
+        if let Some(weight) = &companions.predictor_weight {
+            let mut values = vec![0.0; weight.len() * weight.dim()];
+            weight.read(0, weight.len(), &mut values);
+            self.predictor_weight = Some(DMatrix::from_row_slice(weight.len(), weight.dim(), &values));
+        }
+        match batch.views(Role::Embedding) {
+            Some((views, _)) => self.add_rows(batch, views, kernels),
+            None => Ok(()),
+        }
+    }
+
+    fn add_rows(&mut self, batch: &EmbeddingBatch, views: &[Rows], kernels: &Kernels<'_>) -> Result<(), String> {
+        let (companions, dim) = (&batch.companions, views[0].dim());
+        for (ids, groups) in [(&companions.ids, &mut self.ids), (&companions.labels, &mut self.labels)] {
+            if let Some(ids) = ids {
+                groups.get_or_insert_with(|| Groups::empty(dim)).add(views, ids, kernels.moments)?;
+            }
+        }
+        if let Some(edges) = &companions.edges {
+            self.edges.get_or_insert_default().add(views, edges, kernels)?;
+        }
+        if self.cosines.is_none() {
+            self.cosines = Cosines::of(&views[0], kernels)?;
+        }
+        if views.len() > 2 {
+            let means = (kernels.moments)(&mean_of(views)?)?;
+            self.view_means.get_or_insert_with(|| Moments::empty(dim)).merge(&means);
+        }
+        Ok(())
+    }
+
+    /// Adds what another worker gathered.
+    pub fn merge(&mut self, other: &Gathered) {
+        self.samples += other.samples;
+        self.sent.extend(&other.sent);
+        self.notes.extend(&other.notes);
+        self.teacher.merge(&other.teacher);
+        self.predictions.merge(&other.predictions);
+        self.positives.merge(&other.positives);
+        self.negatives.merge(&other.negatives);
+        self.assignments.merge(&other.assignments);
+        self.neighbors = (self.neighbors.0 + other.neighbors.0, self.neighbors.1 + other.neighbors.1);
+        self.prototype_gram = other.prototype_gram.clone().or(self.prototype_gram.take());
+        self.predictor_weight = other.predictor_weight.clone().or(self.predictor_weight.take());
+        merge_either(&mut self.ids, &other.ids, Groups::merge);
+        merge_either(&mut self.labels, &other.labels, Groups::merge);
+        merge_either(&mut self.edges, &other.edges, Edges::merge);
+        merge_either(&mut self.cosines, &other.cosines, Cosines::merge);
+        merge_either(&mut self.view_means, &other.view_means, Moments::merge);
+    }
+
+    /// (samples, views, K) where scores over prototypes came.
+    pub fn scores(&self) -> Option<(u64, u64, usize)> {
+        let usage = self.assignments.student.as_ref().or(self.assignments.target.as_ref());
+        let rows = usage.map_or(0, |usage| usage.rows);
+        let count = usage.map_or(0, |usage| usage.sums.len());
+        (self.samples > 0).then(|| (self.samples, rows / self.samples.max(1), count))
+    }
+
+    fn note_sent(&mut self, batch: &EmbeddingBatch) {
+        const TENSORS: [(Role, &[&str]); 4] = [
+            (Role::Embedding, &["z1", "z2"]),
+            (Role::Teacher, &["teacher1"]),
+            (Role::Prediction, &["prediction1"]),
+            (Role::PreBn, &["pre_bn"]),
+        ];
+        for (role, names) in TENSORS {
+            let views = batch.parts.iter().find(|part| part.role == role).map_or(0, |part| part.views());
+            self.sent.extend(names.iter().take(views));
+        }
+        let companions = &batch.companions;
+        let sent = [
+            ("logits1", !companions.logits.is_empty()),
+            ("teacher_logits1", !companions.teacher_logits.is_empty()),
+            ("codes1", !companions.codes.is_empty()),
+            ("negative1", !companions.negatives.is_empty()),
+            ("center", companions.center.is_some()),
+            ("neighbors", companions.neighbors.is_some()),
+            ("predictor_weight", companions.predictor_weight.is_some()),
+        ];
+        self.sent.extend(sent.iter().filter(|(_, came)| *came).map(|(name, _)| *name));
+        let scalars = &batch.parameters.scalars;
+        self.sent.extend(SCALARS.iter().filter(|name| scalars.contains_key(**name)));
+    }
+
+    fn add_assignments(&mut self, batch: &EmbeddingBatch) {
+        let companions = &batch.companions;
+        let Some(count) = companions.prototypes() else { return };
+        if !self.assignments.fits(count) {
+            self.notes
+                .insert("a push over another number of prototypes was left out: push it under another layer name");
+            return;
+        }
+        self.samples += companions.samples().unwrap_or(0) as u64;
+        let scalar = |name: &str| batch.parameters.scalars.get(name).copied();
+        let student = scalar("temperature").map(|temperature| Softmax { temperature, center: None });
+        let center = companions.center.as_deref();
+        let teacher = scalar("teacher_temperature").map(|temperature| Softmax { temperature, center });
+        if !companions.logits.is_empty() && student.is_none() {
+            self.notes.insert("send temperature with logits: without it they are no probabilities");
+        }
+        if !companions.teacher_logits.is_empty() && teacher.is_none() {
+            self.notes.insert("send teacher_temperature with teacher_logits: without it they are no probabilities");
+        }
+        let numbers: BTreeSet<usize> = [&companions.logits, &companions.teacher_logits, &companions.codes]
+            .iter()
+            .flat_map(|scores| scores.keys().copied())
+            .collect();
+        for number in numbers {
+            // Scores without their temperature are left out.
+            let of =
+                |scores: Option<&'_ Rows>, softmax: Option<Softmax<'_>>| scores.filter(|_| softmax.is_some()).cloned();
+            let of_student = of(companions.logits.get(&number), student);
+            let of_teacher = of(companions.teacher_logits.get(&number), teacher);
+            let student = of_student.as_ref().map(|scores| Probabilities { scores, softmax: student });
+            let teacher = of_teacher.as_ref().map(|scores| Probabilities { scores, softmax: teacher });
+            let codes = companions.codes.get(&number).map(|scores| Probabilities { scores, softmax: None });
+            self.assignments.add(student.as_ref(), teacher.or(codes).as_ref());
+        }
+    }
+
+    fn add_row_pairs(&mut self, batch: &EmbeddingBatch) {
+        let embedding = batch.views(Role::Embedding);
+        let teacher = batch.views(Role::Teacher);
+        let of_view = |role: Option<(&[Rows], &[usize])>, number: usize| {
+            let (views, numbers) = role?;
+            numbers.iter().position(|sent| *sent == number).map(|index| views[index].clone())
+        };
+        if let Some((views, numbers)) = embedding {
+            for (view, number) in views.iter().zip(numbers) {
+                if let Some(teacher) = of_view(teacher, *number) {
+                    self.teacher.add(view, &teacher);
+                }
+            }
+            if let [anchor, positive, ..] = views
+                && let Some(negative) = batch.companions.negatives.values().next()
+            {
+                self.positives.add(anchor, positive);
+                self.negatives.add(anchor, negative);
+            }
+        }
+        let Some((predictions, numbers)) = batch.views(Role::Prediction) else { return };
+        for (prediction, number) in predictions.iter().zip(numbers) {
+            if let Some(target) = of_view(teacher, *number) {
+                self.predictions.add(prediction, &target);
+                continue;
+            }
+            let (views, others) = embedding.unwrap_or((&[], &[]));
+            for (view, _) in views.iter().zip(others).filter(|(_, other)| *other != number) {
+                self.predictions.add(prediction, view);
+            }
+        }
+    }
+}
+
+/// Z^T Z.
+fn uncentred(moments: &Moments) -> DMatrix<f64> {
+    crate::analysis::spectrum::second_moment(moments) * moments.rows() as f64
+}
+
+/// The mean of each sample's views, N x d.
+fn mean_of(views: &[Rows]) -> Result<Rows, String> {
+    let (rows, dim) = (views[0].len(), views[0].dim());
+    let (mut sum, mut values) = (vec![0.0; rows * dim], vec![0.0; rows * dim]);
+    for view in views {
+        view.read(0, rows, &mut values);
+        for (sum, x) in sum.iter_mut().zip(&values) {
+            *sum += x / views.len() as f64;
+        }
+    }
+    Rows::from_f64((rows, dim), &sum).map_err(|error| error.to_string())
+}
+
+/// A worker that never sent an input takes nothing away from those that did.
+fn merge_either<T: Clone>(mine: &mut Option<T>, theirs: &Option<T>, merge: impl FnOnce(&mut T, &T)) {
+    match (mine.as_mut(), theirs) {
+        (Some(mine), Some(theirs)) => merge(mine, theirs),
+        (None, Some(theirs)) => *mine = Some(theirs.clone()),
+        (_, None) => {}
+    }
+}

@@ -1,0 +1,147 @@
+//! A loss that sits at the constant at which its method has learned nothing, or has nothing left to learn (P6).
+
+use std::collections::BTreeMap;
+
+use crate::analysis::parameters::Method;
+
+/// |loss - c| / max(1, |c|) under which a loss sits at c.
+const TOLERANCE: f64 = 0.005;
+
+/// Terms that a trainer may have summed without taking their mean.
+const MOST_TERMS: u32 = 18;
+
+/// A constant of a method's loss.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LossConstant {
+    /// c.
+    pub value: f64,
+    /// How c comes about, such as `ln 4096`.
+    pub formula: String,
+    /// What it means to sit there.
+    pub meaning: &'static str,
+    /// The method's optimum as well: only a collapse of the scale axis makes it bad.
+    pub optimum: bool,
+    /// |loss - c| / max(1, |c|).
+    pub distance: f64,
+}
+
+impl LossConstant {
+    /// Whether the loss sits at it.
+    pub fn holds(&self) -> bool {
+        self.distance < TOLERANCE
+    }
+}
+
+const UNALIGNED: &str = "positives are no closer than negatives: nothing is aligned, or everything is one point";
+const UNIFORM: &str = "the prototypes are uniform";
+
+/// The constant of the method's loss that is nearest to `loss`; `None` where the method has none, or what it is made of
+/// was not sent.
+pub fn at_constant(loss: f64, method: Method, scalars: &BTreeMap<&'static str, f64>) -> Option<LossConstant> {
+    let mut nearest: Option<LossConstant> = None;
+    for (value, formula, meaning, optimum) in constants(method, scalars) {
+        let distance = (loss - value).abs() / value.abs().max(1.0);
+        if nearest.as_ref().is_none_or(|known| distance < known.distance) {
+            nearest = Some(LossConstant { value, formula, meaning, optimum, distance });
+        }
+    }
+    nearest
+}
+
+type Constant = (f64, String, &'static str, bool);
+
+/// Every constant of the method, summed terms included.
+fn constants(method: Method, scalars: &BTreeMap<&'static str, f64>) -> Vec<Constant> {
+    let scalar = |name: &str| scalars.get(name).copied();
+    let log_of = |count: f64, meaning| (count.ln(), format!("ln {count}"), meaning, false);
+    let one = |constant: Option<Constant>| constant.into_iter().collect::<Vec<_>>();
+    // Candidates: the positive and the negatives.
+    let candidates = scalar("negatives").map(|negatives| negatives + 1.0);
+    let batch = scalar("batch_size");
+    match method {
+        Method::Simclr => {
+            one(candidates.or(batch.map(|batch| 2.0 * batch - 1.0)).map(|count| log_of(count, UNALIGNED)))
+        }
+        Method::Moco => {
+            one(scalar("queue_size").map(|queue| queue + 1.0).or(candidates).map(|count| log_of(count, UNALIGNED)))
+        }
+        Method::Nnclr => one(candidates.or(batch).map(|count| log_of(count, UNALIGNED))),
+        Method::Swav | Method::Dino => {
+            let Some(count) = scalar("prototypes") else { return Vec::new() };
+            let summed = |terms: u32| match terms {
+                1 => log_of(count, UNIFORM),
+                _ => (f64::from(terms) * count.ln(), format!("{terms} ln {count}"), UNIFORM, false),
+            };
+            (1..=MOST_TERMS).map(summed).collect()
+        }
+        Method::Simsiam => vec![(-1.0, "-1".to_string(), "the views agree fully", true)],
+        Method::Byol => vec![(0.0, "0".to_string(), "the views agree fully", true)],
+        Method::Triplet => {
+            let margin = scalar("margin").map(|margin| {
+                (margin, format!("the margin {margin}"), "anchor, positive and negative are equally far apart", false)
+            });
+            let soft = (2f64.ln(), "ln 2 (soft margin)".to_string(), "positive and negative are equally far", false);
+            // With a margin of its own the loss is a hinge; without one it can only be the soft form.
+            vec![margin.unwrap_or(soft)]
+        }
+        Method::Vicreg => {
+            // sqrt(0 + 1e-4) = 0.01 is what VICReg's root reads on a constant.
+            let at = |(weight, gamma): (f64, f64)| {
+                let value = weight * (gamma - 0.01);
+                (value, format!("{weight} ({gamma} - 0.01)"), "the variance term of a constant", false)
+            };
+            one(scalar("variance_weight").zip(scalar("gamma")).map(at))
+        }
+        Method::Barlow => {
+            let Some(dim) = scalar("dim") else { return Vec::new() };
+            let constant = (dim, format!("d = {dim}"), "the cross-correlation of a constant is zero", false);
+            let copies = scalar("lambda").map(|lambda| {
+                let value = lambda * dim * (dim - 1.0);
+                (value, format!("{lambda} d (d - 1), d = {dim}"), "all coordinates are copies of one", false)
+            });
+            std::iter::once(constant).chain(copies).collect()
+        }
+        Method::Simple => one(scalar("lambda").map(|weight| {
+            (weight / 2.0, format!("{weight} / 2"), "the centre vector has norm 1: all rows are one point", false)
+        })),
+        Method::Directpred | Method::Other => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_constants() {
+        let check = |method, scalars: &[(&'static str, f64)], loss: f64, formula: &str| {
+            let found = at_constant(loss, method, &scalars.iter().copied().collect()).unwrap();
+            assert!(found.holds(), "{loss} is at {}: {found:?}", found.value);
+            assert_eq!(found.formula, formula);
+        };
+        check(Method::Simclr, &[("batch_size", 256.0)], 6.2364, "ln 511");
+        check(Method::Simclr, &[("batch_size", 512.0)], 6.9305, "ln 1023");
+        check(Method::Simclr, &[("batch_size", 4096.0)], 9.0108, "ln 8191");
+        check(Method::Moco, &[("queue_size", 65_536.0)], 11.0904, "ln 65537");
+        check(Method::Swav, &[("prototypes", 512.0)], 6.2383, "ln 512");
+        check(Method::Swav, &[("prototypes", 3000.0)], 2.0 * 8.0064, "2 ln 3000");
+        check(Method::Dino, &[("prototypes", 4096.0)], 8.3178, "ln 4096");
+        check(Method::Dino, &[("prototypes", 65_536.0)], 11.0904, "ln 65536");
+        check(Method::Simsiam, &[], -0.999, "-1");
+        check(Method::Byol, &[], 0.001, "0");
+        check(Method::Triplet, &[("margin", 0.2)], 0.2001, "the margin 0.2");
+        check(Method::Triplet, &[], 0.693, "ln 2 (soft margin)");
+        check(Method::Vicreg, &[("variance_weight", 25.0), ("gamma", 1.0)], 24.75, "25 (1 - 0.01)");
+        check(Method::Barlow, &[("dim", 64.0), ("lambda", 0.005)], 64.0, "d = 64");
+        check(Method::Barlow, &[("dim", 64.0), ("lambda", 0.005)], 20.16, "0.005 d (d - 1), d = 64");
+    }
+
+    #[test]
+    fn a_learning_loss_sits_at_no_constant() {
+        let scalars = [("batch_size", 256.0), ("prototypes", 4096.0)].into_iter().collect();
+        for (method, loss) in [(Method::Simclr, 4.7), (Method::Dino, 7.9), (Method::Simsiam, -0.9), (Method::Byol, 0.2)]
+        {
+            assert!(!at_constant(loss, method, &scalars).unwrap().holds());
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The same layer before and after batch norm (P5): a collapse that batch norm hides by scaling it up again.
+//!
+//! With eps in its denominator batch norm maps a standard deviation s to gamma s / sqrt(s^2 + eps): s from 1 down to
+//! 0.01 moves the variance after it from 1.000 to 0.909 at eps = 1e-5. What is left of the signal is scaled up with the
+//! noise, by the stiffness gamma / sqrt(s^2 + eps).
+
+use super::batch_norm;
+use super::diagnose::MeasuredLayer;
+
+/// Standard deviation, in units of sqrt(eps), below which batch norm lives off its epsilon.
+const LIMIT: f64 = 10.0;
+
+/// From the measured layer before and after batch norm.
+pub(super) fn of(pre: &MeasuredLayer<'_>, post: &MeasuredLayer<'_>, eps: f64, gamma: f64) -> batch_norm::Values {
+    let before = &pre.rows.moments;
+    let dim = before.dim() as f64;
+    let stiffness = (0..before.dim()).map(|k| gamma / (before.variance(k) + eps).sqrt()).sum::<f64>() / dim;
+    let after = post.rows.moments.total_variance() / post.rows.moments.dim() as f64;
+    batch_norm::Values {
+        pre_std: Some((before.total_variance() / dim).sqrt()),
+        pre_std_limit: Some(LIMIT * eps.sqrt()),
+        pre_mean_cosine: pre.measures.mean_cosine,
+        post_variance_share: (gamma != 0.0).then(|| after / (gamma * gamma)),
+        stiffness: stiffness.is_finite().then_some(stiffness),
+        pre_center_norm: pre.measures.center_norm,
+        post_center_norm: post.measures.center_norm,
+    }
+}

@@ -1,0 +1,217 @@
+//! Embeddings against their relation graph G (T6; the spectral view of VICReg, SimCLR and Barlow Twins as Laplacian
+//! eigenmaps, ISOMAP and CCA, Balestriero and LeCun, NeurIPS 2022).
+//!
+//! Related rows are the views of a sample, rows of one id, or pushed edges. The first two graphs are disjoint cliques:
+//! their top eigenspace is spanned by the groups' indicators, so that no N x N matrix is built. Pushed edges are
+//! general: their energy is a sum over edges, and the eigenspace is that of one batch.
+
+use nalgebra::DMatrix;
+
+use super::diagnose::MeasuredLayer;
+use super::groups::Groups;
+use super::{Kernels, graph};
+use crate::analysis::floats::Rows;
+use crate::analysis::moments::Moments;
+use crate::analysis::pairs::ViewMoments;
+
+/// Nodes of a batch whose adjacency matrix is decomposed: 8 MiB, and some tenths of a second.
+const MOST_NODES: usize = 1024;
+
+/// Eigenvalues nearer than this belong to one eigenspace.
+const TIE: f64 = 1e-9;
+
+/// Singular values of a batch below this share of the first count as zero.
+const RANK_TOLERANCE: f64 = 1e-6;
+
+/// Sums over pushed edges, and what the first batch's eigenspaces say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Edges {
+    squared: f64,
+    count: f64,
+    /// Each worker's first batch: (top energy share, overlap, rank cap), summed, and their number.
+    eigenspaces: Option<([f64; 3], f64)>,
+    /// A batch of more nodes than are decomposed came.
+    pub(super) too_many: bool,
+}
+
+impl Edges {
+    /// Adds a batch: node v N + i is row i of view v.
+    ///
+    /// # Errors
+    /// Whatever the kernels return.
+    pub(super) fn add(
+        &mut self,
+        views: &[Rows],
+        edges: &[(usize, usize)],
+        kernels: &Kernels<'_>,
+    ) -> Result<(), String> {
+        let (samples, dim) = (views[0].len(), views[0].dim());
+        // An edge in both directions is one relation, and a row is not related to itself.
+        let mut unique: Vec<(usize, usize)> =
+            edges.iter().filter(|(a, b)| a != b).map(|(a, b)| (*a.min(b), *a.max(b))).collect();
+        unique.sort_unstable();
+        unique.dedup();
+        let (mut x, mut y) = (vec![0.0; dim], vec![0.0; dim]);
+        for (a, b) in &unique {
+            views[a / samples].read(a % samples, 1, &mut x);
+            views[b / samples].read(b % samples, 1, &mut y);
+            self.squared += x.iter().zip(&y).map(|(x, y)| (x - y) * (x - y)).sum::<f64>();
+        }
+        self.count += unique.len() as f64;
+        let nodes = samples * views.len();
+        if self.eigenspaces.is_some() || unique.is_empty() {
+            return Ok(());
+        }
+        if nodes > MOST_NODES {
+            self.too_many = true;
+            return Ok(());
+        }
+        self.eigenspaces = eigenspaces(views, &unique, kernels)?.map(|found| (found, 1.0));
+        Ok(())
+    }
+
+    pub(super) fn merge(&mut self, other: &Edges) {
+        self.squared += other.squared;
+        self.count += other.count;
+        self.too_many |= other.too_many;
+        self.eigenspaces = match (self.eigenspaces, other.eigenspaces) {
+            (Some((a, n)), Some((b, m))) => Some(([a[0] + b[0], a[1] + b[1], a[2] + b[2]], n + m)),
+            (a, b) => a.or(b),
+        };
+    }
+
+    /// T6 of pushed edges.
+    pub(super) fn values(&self, layer: &MeasuredLayer<'_>) -> graph::Values {
+        let total = layer.rows.moments.total_variance();
+        let mean = |index: usize| self.eigenspaces.map(|(sums, count)| sums[index] / count);
+        graph::Values {
+            dirichlet_energy: (self.count > 0.0 && total > 0.0).then(|| self.squared / self.count / total),
+            top_energy_share: mean(0),
+            rank: layer.measures.numerical_rank,
+            rank_cap: mean(2).map(|cap| cap.min(layer.rows.moments.dim() as f64)),
+            subspace_overlap: mean(1),
+        }
+    }
+}
+
+/// (share of the energy in the top eigenspace, overlap, rank(G + I) - 1) of one batch; `None` when all rows are equal.
+fn eigenspaces(views: &[Rows], edges: &[(usize, usize)], kernels: &Kernels<'_>) -> Result<Option<[f64; 3]>, String> {
+    let (nodes, dim) = (views[0].len() * views.len(), views[0].dim());
+    let mut adjacency = DMatrix::zeros(nodes, nodes);
+    for (a, b) in edges {
+        adjacency[(*a, *b)] = 1.0;
+        adjacency[(*b, *a)] = 1.0;
+    }
+    let (values, vectors) = (kernels.eigenvectors)(&adjacency)?;
+    let rank = values.iter().filter(|value| (*value + 1.0).abs() > TIE).count();
+    // The whole eigenspace of the last eigenvalue that is in: half of one would depend on the solver.
+    let last = dim.min(rank.saturating_sub(1)).clamp(1, nodes) - 1;
+    let size = values.iter().filter(|value| **value >= values[last] - TIE).count();
+    let top = vectors.columns(0, size);
+
+    let mut rows = DMatrix::zeros(dim, nodes);
+    for (view, block) in views.iter().enumerate() {
+        let mut row = vec![0.0; dim];
+        for index in 0..block.len() {
+            block.read(index, 1, &mut row);
+            rows.column_mut(view * block.len() + index).copy_from_slice(&row);
+        }
+    }
+    let mean = rows.column_mean();
+    rows.column_iter_mut().for_each(|mut column| column -= &mean);
+    let total = rows.norm_squared();
+    if total <= 0.0 {
+        return Ok(None);
+    }
+    let inside = &rows * top;
+    let (energies, directions) = (kernels.eigenvectors)(&(&rows * rows.transpose()))?;
+    let floor = RANK_TOLERANCE * RANK_TOLERANCE * energies[0];
+    let leading = energies.iter().take(size).filter(|energy| **energy > floor).count();
+    let overlap = overlap(&(&inside * inside.transpose()), &energies[..leading], &directions);
+    Ok(Some([inside.norm_squared() / total, overlap, rank as f64 - 1.0]))
+}
+
+/// |U_G^T U_Z|^2 / k from `inside` = Z^T P Z, P the projection onto the graph's eigenspace: the left singular vector of
+/// direction v is Z v / sigma, so |P u|^2 = v^T Z^T P Z v / sigma^2.
+fn overlap(inside: &DMatrix<f64>, energies: &[f64], directions: &DMatrix<f64>) -> f64 {
+    let shares = energies.iter().zip(directions.column_iter()).map(|(energy, v)| (inside * v).dot(&v) / energy);
+    shares.sum::<f64>() / energies.len() as f64
+}
+
+/// T6 of rows that share an id.
+///
+/// # Errors
+/// Whatever the kernels return.
+pub(super) fn of_ids(
+    groups: &Groups,
+    layer: &MeasuredLayer<'_>,
+    kernels: &Kernels<'_>,
+) -> Result<graph::Values, String> {
+    // sum over pairs within a group of |z_i - z_j|^2 = n times the group's scatter.
+    let squared: f64 = groups.by_id.values().map(|group| group.rows as f64 * group.scatter).sum();
+    let pairs: f64 = groups.by_id.values().map(|group| group.rows as f64 * (group.rows as f64 - 1.0) / 2.0).sum();
+    let cliques = Cliques { squared, pairs, between: Some(groups.between()), groups: groups.by_id.len() as f64 };
+    cliques.values(&groups.moments, layer, kernels)
+}
+
+/// T6 of the views of samples. `view_means`: moments of the samples' view means, for more than two views.
+///
+/// # Errors
+/// Whatever the kernels return.
+pub(super) fn of_views(
+    pairs: &ViewMoments,
+    view_means: Option<&Moments>,
+    layer: &MeasuredLayer<'_>,
+    kernels: &Kernels<'_>,
+) -> Result<graph::Values, String> {
+    let (samples, views) = (pairs.samples() as f64, pairs.views() as f64);
+    let moments = &layer.rows.moments;
+    let between = match (pairs.views(), view_means) {
+        (2, _) => Some(pairs.between_samples()),
+        (_, Some(means)) => Some(means.scatter().to_full() * views),
+        _ => None,
+    };
+    let cliques = Cliques {
+        squared: pairs.squared_distances(moments),
+        pairs: samples * views * (views - 1.0) / 2.0,
+        between,
+        groups: samples,
+    };
+    cliques.values(moments, layer, kernels)
+}
+
+/// A graph of disjoint cliques.
+struct Cliques {
+    /// Sum over related pairs of |z_i - z_j|^2.
+    squared: f64,
+    pairs: f64,
+    /// Zc^T P Zc, P the projection onto the groups' indicators.
+    between: Option<DMatrix<f64>>,
+    groups: f64,
+}
+
+impl Cliques {
+    fn values(
+        &self,
+        moments: &Moments,
+        layer: &MeasuredLayer<'_>,
+        kernels: &Kernels<'_>,
+    ) -> Result<graph::Values, String> {
+        let (total, scatter) = (moments.total_variance(), moments.scatter());
+        let rank = layer.measures.numerical_rank;
+        let mut values = graph::Values {
+            dirichlet_energy: (self.pairs > 0.0 && total > 0.0).then(|| self.squared / self.pairs / total),
+            rank,
+            rank_cap: Some((self.groups - 1.0).min(moments.dim() as f64)),
+            ..graph::Values::default()
+        };
+        let Some(between) = self.between.as_ref().filter(|_| total > 0.0) else { return Ok(values) };
+        values.top_energy_share = Some((between.trace() / scatter.trace()).clamp(0.0, 1.0));
+        let leading = rank.unwrap_or(0.0).min(self.groups - 1.0);
+        if leading >= 1.0 {
+            let (energies, directions) = (kernels.eigenvectors)(&scatter.to_full())?;
+            values.subspace_overlap = Some(overlap(between, &energies[..leading as usize], &directions));
+        }
+        Ok(values)
+    }
+}

@@ -1,0 +1,47 @@
+//! LiDAR (T4): how far the samples stand apart in units of how far the views of one sample do.
+//!
+//! Source: Thilak et al., ICLR 2024 (arXiv 2312.04000), section 3: the entropy rank of W^(-1/2) B W^(-1/2), with W the
+//! within-sample covariance plus delta I and B the covariance of the sample means. By Cholesky, W = L L^T: the
+//! eigenvalues of L^-1 B L^-T are the same.
+
+use super::groups::Groups;
+use super::{Kernels, entropy_rank, lidar};
+
+/// The ridge on W. In squared units of the embedding, as the paper has it; a value is meaningless without it.
+pub const DELTA: f64 = 1e-4;
+
+/// `None` under two ids with two rows each.
+///
+/// # Errors
+/// Whatever the kernels return.
+pub(super) fn of(groups: &Groups, kernels: &Kernels<'_>) -> Result<Option<lidar::Values>, String> {
+    let several = |rows: u64| rows >= 2;
+    let counted: Vec<_> = groups.by_id.values().filter(|group| several(group.rows)).collect();
+    let ids = counted.len() as f64;
+    if ids < 2.0 {
+        return Ok(None);
+    }
+    let dim = groups.moments.dim();
+    let rows: u64 = counted.iter().map(|group| group.rows).sum();
+    let mut centre = vec![0.0; dim];
+    for group in &counted {
+        for (centre, mean) in centre.iter_mut().zip(&group.mean) {
+            *centre += mean / ids;
+        }
+    }
+    let between = groups.weighted_outer(&centre, |group| f64::from(u8::from(several(group.rows))) / (ids - 1.0));
+    // Ids with one row add to neither side of the difference.
+    let mut within = (groups.moments.scatter().to_full() - groups.between()) / (rows as f64 - ids);
+    for k in 0..dim {
+        within[(k, k)] += DELTA;
+    }
+    let half = (kernels.whiten)(&within, &between)?;
+    let whitened = (kernels.whiten)(&within, &half.transpose())?;
+    let eigenvalues = (kernels.eigenvalues)(&whitened)?;
+    Ok(Some(lidar::Values {
+        value: entropy_rank(&eigenvalues),
+        delta: Some(DELTA),
+        ids: Some(ids),
+        rows_per_id: Some(rows as f64 / ids),
+    }))
+}

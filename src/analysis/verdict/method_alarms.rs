@@ -1,0 +1,179 @@
+//! What the methods' diagnostics add to a judgement: prototypes, batch norm, queue and loss.
+//!
+//! They degrade a run and name its cause; a collapse is the two axes' to call.
+
+use super::judge::{Judgement, Window};
+use super::{Alarm, Cause, Level, Reason, Thresholds};
+use crate::analysis::batch::Role;
+use crate::analysis::methods::{Diagnostics, LossConstant};
+use crate::analysis::parameters::Method;
+
+/// Perplexity of the mean row under which assignments are of one prototype: between one and two.
+const ONE_PROTOTYPE: f64 = 1.5;
+
+/// The scale axis of a layer before batch norm. Returns whether it was judged here: where the layer after it was sent,
+/// a cone before batch norm is no collapse by itself, because batch norm takes the mean off.
+pub(super) fn judge_before_batch_norm(w: &Window<'_>, t: &Thresholds, out: &mut Judgement) -> bool {
+    let Some(values) = diagnostics(w).filter(|_| w.role == Role::PreBn).and_then(|all| all.batch_norm.as_ref()) else {
+        return false;
+    };
+    if let (Some(total), Some(floor)) = (w.measures.total_variance, w.measures.noise_floor)
+        && total <= floor
+    {
+        return false;
+    }
+    let Some((std, limit)) = values.pre_std.zip(values.pre_std_limit) else {
+        // In a cone, and without bn_eps and bn_gamma nobody knows what batch norm makes of it: the axis stays unknown.
+        return w.measures.mean_cosine.is_some_and(|cosine| cosine > t.mean_cosine_warning);
+    };
+    if judge_masked(w, t, out) {
+        out.scale = Level::Warning;
+        return true;
+    }
+    if std >= limit {
+        out.scale = Level::Ok;
+        return true;
+    }
+    false
+}
+
+/// Alarms of the layer that was pushed.
+pub(super) fn judge_methods(w: &Window<'_>, t: &Thresholds, out: &mut Judgement) {
+    if w.role != Role::Embedding {
+        return;
+    }
+    judge_prototypes(w, t, out);
+    judge_masked(w, t, out);
+    judge_queue(w, t, out);
+    judge_loss(w, t, out);
+}
+
+/// A cause that says more than what the axes see.
+pub(super) fn specific_cause(w: &Window<'_>, t: &Thresholds, out: &Judgement) -> Option<Cause> {
+    if out.level(Alarm::Prototypes) == Some(Level::Critical) {
+        return diagnostics(w).map(prototype_cause);
+    }
+    if out.level(Alarm::MaskedByBatchNorm).is_some() && out.scale != Level::Critical {
+        return Some(Cause::MaskedByBatchNorm);
+    }
+    // Keys that fell onto something while the queries did not: they are old.
+    let fallen = out.scale > Level::Ok || out.dimension > Level::Ok;
+    (w.role == Role::Teacher && fallen && drift(w).is_some_and(|distance| distance > t.stale_spectrum_distance))
+        .then_some(Cause::StaleQueue)
+}
+
+/// The cause where both axes are quiet.
+pub(super) fn remaining_cause(w: &Window<'_>, out: &Judgement) -> Cause {
+    if out.level(Alarm::StaleQueue).is_some() {
+        return Cause::StaleQueue;
+    }
+    if out.level(Alarm::Prototypes).is_some() {
+        return Cause::OnePrototype;
+    }
+    if out.level(Alarm::LossConstant).is_some() && matches!(w.method, Some(Method::Swav | Method::Dino)) {
+        return Cause::UniformPrototypes;
+    }
+    if out.alarms.is_empty() { Cause::None } else { Cause::NoAlignment }
+}
+
+fn diagnostics<'a>(w: &Window<'a>) -> Option<&'a Diagnostics> {
+    w.diagnosed.map(|diagnosed| &diagnosed.diagnostics)
+}
+
+/// Total variation distance between the spectra of key and query, where the run has a queue.
+fn drift(w: &Window<'_>) -> Option<f64> {
+    let teacher = diagnostics(w)?.teacher.as_ref().filter(|_| w.method == Some(Method::Moco))?;
+    teacher.spectrum_distance
+}
+
+/// (h, entropy of the mean row, ln K) of what the student is trained towards, or of the student itself.
+fn target_entropies(all: &Diagnostics) -> Option<(f64, f64, f64)> {
+    let student = all.prototypes.as_ref()?;
+    let log_count = student.count?.ln();
+    let (h, marginal) = match &all.prototype_targets {
+        Some(target) => (target.entropy?, target.marginal_entropy?),
+        None => (student.entropy?, student.marginal_entropy?),
+    };
+    Some((h, marginal, log_count))
+}
+
+fn prototype_cause(all: &Diagnostics) -> Cause {
+    match target_entropies(all) {
+        Some((h, _, log_count)) if h > log_count / 2.0 => Cause::UniformPrototypes,
+        _ => Cause::OnePrototype,
+    }
+}
+
+/// DINO's two ways to collapse (Caron et al. 2021, section 5.3): KL to 0 with the entropy at either end. Rows that are
+/// sharp but different from each other are no collapse, so one prototype asks for the mean row's entropy, too.
+fn judge_prototypes(w: &Window<'_>, t: &Thresholds, out: &mut Judgement) {
+    let Some((all, values)) = diagnostics(w).and_then(|all| all.prototypes.as_ref().map(|values| (all, values))) else {
+        return;
+    };
+    let ends = target_entropies(all).zip(values.divergence);
+    if let Some(((h, marginal, log_count), divergence)) = ends {
+        let one = h < t.prototype_entropy_one && marginal < ONE_PROTOTYPE.ln();
+        let uniform = h > t.prototype_entropy_uniform * log_count;
+        if divergence < t.prototype_divergence_critical && (one || uniform) {
+            let threshold = if one { t.prototype_entropy_one } else { t.prototype_entropy_uniform * log_count };
+            let measure =
+                if all.prototype_targets.is_some() { "prototype_targets_entropy" } else { "prototypes_entropy" };
+            let reasons = vec![
+                Reason {
+                    measure: "prototypes_divergence",
+                    value: divergence,
+                    threshold: t.prototype_divergence_critical,
+                },
+                Reason { measure, value: h, threshold },
+            ];
+            out.fire(Alarm::Prototypes, Level::Critical, reasons);
+            return;
+        }
+    }
+    let threshold = t.prototype_usage_warning;
+    if let Some(value) = values.usage_share.filter(|share| *share < threshold) {
+        let reason = Reason { measure: "prototypes_usage_share", value, threshold };
+        out.fire(Alarm::Prototypes, Level::Warning, vec![reason]);
+    }
+}
+
+fn judge_masked(w: &Window<'_>, t: &Thresholds, out: &mut Judgement) -> bool {
+    let Some(values) = diagnostics(w).and_then(|all| all.batch_norm.as_ref()) else { return false };
+    let (Some(std), Some(limit), Some(cosine), Some(share)) =
+        (values.pre_std, values.pre_std_limit, values.pre_mean_cosine, values.post_variance_share)
+    else {
+        return false;
+    };
+    if std >= limit || cosine <= t.masked_mean_cosine || share <= t.masked_post_variance {
+        return false;
+    }
+    let reasons = vec![
+        Reason { measure: "batch_norm_pre_std", value: std, threshold: limit },
+        Reason { measure: "batch_norm_pre_mean_cosine", value: cosine, threshold: t.masked_mean_cosine },
+        Reason { measure: "batch_norm_post_variance_share", value: share, threshold: t.masked_post_variance },
+    ];
+    out.fire(Alarm::MaskedByBatchNorm, Level::Warning, reasons);
+    true
+}
+
+fn judge_queue(w: &Window<'_>, t: &Thresholds, out: &mut Judgement) {
+    let threshold = t.stale_spectrum_distance;
+    if let Some(value) = drift(w).filter(|distance| *distance > threshold) {
+        let reason = Reason { measure: "teacher_spectrum_distance", value, threshold };
+        out.fire(Alarm::StaleQueue, Level::Warning, vec![reason]);
+    }
+}
+
+/// A loss at its constant says that nothing is learned, or that everything is one point: the scale axis tells which. At
+/// a constant that is the method's optimum as well, a quiet scale axis means success.
+fn judge_loss(w: &Window<'_>, t: &Thresholds, out: &mut Judgement) {
+    let constant: Option<&LossConstant> = w.diagnosed.and_then(|diagnosed| diagnosed.constant.as_ref());
+    let Some(constant) = constant.filter(|_| w.loss_windows as f64 >= t.loss_constant_windows) else { return };
+    let fallen = out.scale > Level::Ok;
+    if constant.optimum && !fallen {
+        return;
+    }
+    let level = if out.scale == Level::Critical { Level::Critical } else { Level::Warning };
+    let value = w.diagnosed.and_then(|diagnosed| diagnosed.diagnostics.loss.as_ref()?.value).unwrap_or(constant.value);
+    out.fire(Alarm::LossConstant, level, vec![Reason { measure: "loss", value, threshold: constant.value }]);
+}
