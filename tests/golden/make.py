@@ -680,7 +680,7 @@ def main():
         print(f"{len(files)} files, {len(differing)} differ: {' '.join(differing)}")
         sys.exit(bool(differing))
     for old in [*HERE.glob("*.npy"), *HERE.glob("*.safetensors")]:
-        if old.name not in files:
+        if old.name not in files and not old.name.startswith("methods_"):
             old.unlink()
     for file, data in files.items():
         (HERE / file).write_bytes(data)

@@ -8,6 +8,7 @@ mod golden;
 mod harness;
 mod identities;
 mod interop;
+mod method_values;
 mod odd_backend;
 mod openapi;
 mod refusals;
