@@ -9,6 +9,7 @@ mod harness;
 mod identities;
 mod interop;
 mod method_values;
+mod methods;
 mod odd_backend;
 mod openapi;
 mod refusals;

@@ -6,7 +6,7 @@ use super::{Kernels, simplex};
 use crate::analysis::floats::Rows;
 
 /// Rows of a batch that are compared: N^2 cosines are what they cost.
-const MOST_ROWS: usize = 1024;
+const MOST_ROWS: usize = 512;
 
 /// Sums over pairs of different rows, each pair twice.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,7 +46,7 @@ impl Cosines {
                 squares += cosine * cosine;
             }
         }
-        Ok(Some(Self { sum, squares, pairs: (rows * (rows - 1)) as f64, rows }))
+        Ok(Some(Self { sum, squares, pairs: (rows * (rows - 1)) as f64, rows: view.len() }))
     }
 
     pub(super) fn merge(&mut self, other: &Cosines) {

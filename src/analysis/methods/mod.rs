@@ -156,7 +156,7 @@ diagnostics! {
         subspace_overlap: "|U_G^T U_Z|^2 / k: overlap of the graph's top eigenspace with the rows' own k leading directions",
     }
     simplex, "Cosines of different rows of one batch against the regular simplex (T7)": {
-        mean_cosine: "Mean cosine of different rows of the window's first batch",
+        mean_cosine: "Mean cosine of different rows of the window's first batch, of at most 512 of them",
         cosine_spread: "Standard deviation of those cosines; 0 on a simplex",
         null: "-1 / (N - 1) of that batch",
     }

@@ -17,6 +17,10 @@ use crate::analysis::pairs::ViewMoments;
 /// Nodes of a batch whose adjacency matrix is decomposed: 8 MiB, and some tenths of a second.
 const MOST_NODES: usize = 1024;
 
+/// Above this dimension views alone are not reason enough to decompose Sigma with its eigenvectors, which takes several
+/// times as long as the spectrum; ids and edges ask for it.
+const MOST_DIM: usize = 512;
+
 /// Eigenvalues nearer than this belong to one eigenspace.
 const TIE: f64 = 1e-9;
 
@@ -167,6 +171,7 @@ pub(super) fn of_views(
     let (samples, views) = (pairs.samples() as f64, pairs.views() as f64);
     let moments = &layer.rows.moments;
     let between = match (pairs.views(), view_means) {
+        _ if moments.dim() > MOST_DIM => None,
         (2, _) => Some(pairs.between_samples()),
         (_, Some(means)) => Some(means.scatter().to_full() * views),
         _ => None,
