@@ -74,9 +74,8 @@ pub const SCALARS: [&str; 15] = [
     "gamma",
 ];
 
-/// Those that nothing can be computed with at or below 0.
-const POSITIVE: [&str; 6] =
-    ["temperature", "teacher_temperature", "negatives", "queue_size", "prototypes", "batch_size"];
+/// Those that nothing can be computed with at or below 0. A queue may be empty, and a loss without negatives.
+const POSITIVE: [&str; 4] = ["temperature", "teacher_temperature", "prototypes", "batch_size"];
 
 /// The most workers a run may have: each holds an accumulator of its own.
 pub const MAX_WORKERS: u32 = 4096;

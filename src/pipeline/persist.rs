@@ -35,6 +35,12 @@ struct StreamDoc {
     clear_running: u64,
     #[serde(default)]
     loss_running: u64,
+    #[serde(default)]
+    settled: bool,
+    #[serde(default)]
+    widest: f64,
+    #[serde(default)]
+    fell_to: f64,
     recent: Vec<SeenDoc>,
     baseline: Option<BaselineDoc>,
 }
@@ -124,6 +130,9 @@ fn stream_doc(stream: &Stream) -> StreamDoc {
         uncritical_running: stream.uncritical_running,
         clear_running: stream.clear_running,
         loss_running: stream.loss_running,
+        settled: stream.settled,
+        widest: stream.widest,
+        fell_to: stream.fell_to,
         recent: stream.recent.iter().map(seen).collect(),
         baseline: stream.baseline.as_ref().map(baseline),
     }
@@ -140,6 +149,9 @@ fn stream_of(doc: &StreamDoc) -> Stream {
         uncritical_running: doc.uncritical_running,
         clear_running: doc.clear_running,
         loss_running: doc.loss_running,
+        settled: doc.settled,
+        widest: doc.widest,
+        fell_to: doc.fell_to,
         recent: doc.recent.iter().map(seen).collect(),
         baseline: doc.baseline.as_ref().map(baseline),
     }

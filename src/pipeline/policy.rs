@@ -1,4 +1,5 @@
-//! Which thresholds hold for which run: the defaults, then the method's, then the run's own.
+//! Which thresholds hold for which run: the built-in ones of its method, then those of a file: its default, its method's,
+//! the run's own.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ use crate::analysis::verdict::Thresholds;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    default: Thresholds,
+    default: Overrides,
     methods: BTreeMap<Method, Overrides>,
     runs: BTreeMap<String, Overrides>,
 }
@@ -44,7 +45,8 @@ impl Policy {
         let file: File = toml::from_str(text).map_err(|e| e.to_string())?;
         let mut complaints = Vec::new();
         let mut policy = Self::default();
-        apply(&mut policy.default, &file.default, &mut complaints);
+        apply(&mut Thresholds::default(), &file.default, &mut complaints);
+        policy.default = file.default;
         for (word, overrides) in file.methods {
             apply(&mut Thresholds::default(), &overrides, &mut complaints);
             match Method::of(&word) {
@@ -61,9 +63,9 @@ impl Policy {
 
     /// The thresholds in force for a run.
     pub fn thresholds(&self, run: &str, method: Option<Method>) -> Thresholds {
-        let mut thresholds = self.default.clone();
+        let mut thresholds = Thresholds::of(method);
         let of_method = method.and_then(|method| self.methods.get(&method));
-        for overrides in of_method.into_iter().chain(self.runs.get(run)) {
+        for overrides in std::iter::once(&self.default).chain(of_method).chain(self.runs.get(run)) {
             apply(&mut thresholds, overrides, &mut Vec::new());
         }
         thresholds

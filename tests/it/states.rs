@@ -117,6 +117,33 @@ fn the_first_windows_set_no_baseline() {
 }
 
 #[test]
+fn a_run_that_falls_into_a_cone_is_called_before_the_deadline_and_one_that_dips_into_it_is_not() {
+    let see_all = |cosines: &[f64]| {
+        let mut stream = Stream::default();
+        let states: Vec<State> = cosines.iter().map(|cosine| see(&mut stream, *cosine, 20.0, Some(10)).state).collect();
+        states
+    };
+    assert_eq!(see_all(&[0.6, 0.98, 0.981, 0.982]), [WarmingUp, WarmingUp, WarmingUp, Collapsed]);
+    // Widening again, as healthy predictors do at their first steps.
+    assert!(see_all(&[0.6, 0.985, 0.97, 0.95, 0.92]).iter().all(|state| *state == WarmingUp));
+    // Narrow from the start, as many an untrained network: there is nothing that it fell from.
+    assert!(see_all(&[0.99; 12]).iter().all(|state| *state == WarmingUp));
+    assert!(see_all(&[0.96, 0.99, 0.999, 0.999, 0.999]).iter().all(|state| *state == WarmingUp));
+}
+
+#[test]
+fn the_beginning_does_not_stay_in_the_baseline() {
+    // Random features are spread wide; training narrows them to what it needs, and that is what later windows are held to.
+    let mut windows: Vec<(f64, f64)> = [40.0, 30.0, 26.0, 22.0, 20.0, 18.0, 16.0].map(|rank| (0.1, rank)).to_vec();
+    windows.extend([(0.1, 14.0); 20]);
+    assert_eq!(states(&windows).last(), Some(&Healthy));
+    // A fall in those same windows stays one.
+    let mut windows = [(0.1, 40.0); 7].to_vec();
+    windows.extend([(0.1, 8.0); 10]);
+    assert_eq!(states(&windows).last(), Some(&Collapsed));
+}
+
+#[test]
 fn too_few_rows_say_nothing_and_change_nothing() {
     let thresholds = Thresholds::default();
     let mut stream = Stream::default();

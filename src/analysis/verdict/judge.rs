@@ -54,6 +54,8 @@ pub struct Judgement {
     pub alarms: Vec<(Alarm, Level)>,
     /// Why.
     pub reasons: Vec<Reason>,
+    /// The assignments are of one prototype, or say nothing of the sample.
+    pub prototypes: Option<Cause>,
     /// Neither axis has rows enough, or the dimension axis has not and the scale axis is quiet.
     pub insufficient: bool,
 }
@@ -83,6 +85,7 @@ pub fn judge(window: &Window<'_>, thresholds: &Thresholds, baseline: Option<&Bas
         cause: Cause::None,
         alarms: Vec::new(),
         reasons: Vec::new(),
+        prototypes: None,
         insufficient: false,
     };
     if window.samples >= SCALE_SAMPLES && !method_alarms::judge_before_batch_norm(window, thresholds, &mut judgement) {
@@ -178,9 +181,11 @@ fn judge_dimension(w: &Window<'_>, t: &Thresholds, baseline: Option<&Baseline>, 
         out.dimension = out.dimension.max(level);
         out.fire(alarm, level, vec![Reason { measure, value, threshold }]);
     };
-    if share < t.rank_share_line {
+    // A predictor's outputs have the rank of what it has learned so far, in healthy runs down to a line.
+    let absolute = w.role != Role::Prediction;
+    if absolute && share < t.rank_share_line {
         fire(Alarm::DimensionalCollapse, Level::Critical, "entropy_rank_share", share, t.rank_share_line);
-    } else if share < t.rank_share_warning {
+    } else if absolute && share < t.rank_share_warning {
         fire(Alarm::DimensionalCollapse, Level::Warning, "entropy_rank_share", share, t.rank_share_warning);
     }
     let Some(baseline) = baseline else { return };

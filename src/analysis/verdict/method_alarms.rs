@@ -8,9 +8,6 @@ use crate::analysis::batch::Role;
 use crate::analysis::methods::{Diagnostics, LossConstant};
 use crate::analysis::parameters::Method;
 
-/// Perplexity of the mean row under which assignments are of one prototype: between one and two.
-const ONE_PROTOTYPE: f64 = 1.5;
-
 /// The scale axis of a layer before batch norm. Returns whether it was judged here: where the layer after it was sent,
 /// a cone before batch norm is no collapse by itself, because batch norm takes the mean off.
 pub(super) fn judge_before_batch_norm(w: &Window<'_>, t: &Thresholds, out: &mut Judgement) -> bool {
@@ -50,8 +47,8 @@ pub(super) fn judge_methods(w: &Window<'_>, t: &Thresholds, out: &mut Judgement)
 
 /// A cause that says more than what the axes see.
 pub(super) fn specific_cause(w: &Window<'_>, t: &Thresholds, out: &Judgement) -> Option<Cause> {
-    if out.level(Alarm::Prototypes) == Some(Level::Critical) {
-        return diagnostics(w).map(prototype_cause);
+    if out.prototypes.is_some() {
+        return out.prototypes;
     }
     if out.level(Alarm::MaskedByBatchNorm).is_some() && out.scale != Level::Critical {
         return Some(Cause::MaskedByBatchNorm);
@@ -97,43 +94,40 @@ fn target_entropies(all: &Diagnostics) -> Option<(f64, f64, f64)> {
     Some((h, marginal, log_count))
 }
 
-fn prototype_cause(all: &Diagnostics) -> Cause {
-    match target_entropies(all) {
-        Some((h, _, log_count)) if h > log_count / 2.0 => Cause::UniformPrototypes,
-        _ => Cause::OnePrototype,
-    }
-}
-
-/// DINO's two ways to collapse (Caron et al. 2021, section 5.3): KL to 0 with the entropy at either end. Rows that are
-/// sharp but different from each other are no collapse, so one prototype asks for the mean row's entropy, too.
+/// DINO's two ways to collapse (Caron et al. 2021, section 5.3): the target's entropy goes to either end, and KL to 0 once
+/// the student has followed. Rows that are sharp but different from each other are no collapse, so what counts for one
+/// prototype is the mean row. A target that is uniform on each row teaches nothing, however far the student has come.
 fn judge_prototypes(w: &Window<'_>, t: &Thresholds, out: &mut Judgement) {
     let Some((all, values)) = diagnostics(w).and_then(|all| all.prototypes.as_ref().map(|values| (all, values))) else {
         return;
     };
-    let ends = target_entropies(all).zip(values.divergence);
-    if let Some(((h, marginal, log_count), divergence)) = ends {
-        let one = h < t.prototype_entropy_one && marginal < ONE_PROTOTYPE.ln();
-        let uniform = h > t.prototype_entropy_uniform * log_count;
-        if divergence < t.prototype_divergence_critical && (one || uniform) {
-            let threshold = if one { t.prototype_entropy_one } else { t.prototype_entropy_uniform * log_count };
-            let measure =
-                if all.prototype_targets.is_some() { "prototype_targets_entropy" } else { "prototypes_entropy" };
-            let reasons = vec![
-                Reason {
-                    measure: "prototypes_divergence",
-                    value: divergence,
-                    threshold: t.prototype_divergence_critical,
-                },
-                Reason { measure, value: h, threshold },
-            ];
-            out.fire(Alarm::Prototypes, Level::Critical, reasons);
+    let named = |student, target| if all.prototype_targets.is_some() { target } else { student };
+    let reason = |measure, value, threshold| Reason { measure, value, threshold };
+    if let Some((h, marginal, log_count)) = target_entropies(all) {
+        let few = t.prototype_perplexity_one.min(t.prototype_usage_warning * log_count.exp()).max(1.0).ln();
+        let even = t.prototype_entropy_uniform * log_count;
+        let entropy = named("prototypes_entropy", "prototype_targets_entropy");
+        let end = if marginal < few {
+            let measure = named("prototypes_marginal_entropy", "prototype_targets_marginal_entropy");
+            Some((Cause::OnePrototype, reason(measure, marginal, few), h < t.prototype_entropy_one))
+        } else if h > even {
+            Some((Cause::UniformPrototypes, reason(entropy, h, even), true))
+        } else {
+            None
+        };
+        if let Some((cause, why, settled)) = end {
+            let mut reasons = vec![why];
+            let followed = values.divergence.filter(|kl| settled && *kl < t.prototype_divergence_critical);
+            reasons.extend(followed.map(|kl| reason("prototypes_divergence", kl, t.prototype_divergence_critical)));
+            let level = if followed.is_some() { Level::Critical } else { Level::Warning };
+            out.prototypes = Some(cause);
+            out.fire(Alarm::Prototypes, level, reasons);
             return;
         }
     }
     let threshold = t.prototype_usage_warning;
     if let Some(value) = values.usage_share.filter(|share| *share < threshold) {
-        let reason = Reason { measure: "prototypes_usage_share", value, threshold };
-        out.fire(Alarm::Prototypes, Level::Warning, vec![reason]);
+        out.fire(Alarm::Prototypes, Level::Warning, vec![reason("prototypes_usage_share", value, threshold)]);
     }
 }
 

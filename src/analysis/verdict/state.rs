@@ -12,6 +12,8 @@ use crate::analysis::methods::LossConstant;
 const ROLLING: usize = 5;
 /// Windows outside the cone that end the warm-up.
 const CONE_WINDOWS: u64 = 2;
+/// A cone that grew by less than this factor over the critical windows is not widening.
+const WIDENING: f64 = 1.5;
 /// How far past a threshold a window must be to count towards recovery.
 const RECOVERY_MARGIN: f64 = 0.1;
 
@@ -62,6 +64,12 @@ pub struct Stream {
     pub recent: VecDeque<Seen>,
     /// Known once five windows have passed since warm-up.
     pub baseline: Option<Baseline>,
+    /// The baseline no longer holds windows of the run's beginning.
+    pub settled: bool,
+    /// The largest 1 - mean_cosine during warm-up.
+    pub widest: f64,
+    /// 1 - mean_cosine at the first of the critical windows running now.
+    pub fell_to: f64,
 }
 
 impl Default for Stream {
@@ -76,6 +84,9 @@ impl Default for Stream {
             loss_running: 0,
             recent: VecDeque::new(),
             baseline: None,
+            settled: false,
+            widest: 0.0,
+            fell_to: 0.0,
         }
     }
 }
@@ -94,11 +105,11 @@ impl Stream {
         self.loss_running = window.loss_windows;
         let margin = judge(window, &thresholds.stricter(RECOVERY_MARGIN), self.baseline.as_ref());
         self.count(window, &judgement, &margin, thresholds);
-        if self.warming(window, step, thresholds) {
+        if self.warming(window, step, &judgement, thresholds) {
             return verdict(State::WarmingUp, judgement);
         }
         self.state = self.next(&judgement, thresholds);
-        self.remember(window);
+        self.remember(window, thresholds);
         verdict(self.state, judgement)
     }
 
@@ -118,6 +129,7 @@ impl Stream {
         let next = |running: u64, holds: bool| if holds { running + 1 } else { 0 };
         self.windows += 1;
         self.outside_cone += u64::from(outside_cone(window, t));
+        self.widest = self.widest.max(width(window));
         if judgement.dimension == Level::Unknown && window.dim > 1 && !judgement.critical() {
             // Half blind (no eigenvalues, or too few rows to compare): neither a step towards a collapse nor out of one.
             if !judgement.alarms.is_empty() {
@@ -126,13 +138,16 @@ impl Stream {
             return;
         }
         self.critical_running = next(self.critical_running, judgement.critical());
+        if self.critical_running == 1 {
+            self.fell_to = width(window);
+        }
         self.uncritical_running = next(self.uncritical_running, !margin.critical());
         self.clear_running = next(self.clear_running, margin.alarms.is_empty());
     }
 
     /// Every run starts in a narrow cone and looks collapsed; it is not called so before it left the cone or had time to.
-    fn warming(&self, window: &Window<'_>, step: Option<u64>, t: &Thresholds) -> bool {
-        if self.state != State::WarmingUp {
+    fn warming(&self, window: &Window<'_>, step: Option<u64>, judgement: &Judgement, t: &Thresholds) -> bool {
+        if self.state != State::WarmingUp || self.fell_back(window, judgement, t) {
             return false;
         }
         let deadline_passed =
@@ -140,6 +155,17 @@ impl Stream {
         // A layer behind a ReLU never leaves the cone, however healthy: for it only the deadline counts.
         let left = self.outside_cone >= CONE_WINDOWS && !window.non_negative;
         !(left || deadline_passed)
+    }
+
+    /// A run that began wide, fell into a cone and does not come out: healthy ones that dip into it at their first steps
+    /// widen again at once.
+    fn fell_back(&self, window: &Window<'_>, judgement: &Judgement, t: &Thresholds) -> bool {
+        let width = width(window);
+        self.outside_cone > 0
+            && judgement.scale == Level::Critical
+            && self.critical_running >= t.collapse_windows as u64
+            && width <= t.cone_narrowing * self.widest
+            && width <= WIDENING * self.fell_to
     }
 
     fn next(&self, judgement: &Judgement, t: &Thresholds) -> State {
@@ -157,7 +183,7 @@ impl Stream {
         State::Healthy
     }
 
-    fn remember(&mut self, window: &Window<'_>) {
+    fn remember(&mut self, window: &Window<'_>, t: &Thresholds) {
         let m = window.measures;
         let rank = m.entropy_rank.zip(m.entropy_rank_null).map(|(rank, null)| rank / null);
         let spread = match (m.mean_cosine, m.scaled_std, m.relative_variance) {
@@ -168,9 +194,17 @@ impl Stream {
         if self.recent.len() > ROLLING {
             self.recent.pop_front();
         }
-        if self.recent.len() == ROLLING {
-            self.raise_baseline();
+        if self.recent.len() < ROLLING {
+            return;
         }
+        // An untrained network's features are spread at random, wider than training keeps them: once five windows after
+        // the first few are there, those of the beginning no longer count, unless the run is falling just now.
+        let later = self.windows as f64 >= t.warmup_windows + ROLLING as f64;
+        if later && !self.settled && self.critical_running == 0 && self.state != State::Collapsed {
+            self.baseline = None;
+            self.settled = true;
+        }
+        self.raise_baseline();
     }
 
     fn raise_baseline(&mut self) {
@@ -199,6 +233,11 @@ impl Stream {
             (a, b) => a.or(b),
         };
     }
+}
+
+/// 1 - mean_cosine; 0 where no row has a direction, or without unit rows.
+fn width(window: &Window<'_>) -> f64 {
+    window.measures.mean_cosine.map_or(0.0, |cosine| (1.0 - cosine).max(0.0))
 }
 
 fn outside_cone(window: &Window<'_>, t: &Thresholds) -> bool {

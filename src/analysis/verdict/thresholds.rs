@@ -2,6 +2,8 @@
 //!
 //! Guarantees: a [`Thresholds`] is within its ranges. Must not: be read anywhere but in `judge` and `state`.
 
+use crate::analysis::parameters::Method;
+
 macro_rules! thresholds {
     ($($name:ident = $default:literal in $low:literal..=$high:literal, $side:ident: $help:literal,)*) => {
         /// Thresholds in force for a run.
@@ -53,6 +55,27 @@ macro_rules! thresholds {
     };
 }
 
+/// Where a method's healthy trainings need other thresholds, by the trainings in `examples/zoo`. Embeddings that are
+/// trained onto prototypes gather in as many directions as there are clusters, and in far fewer while they do.
+const BY_METHOD: &[(Method, &[(&str, f64)])] = &[
+    (Method::Swav, &[("rank_share_warning", 0.02), ("rank_share_line", 0.01)]),
+    (Method::Dino, &[("rank_share_warning", 0.02), ("rank_share_line", 0.01)]),
+];
+
+impl Thresholds {
+    /// The defaults of a method.
+    pub fn of(method: Option<Method>) -> Self {
+        let mut thresholds = Self::default();
+        for (_, values) in BY_METHOD.iter().filter(|(named, _)| Some(*named) == method) {
+            for (name, value) in *values {
+                // The names and ranges of this table are checked by a test.
+                let _ = thresholds.set(name, *value);
+            }
+        }
+        thresholds
+    }
+}
+
 /// On which side of a threshold the trouble is.
 enum Side {
     Below,
@@ -85,16 +108,33 @@ thresholds! {
     tail_decades_warning = 1.0 in 0.1..=20.0, Above: "Warns when log10_top_to_median stands this far above the run's own baseline",
     signal_gap_warning = 0.05 in 0.0..=1.0, Below: "No alignment: warns below this signal_gap when the run named its method and both axes are fine",
     prototype_usage_warning = 0.3 in 0.0..=1.0, Below: "Warns below this perplexity of prototype use, over the most that the rows could reach (prototypes_usage_share)",
-    prototype_divergence_critical = 1e-3 in 0.0..=1.0, Below: "Prototypes are critical below this KL(target || student), in nats, with an entropy at either end",
-    prototype_entropy_one = 0.05 in 0.0..=1.0, Below: "One prototype: the target's entropy is below this, in nats, and so is that of its mean row",
+    prototype_divergence_critical = 1e-3 in 0.0..=1.0, Below: "Prototypes that are one or uniform are critical below this KL(target || student), in nats",
+    prototype_perplexity_one = 3.0 in 1.0..=1e6, Below: "One prototype: the perplexity of the target's mean row is below this, and its usage below prototype_usage_warning",
+    prototype_entropy_one = 0.05 in 0.0..=1.0, Below: "and critical when its entropy is below this, in nats, with the divergence",
     prototype_entropy_uniform = 0.99 in 0.0..=1.0, Above: "Uniform prototypes: the target's entropy is above this share of ln K",
     masked_mean_cosine = 0.9 in 0.0..=1.0, Above: "Masked by batch norm: mean_cosine before it is above this, with a standard deviation below 10 sqrt(bn_eps)",
     masked_post_variance = 0.5 in 0.0..=1.0, Fixed: "and the variance after it is above this share of bn_gamma squared",
     stale_spectrum_distance = 0.5 in 0.0..=1.0, Above: "A queue is stale above this total variation distance between the spectra of key and query (MoCo)",
     loss_constant_windows = 5.0 in 1.0..=1000.0, Fixed: "Windows running at the loss's constant, since warm-up, that fire",
     cone_mean_cosine = 0.75 in 0.0..=1.0, Fixed: "A run has left the untrained network's cone once mean_cosine is at most this in two windows",
+    cone_narrowing = 0.25 in 0.0..=1.0, Fixed: "A run in warm-up has collapsed when 1 - mean_cosine is at most this share of its widest, critical, and not widening",
     warmup_windows = 5.0 in 1.0..=1000.0, Fixed: "A run that never leaves the cone is judged from this window on",
     warmup_steps = 500.0 in 0.0..=1e9, Fixed: "and from this step on, where steps are sent",
     collapse_windows = 3.0 in 1.0..=1000.0, Fixed: "Critical windows running that make a collapse",
     recovery_windows = 5.0 in 1.0..=1000.0, Fixed: "Windows running, clear by a tenth, that end it",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_methods_override_exists_and_is_in_range() {
+        for (_, values) in BY_METHOD {
+            for (name, value) in *values {
+                Thresholds::default().set(name, *value).unwrap();
+            }
+        }
+        assert!(Thresholds::of(Some(Method::Dino)).rank_share_line < Thresholds::of(None).rank_share_line);
+    }
 }
