@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::{Client, Service, body, median};
 use fullrank::analysis::floats::{Float, Order, Rows};
-use fullrank::analysis::measures::{Solved, measure};
+use fullrank::analysis::measures::{RankMe, Solved, measure};
 use fullrank::analysis::window::Accumulator;
 use fullrank::compute::Backend;
 use fullrank::compute::cpu::Cpu;
@@ -126,7 +126,7 @@ fn step_against_svd(numpy: &mut Numpy) {
                 None => window = Some(batch),
             }
             let window = window.as_ref().expect("just set");
-            assert!(measure(window, &Solved::default()).measures.stable_rank.is_some());
+            assert!(measure(window, &Solved::default(), RankMe::default()).measures.stable_rank.is_some());
         })
     };
     step();

@@ -49,7 +49,7 @@ pub fn report(backend: &dyn Backend, batch: EmbeddingBatch, name: &str, policy: 
     }
     line.gather(&batch, &mut content.gathered).map_err(|e| format!("{name}: {e}"))?;
     let parameters = batch.parameters;
-    content.scalars = parameters.scalars;
+    content.scalars.clone_from(&parameters.scalars);
     let thresholds = policy.thresholds("", parameters.method);
     let judging = Judging {
         thresholds: &thresholds,
@@ -61,7 +61,7 @@ pub fn report(backend: &dyn Backend, batch: EmbeddingBatch, name: &str, policy: 
     // The layer itself comes first; those derived from it are in its diagnostics.
     let outcome = line.process(&content, judging).into_iter().next();
     let outcome = outcome.ok_or_else(|| format!("{name}: there is nothing to measure in it"))?;
-    let computed = line.computed(&outcome, &thresholds);
+    let computed = line.computed(&content, &outcome, &thresholds);
     let (rows, samples, views, dim) = outcome.shape;
     let report = Report {
         run: String::new(),

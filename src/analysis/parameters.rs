@@ -56,7 +56,7 @@ impl Method {
 }
 
 /// Numbers that a method's diagnostics need, all f64.
-pub const SCALARS: [&str; 15] = [
+pub const SCALARS: [&str; 17] = [
     "loss",
     "temperature",
     "teacher_temperature",
@@ -72,6 +72,8 @@ pub const SCALARS: [&str; 15] = [
     "variance_weight",
     "covariance_weight",
     "gamma",
+    "rankme_epsilon",
+    "rankme_centered",
 ];
 
 /// Those that nothing can be computed with at or below 0. A queue may be empty, and a loss without negatives.
@@ -173,6 +175,11 @@ impl Parameters {
             if POSITIVE.contains(name) && *value <= 0.0 {
                 return Err(DecodeError::Malformed(format!("parameter {name} is {value}: it must be above 0")));
             }
+        }
+        if let Some(epsilon) = self.scalars.get("rankme_epsilon").filter(|epsilon| !(0.0..1.0).contains(*epsilon)) {
+            return Err(DecodeError::Malformed(format!(
+                "parameter rankme_epsilon is {epsilon}: it must be at least 0 and below 1"
+            )));
         }
         if self.window.is_none() && workers > 1 {
             return Err(DecodeError::Malformed(format!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::measures::{AlphaFit, Measures};
+use super::measures::{AlphaFit, Measures, RankMe};
 use super::methods::{Diagnostics, LossConstant};
 use super::verdict::Verdict;
 
@@ -62,6 +62,8 @@ pub struct Computed {
     pub intervals: BTreeMap<&'static str, (f64, f64)>,
     /// Over what alpha was fitted.
     pub alpha_fit: Option<AlphaFit>,
+    /// How RankMe was taken.
+    pub rankme: Option<RankMe>,
     /// The thresholds in force.
     pub thresholds: Vec<(&'static str, f64)>,
 }

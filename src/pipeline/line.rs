@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::analysis::batch::{EmbeddingBatch, Part, Payload, Role};
 use crate::analysis::floats::Rows;
-use crate::analysis::measures::{self, Measured, Solved};
+use crate::analysis::measures::{self, Measured, RankMe, Solved};
 use crate::analysis::methods::{self, Diagnosed, Gathered, MeasuredLayer, Subject};
 use crate::analysis::moments::{Moments, Packed};
 use crate::analysis::pairs::ViewMoments;
@@ -136,8 +136,9 @@ impl Line<'_> {
 
     /// spectrum -> diagnose: a window's eigenvalues, measures, diagnostics and verdicts, the pushed layer first.
     pub fn process(&self, content: &Content, mut judging: Judging<'_>) -> Vec<Outcome> {
+        let how = RankMe::of(&content.scalars);
         let mut solving: Vec<Solving> =
-            content.roles.iter().map(|(role, rows)| self.measure(*role, rows, judging.skip_spectrum)).collect();
+            content.roles.iter().map(|(role, rows)| self.measure(*role, rows, how, judging.skip_spectrum)).collect();
         let _timer = self.stages.enter(Stage::Diagnose);
         let diagnosed = self.diagnose(content, &solving, &judging);
         if !content.roles.contains_key(&Role::Embedding) && content.gathered.scores().is_some() {
@@ -156,7 +157,7 @@ impl Line<'_> {
         outcomes
     }
 
-    fn measure(&self, role: Role, rows: &Accumulator, skip_spectrum: bool) -> Solving {
+    fn measure(&self, role: Role, rows: &Accumulator, how: RankMe, skip_spectrum: bool) -> Solving {
         let mut notes = Vec::new();
         let mut failures = 0;
         let solved = if skip_spectrum {
@@ -166,7 +167,7 @@ impl Line<'_> {
             let _timer = self.stages.enter(Stage::Spectrum);
             self.solve(rows, &mut notes, &mut failures)
         };
-        let measured = measures::measure(rows, &solved);
+        let measured = measures::measure(rows, &solved, how);
         Solving { role, solved, measured, notes, failures }
     }
 
@@ -207,13 +208,14 @@ impl Line<'_> {
     }
 
     /// By what an outcome was computed.
-    pub fn computed(&self, outcome: &Outcome, thresholds: &Thresholds) -> Computed {
+    pub fn computed(&self, content: &Content, outcome: &Outcome, thresholds: &Thresholds) -> Computed {
         Computed {
             device: self.backend.device().to_string(),
             kernel: self.backend.kernel().to_string(),
             exact: outcome.exact,
             intervals: outcome.measured.intervals.clone(),
             alpha_fit: outcome.measured.alpha_fit,
+            rankme: Some(RankMe::of(&content.scalars)),
             thresholds: thresholds.list(),
         }
     }

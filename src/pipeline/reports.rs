@@ -115,7 +115,7 @@ impl Inbox {
         drop(streams);
         let publish = |outcome: Outcome| {
             self.service.solver_failures.inc_by(outcome.failures as u64);
-            let computed = line.computed(&outcome, &thresholds);
+            let computed = line.computed(&content, &outcome, &thresholds);
             Arc::new(task.publish(outcome, computed))
         };
         outcomes.into_iter().map(publish).collect()

@@ -38,6 +38,7 @@ pub(super) fn report_value(report: &Report) -> Value {
             "exact": computed.exact,
             "intervals": intervals,
             "alpha_fit": alpha_fit,
+            "rankme": computed.rankme.map(|how| json!({"epsilon": how.epsilon, "centered": how.centered})),
             "thresholds": thresholds,
         },
         "notes": notes(report),

@@ -282,3 +282,24 @@ fn many_pushes_of_many_workers_are_one() {
     }
     assert!(compared > 25, "{compared} values were compared");
 }
+
+#[test]
+fn rankme_is_taken_as_the_run_asks() {
+    let server = Server::start(&[]);
+    let rows = add(&[1.0; N * D], &gaussian(N, D, 3), 0.5);
+    let rankme = |query: &str| {
+        let report = server.report(&format!("r/l?last=1&{query}"), body(&[f32s("z", &[N, D], &rows)], &[]));
+        (report["measures"]["rankme"].as_f64().unwrap(), report["computed"]["rankme"].clone())
+    };
+    let (plain, how) = rankme("");
+    assert_eq!(how, json!({"epsilon": 1e-7, "centered": false}));
+    let (coarse, how) = rankme("rankme_epsilon=0.00001");
+    assert_eq!(how["epsilon"], 1e-5);
+    // d entropy / d epsilon = -sum (1 + ln p): towards more rank.
+    assert!(coarse > plain && coarse < 1.001 * plain, "{coarse} {plain}");
+    let (centred, how) = rankme("rankme_centered=1");
+    assert_eq!(how["centered"], true);
+    assert!(centred > plain + 1.0, "without the mean's direction: {centred} against {plain}");
+    let (status, _, value) = problem(server.push("?rankme_epsilon=2", body(&[f32s("z", &[N, D], &rows)], &[])));
+    assert!(status == 400 && value["detail"].as_str().unwrap().contains("rankme_epsilon is 2"), "{value}");
+}

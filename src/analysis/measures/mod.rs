@@ -13,7 +13,7 @@ use super::spectrum::{Eigenvalues, Spectrum, input_floor, numeric_floor_without_
 use super::window::Accumulator;
 use uniformity::Uniformity;
 
-pub use rank::{AlphaFit, RANKME_EPSILON, entropy_rank_null, stable_rank_null};
+pub use rank::{AlphaFit, RANKME_EPSILON, RankMe, entropy_rank_null, stable_rank_null};
 
 macro_rules! measures {
     ($($name:ident: $help:literal,)*) => {
@@ -64,7 +64,7 @@ measures! {
     diagonal_entropy_rank: "exp of the entropy of the normalised coordinate variances: an upper bound of the entropy rank",
     intrinsic_dimension: "tr Sigma / lambda_1",
     numerical_rank: "Number of eigenvalues above the noise floor",
-    rankme: "RankMe (Garrido et al. 2023) of the uncentred rows, epsilon 1e-7",
+    rankme: "RankMe (Garrido et al. 2023), by default of the uncentred rows with epsilon 1e-7",
     effective_rows: "n of the nulls: degrees of freedom, corrected for dependent views",
     view_correlation: "rho: tr Cov(z_i, z_j) / tr Sigma, averaged over pairs of views",
     log10_top_to_last: "Decades from lambda_1 to lambda_r, r = min(N - 1, d)",
@@ -118,7 +118,7 @@ pub struct Measured {
 }
 
 /// Fills the table.
-pub fn measure(rows: &Accumulator, solved: &Solved) -> Measured {
+pub fn measure(rows: &Accumulator, solved: &Solved, how: RankMe) -> Measured {
     let mut out = Measured::default();
     live::fill(rows, &mut out.measures);
     dims::fill(&rows.moments, &mut out.measures);
@@ -138,8 +138,14 @@ pub fn measure(rows: &Accumulator, solved: &Solved) -> Measured {
     if let Some(spectrum) = &solved.spectrum {
         rank::fill(spectrum, rows.samples, &mut out);
     }
-    if let Some(second_moment) = &solved.second_moment {
-        rank::fill_rankme(second_moment, rows.moments.rows(), &mut out);
+    let covariance = solved.spectrum.as_ref();
+    let squares = if how.centered {
+        covariance.map(|s| Eigenvalues { values: s.values.clone(), floor: s.numeric_floor })
+    } else {
+        solved.second_moment.clone()
+    };
+    if let Some(squares) = squares {
+        rank::fill_rankme(&squares, rows.moments.rows(), how.epsilon, &mut out);
     }
     if let Some(unit) = &solved.unit {
         out.measures.w2_uniformity = Some(uniformity::w2(&unit.values));

@@ -1,5 +1,7 @@
 //! What the eigenvalues say: ranks (C5), RankMe (C7), ratios (C8), cumulative variance (C9), alpha (C10).
 
+use std::collections::BTreeMap;
+
 use super::{Measured, SHARES};
 use crate::analysis::spectrum::{Eigenvalues, Spectrum};
 
@@ -101,26 +103,52 @@ fn alpha(above_floor: &[f64]) -> Option<(f64, AlphaFit)> {
     Some((slope, AlphaFit { first, last, residual: (squares / weight).sqrt() }))
 }
 
+/// How RankMe is taken: at least five incompatible versions of it are in use.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RankMe {
+    /// Added to each share; 1e-7 in the paper, 1e-5 in stable-pretraining.
+    pub epsilon: f64,
+    /// Of the centred rows; the paper's are not.
+    pub centered: bool,
+}
+
+impl Default for RankMe {
+    fn default() -> Self {
+        Self { epsilon: RANKME_EPSILON, centered: false }
+    }
+}
+
+impl RankMe {
+    /// As a run's parameters ask.
+    pub fn of(scalars: &BTreeMap<&'static str, f64>) -> Self {
+        Self {
+            epsilon: scalars.get("rankme_epsilon").copied().unwrap_or(RANKME_EPSILON),
+            centered: scalars.get("rankme_centered").is_some_and(|centered| *centered != 0.0),
+        }
+    }
+}
+
 /// RankMe from the eigenvalues of Z^T Z / N: singular values are sqrt(N lambda), and the ratio drops N.
 ///
 /// The interval is what RankMe reads when the eigenvalues under the numeric floor are all zero, and all at the floor.
-pub(super) fn fill_rankme(second_moment: &Eigenvalues, rows: u64, out: &mut Measured) {
-    let count = (rows as usize).min(second_moment.values.len());
-    let values = &second_moment.values[..count];
-    out.measures.rankme = rankme(values.iter().copied());
-    let floor = second_moment.floor;
+pub(super) fn fill_rankme(squares: &Eigenvalues, rows: u64, epsilon: f64, out: &mut Measured) {
+    let count = (rows as usize).min(squares.values.len());
+    let values = &squares.values[..count];
+    let rankme = |squares: Vec<f64>| rankme(&squares, epsilon);
+    out.measures.rankme = rankme(values.to_vec());
+    let floor = squares.floor;
     if out.measures.rankme.is_some() && values.iter().any(|value| *value <= floor) {
-        let with = |under: f64| rankme(values.iter().map(|value| if *value <= floor { under } else { *value }));
+        let with =
+            |under: f64| rankme(values.iter().map(|value| if *value <= floor { under } else { *value }).collect());
         if let (Some(a), Some(b)) = (with(0.0), with(floor)) {
             out.intervals.insert("rankme", (a.min(b), a.max(b)));
         }
     }
 }
 
-fn rankme(eigenvalues: impl Iterator<Item = f64> + Clone) -> Option<f64> {
-    let singular = eigenvalues.map(f64::sqrt);
-    let total: f64 = singular.clone().sum();
-    (total > 0.0).then(|| entropy(singular.map(|value| value / total + RANKME_EPSILON)).exp())
+fn rankme(squares: &[f64], epsilon: f64) -> Option<f64> {
+    let total: f64 = squares.iter().map(|square| square.sqrt()).sum();
+    (total > 0.0).then(|| entropy(squares.iter().map(|square| square.sqrt() / total + epsilon)).exp())
 }
 
 /// -sum p ln p, with 0 ln 0 = 0.
