@@ -8,7 +8,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use fullrank::analysis::batch::EmbeddingBatch;
 use fullrank::analysis::decode::safetensors;
 use fullrank::analysis::floats::{Float, Order, Rows};
-use fullrank::analysis::measures::{Solved, measure};
+use fullrank::analysis::measures::{RankMe, Solved, measure};
 use fullrank::analysis::parameters::Parameters;
 use fullrank::analysis::spectrum::Problem;
 use fullrank::analysis::window::Accumulator;
@@ -89,7 +89,7 @@ fn measures(criterion: &mut Criterion) {
         let moments = backend.moments(&rows).expect("no device to fail");
         let window = Accumulator::of_views(&[rows], moments, None, 4096);
         group.bench_function(BenchmarkId::new("without eigenvalues", d), |b| {
-            b.iter(|| measure(black_box(&window), &Solved::default()));
+            b.iter(|| measure(black_box(&window), &Solved::default(), RankMe::default()));
         });
     }
     group.finish();
