@@ -1,0 +1,147 @@
+"""What `Monitor.push` does: look, find room, copy, queue.
+
+Guarantees: returns without waiting; raises `Invalid` for what the user got wrong; a buffer that came to
+nothing goes back.
+Must not: know HTTP.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+
+from ._buffer import Batch, Buffer
+from ._core import Core
+from ._names import NAME
+from ._parameters import Named, extras, sort_out, texts, whole
+from ._plan import Plan, Plans, planned
+from ._staging import stage
+from ._tensors import sources
+from ._warnings import Complaints, Invalid
+
+
+class Ask(NamedTuple):
+    """What a push says by its own arguments."""
+
+    layer: str
+    window: Any
+    step: Any
+    last: bool
+    max_rows: Optional[int]
+    moments: Optional[bool]
+
+
+class Pusher:
+    """See the file's head; one a Monitor."""
+
+    def __init__(
+        self, core: Core, defaults: dict[str, Any], every: int, max_rows: Optional[int], moments: bool, seed: int
+    ) -> None:
+        self._core = core
+        self._defaults = defaults
+        self._every = every
+        self._max_rows = max_rows
+        self._moments = moments
+        self._rng = np.random.default_rng(seed)
+        self._calls: dict[str, int] = {}
+        self._plans = Plans()
+
+    def push(self, ask: Ask, named: dict[str, Any]) -> None:
+        """Copies and queues one batch, if it is due."""
+        if not self._due(ask.layer, ask.last):
+            return
+        limit = self._max_rows if ask.max_rows is None else ask.max_rows
+        moments = self._moments if ask.moments is None else ask.moments
+        at = (whole("window", ask.window), whole("step", ask.step))
+        self._push(ask.layer, at, ask.last, sort_out(named), limit, moments)
+
+    def _due(self, layer: str, last: bool) -> bool:
+        """Whether this push is one of the `every`-th. Raises `Invalid` for a name that no layer may have."""
+        if layer not in self._calls and (not NAME.fullmatch(layer) or layer in (".", "..")):
+            raise Invalid("layer", f"layer is {layer!r}: it must be 1 to 128 of A-Z a-z 0-9 . _ -")
+        if self._every == 1:
+            self._calls[layer] = 1
+            return True
+        core = self._core
+        with core.lock:
+            calls = self._calls.get(layer, 0)
+            self._calls[layer] = calls + 1
+            due = last or calls % self._every == 0
+            core.skipped += not due
+        return due
+
+    def _push(
+        self,
+        layer: str,
+        at: tuple[Optional[int], Optional[int]],
+        last: bool,
+        named: Named,
+        limit: Optional[int],
+        moments: bool,
+    ) -> None:
+        core = self._core
+        window, step = at
+        if core.place()[1] > 1 and window is None:
+            if step is None:
+                raise Invalid("malformed", "one of several workers pushes without window: give window= or step=")
+            window, last = step, True
+        plan = self._plans.plan(named.tensors, limit)
+        batch = Batch(layer, window, last, {**self._defaults, **named.numbers})
+        if step is not None:
+            batch.parameters["step"] = step
+        batch.moments = moments and not plan.pushed_moments
+        buffer = core.queue.reserve(plan.nbytes + 8 * len(named.waiting), plan.pinned or bool(named.waiting))
+        if buffer is None:
+            self._too_much(batch, plan, named)
+            return
+        try:
+            batch.buffer = buffer
+            self._stage(batch, plan, named)
+        except BaseException:
+            core.queue.unreserve(buffer)
+            raise
+        core.queue.put(batch)
+        core.start()
+
+    def _stage(self, batch: Batch, plan: Plan, named: Named) -> None:
+        batch.parts = plan.parts
+        batch.rows = batch.full = plan.samples
+        if plan.keep is not None:
+            with self._core.lock:
+                batch.index = np.sort(self._rng.choice(plan.samples, plan.keep, replace=False))
+            batch.rows = plan.keep
+        stage(batch, plan, named.tensors, named.waiting)
+
+    def _too_much(self, batch: Batch, plan: Plan, named: Named) -> None:
+        """There is no room for a batch. Its `last` still goes, with one row to carry it."""
+        core = self._core
+        lost = plan.samples
+        if batch.last and batch.window is not None and any(part.role for part in plan.parts):
+            rows = {part.name: named.tensors[part.name] for part in plan.parts if part.row_wise}
+            small = planned(sources(rows), 1)
+            batch.buffer = Buffer(small.nbytes + 8 * len(named.waiting), small.pinned)
+            batch.thinned = True
+            self._stage(batch, small, named)
+            lost -= 1
+            core.queue.add_small(batch)
+            core.start()
+        with core.lock:
+            core.lost += not batch.thinned
+            core.lost_rows += lost
+        text = f"a batch does not fit queue_bytes ({core.queue.bound}): raise it, or push fewer rows by max_rows="
+        core.complaints.add("queue_bytes", text)
+
+
+def constants(run: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """What every push says; here a mistake is worth an exception."""
+    try:
+        named = sort_out(parameters)
+    except Invalid as error:
+        raise ValueError(str(error)) from None
+    complaints = Complaints(run, quiet=True)
+    texts(named.numbers, complaints)
+    unknown = [*named.tensors, *named.waiting, *extras(named.numbers)]
+    if unknown or complaints.counts():
+        raise ValueError(f"no parameter of a Monitor, or no value of it, in {parameters}")
+    return named.numbers

@@ -1,0 +1,121 @@
+"""What a push was given: every tensor looked at, none of its numbers read.
+
+Guarantees: a `Source` has a known name, a type that the service takes, a shape that fits the others; numpy arrays and
+torch tensors of any device are looked at without a copy and without a device synchronisation.
+Must not: import torch (a program that passes torch tensors has imported it), copy, or convert.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._names import MOMENTS, Kind, can_stand_alone, is_layer_rows, kind_of, suggestion
+from ._warnings import Invalid
+
+ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4}
+_NUMPY = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32"}
+_TORCH_NAMES = {"torch." + name: code for name, code in _NUMPY.items()}
+
+
+class Source(NamedTuple):
+    """One tensor of a push, where the trainer has it."""
+
+    name: str
+    kind: Kind
+    dtype: str  # as safetensors writes it
+    shape: tuple[int, ...]
+    value: Any  # numpy array, or torch tensor (detached)
+    is_torch: bool
+
+    @property
+    def on_cuda(self) -> bool:
+        """Whether it has to be fetched from a GPU."""
+        return self.is_torch and bool(self.value.is_cuda)
+
+
+def is_torch_tensor(value: Any) -> bool:
+    """Whether this is a torch tensor; False where torch was never imported."""
+    torch = sys.modules.get("torch")
+    tensor = getattr(torch, "Tensor", None)
+    return tensor is not None and isinstance(value, tensor)
+
+
+def sources(tensors: dict[str, Any]) -> list[Source]:
+    """Checks all tensors of one push, each by itself and against each other.
+
+    Raises `Invalid` with what to do about it.
+    """
+    found = [_source(name, value) for name, value in tensors.items()]
+    rows = [source for source in found if is_layer_rows(source.kind)]
+    moments = [source.name for source in found if source.name in MOMENTS]
+    if not moments and not any(can_stand_alone(source.kind) for source in found):
+        raise Invalid("malformed", "a push without embeddings: give z=, or z1= and z2=, of shape N x d")
+    for role in {source.kind.role for source in rows}:
+        shapes = {source.name: source.shape for source in rows if source.kind.role == role}
+        if len(set(shapes.values())) > 1:
+            raise Invalid("wrong_length", f"views must have one shape, row i of each the same sample; got {shapes}")
+    if not moments:
+        samples = samples_of(found)
+        for source in found:
+            if source.kind.row_wise and not is_layer_rows(source.kind) and source.shape[0] != samples:
+                text = f"{source.name} has {source.shape[0]} rows, the embeddings have {samples}: they must be aligned"
+                raise Invalid("wrong_length", text)
+    return found
+
+
+def _source(name: str, value: Any) -> Source:
+    kind = kind_of(name)
+    if kind is None:
+        raise Invalid("unknown_tensor", f"no tensor is called {name!r}{suggestion(name)}: the batch is not sent")
+    if is_torch_tensor(value):
+        value, dtype, is_torch = _torch_tensor(name, value), _TORCH_NAMES.get(str(value.dtype)), True
+    else:
+        value = _numpy_array(name, kind, value)
+        dtype, is_torch = _NUMPY.get(value.dtype.name), False
+    if dtype is None:
+        raise Invalid(
+            "unsupported_type", f"{name} is {value.dtype}: floats are f64, f32, f16 or bf16, indices i64 or i32"
+        )
+    if dtype.startswith("I") != kind.integer and name not in MOMENTS:
+        wanted = "int64 or int32" if kind.integer else "a float type"
+        raise Invalid("unsupported_type", f"{name} is {value.dtype}: it must be {wanted}")
+    shape = tuple(int(size) for size in value.shape)
+    if len(shape) not in kind.ranks:
+        wanted = " or ".join(str(rank) for rank in kind.ranks)
+        raise Invalid(
+            "wrong_rank",
+            f"{name} has shape {shape}: it must have {wanted} dimension(s);"
+            " flatten or pool it to N x d before the push",
+        )
+    if 0 in shape:
+        raise Invalid("empty", f"{name} is empty: its shape is {shape}")
+    return Source(name, kind, dtype, shape or (1,), value, is_torch)
+
+
+def _torch_tensor(name: str, value: Any) -> Any:
+    if value.is_meta:
+        raise Invalid("meta", f"{name} is on the meta device: it has no numbers")
+    if value.is_sparse or value.is_quantized:
+        raise Invalid("unsupported_type", f"{name} is sparse or quantized: push a dense float tensor")
+    return value.detach()
+
+
+def _numpy_array(name: str, kind: Kind, value: Any) -> np.ndarray[Any, Any]:
+    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    if array.dtype == object:
+        raise Invalid("unsupported_type", f"{name} is a {type(value).__name__}: push a numpy array or a torch tensor")
+    if kind.integer and array.dtype.kind in "iu" and array.dtype.itemsize < 4:
+        return array.astype(np.int32)
+    return array
+
+
+def samples_of(found: list[Source]) -> int:
+    """N: rows of a view, or of the scores where they come alone. 0 for moments: nobody has looked."""
+    for counts in (is_layer_rows, can_stand_alone):
+        for source in found:
+            if counts(source.kind):
+                return source.shape[0]
+    return 0
