@@ -79,7 +79,9 @@ impl LayerView {
 impl RunView {
     /// The worst layer's published verdict.
     pub fn verdict(&self) -> VerdictView {
-        let worst = self.layers.iter().filter(|(_, view)| view.newest.is_some()).max_by_key(|(_, view)| view.state());
+        // Of equally bad layers the first: a layer stands before those derived from it.
+        let measured = self.layers.iter().rev().filter(|(_, view)| view.newest.is_some());
+        let worst = measured.max_by_key(|(_, view)| view.state());
         match worst {
             Some((layer, view)) => VerdictView { layer: Some(layer.clone()), view: view.clone() },
             None => VerdictView { layer: None, view: LayerView::default() },
