@@ -102,7 +102,7 @@ fn one_prototype_and_uniform_prototypes_are_told_apart() {
     check("uniform", scores(K, 0.0, |_| 0), ["degrading", "unknown", "unknown", "uniform_prototypes"], true);
     // Sharp rows that agree with the teacher and differ from each other are what training is for.
     check("sharp", scores(K, 3.0, |i| i % K), ["healthy", "unknown", "unknown", "none"], false);
-    let few = check("few", scores(K, 3.0, |i| i % 5), ["degrading", "unknown", "unknown", "one_prototype"], false);
+    let few = check("few", scores(K, 3.0, |i| i % 7), ["degrading", "unknown", "unknown", "one_prototype"], false);
     assert!(fires(&few, "prototypes", "warning"));
     let recovered = |run: &str| {
         for window in 20..26 {
@@ -302,4 +302,29 @@ fn rankme_is_taken_as_the_run_asks() {
     assert!(centred > plain + 1.0, "without the mean's direction: {centred} against {plain}");
     let (status, _, value) = problem(server.push("?rankme_epsilon=2", body(&[f32s("z", &[N, D], &rows)], &[])));
     assert!(status == 400 && value["detail"].as_str().unwrap().contains("rankme_epsilon is 2"), "{value}");
+}
+
+#[test]
+fn lidar_is_there_when_few_directions_are_left() {
+    const RANK: usize = 3;
+    let server = Server::start(&[]);
+    let (ids, dim) = (10usize, 32);
+    let mixing = gaussian(RANK, dim, 1);
+    let means = gaussian(ids, RANK, 2);
+    for noise in [0.0, 0.002, 0.02] {
+        let wobble = gaussian(N, RANK, 3);
+        let rows: Vec<f32> = (0..N)
+            .flat_map(|i| (0..dim).map(move |k| (i, k)))
+            .map(|(i, k)| {
+                let factor = |r: usize| means[(i % ids) * RANK + r] + 0.1 * wobble[i * RANK + r];
+                (0..RANK).map(|r| factor(r) * mixing[r * dim + k]).sum::<f32>()
+            })
+            .collect();
+        let rows = add(&rows, &gaussian(N, dim, 4), noise);
+        let groups: Vec<i64> = (0..N).map(|i| (i % ids) as i64).collect();
+        let report = server.report("r/l?last=1", body(&[f32s("z", &[N, dim], &rows), i64s("ids", &[N], &groups)], &[]));
+        let value = report["methods"]["lidar"]["value"].as_f64().unwrap();
+        // At least the three directions' worth of ids, at most the nine that ten means span.
+        assert!((1.0..=9.0).contains(&value), "noise {noise}: {value}");
+    }
 }

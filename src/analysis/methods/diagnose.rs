@@ -229,16 +229,20 @@ impl Diagnosed {
 
     fn of_groups(&mut self, gathered: &Gathered, layer: &MeasuredLayer<'_>, kernels: &Kernels<'_>) {
         if let Some(groups) = &gathered.ids {
-            self.diagnostics.lidar = self.keep("lidar", within_between::of(groups, kernels)).flatten();
-            if self.diagnostics.lidar.is_none() {
+            let found = within_between::of(groups, kernels);
+            let too_few = matches!(found, Ok(None));
+            self.diagnostics.lidar = self.keep("lidar", found).flatten();
+            if too_few {
                 self.notes
                     .push("lidar needs two ids with two rows each: send views, or an id more than once".to_string());
             }
         }
         if let Some(groups) = &gathered.labels {
             let (rows, dim) = (groups.moments.rows(), layer.rows.moments.dim());
-            self.diagnostics.labels = self.keep("the fit of labels", label_fit::of(groups, kernels)).flatten();
-            if self.diagnostics.labels.is_none() {
+            let found = label_fit::of(groups, kernels);
+            let too_few = matches!(found, Ok(None));
+            self.diagnostics.labels = self.keep("the fit of labels", found).flatten();
+            if too_few {
                 self.notes.push(format!(
                     "labels need two classes and 10 rows a dimension in a window: {} classes, {rows} of {} rows",
                     groups.by_id.len(),

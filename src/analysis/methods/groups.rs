@@ -105,11 +105,12 @@ impl Groups {
 
     /// sum_g n_g (m_g - m)(m_g - m)^T, m the mean of all rows.
     pub(super) fn between(&self) -> DMatrix<f64> {
-        self.weighted_outer(self.moments.mean(), |group| group.rows as f64)
+        let columns = self.weighted_means(self.moments.mean(), |group| group.rows as f64);
+        &columns * columns.transpose()
     }
 
-    /// sum_g w_g (m_g - c)(m_g - c)^T.
-    pub(super) fn weighted_outer(&self, centre: &[f64], weight: impl Fn(&Group) -> f64) -> DMatrix<f64> {
+    /// sqrt(w_g) (m_g - c), a column a group.
+    pub(super) fn weighted_means(&self, centre: &[f64], weight: impl Fn(&Group) -> f64) -> DMatrix<f64> {
         let mut columns = DMatrix::zeros(centre.len(), self.by_id.len());
         for (mut column, group) in columns.column_iter_mut().zip(self.by_id.values()) {
             let scale = weight(group).sqrt();
@@ -117,7 +118,7 @@ impl Groups {
                 *out = scale * (mean - centre);
             }
         }
-        &columns * columns.transpose()
+        columns
     }
 }
 

@@ -1,8 +1,9 @@
 //! LiDAR (T4): how far the samples stand apart in units of how far the views of one sample do.
 //!
 //! Source: Thilak et al., ICLR 2024 (arXiv 2312.04000), section 3: the entropy rank of W^(-1/2) B W^(-1/2), with W the
-//! within-sample covariance plus delta I and B the covariance of the sample means. By Cholesky, W = L L^T: the
-//! eigenvalues of L^-1 B L^-T are the same.
+//! within-sample covariance plus delta I and B the covariance of the sample means. By Cholesky, W = L L^T, and B = G G^T
+//! with the samples' means in the columns of G: the eigenvalues are those of X X^T, X = L^-1 G. Formed so, they stay as
+//! non-negative as rounding allows, however badly conditioned W is: that is where a collapse shows.
 
 use super::groups::Groups;
 use super::{Kernels, entropy_rank, lidar};
@@ -29,15 +30,16 @@ pub(super) fn of(groups: &Groups, kernels: &Kernels<'_>) -> Result<Option<lidar:
             *centre += mean / ids;
         }
     }
-    let between = groups.weighted_outer(&centre, |group| f64::from(u8::from(several(group.rows))) / (ids - 1.0));
+    let means = groups.weighted_means(&centre, |group| f64::from(u8::from(several(group.rows))) / (ids - 1.0));
     // Ids with one row add to neither side of the difference.
     let mut within = (groups.moments.scatter().to_full() - groups.between()) / (rows as f64 - ids);
     for k in 0..dim {
         within[(k, k)] += DELTA;
     }
-    let half = (kernels.whiten)(&within, &between)?;
-    let whitened = (kernels.whiten)(&within, &half.transpose())?;
-    let eigenvalues = (kernels.eigenvalues)(&whitened)?;
+    let whitened = (kernels.whiten)(&within, &means)?;
+    // X X^T and X^T X share their nonzero eigenvalues: the smaller is solved.
+    let gram = if dim <= whitened.ncols() { &whitened * whitened.transpose() } else { whitened.tr_mul(&whitened) };
+    let eigenvalues = (kernels.eigenvalues)(&gram)?;
     Ok(Some(lidar::Values {
         value: entropy_rank(&eigenvalues),
         delta: Some(DELTA),
