@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// Threads give way to the doors, and to the trainer beside them: a push is answered before its rows are merged, and a
 /// merge goes before an eigensolve, which takes seconds.
 const ACCUMULATE_NICENESS: i32 = 5;
-const SPECTRUM_NICENESS: i32 = 15;
+const SPECTRUM_NICENESS: i32 = 10;
 
 /// Why the service cannot start.
 #[derive(Debug, thiserror::Error)]

@@ -127,7 +127,7 @@ struct PipelineArgs {
     #[arg(long, env = "FULLRANK_MAX_STREAMS", default_value_t = 4096)]
     max_streams: usize,
     /// Windows that may wait for their eigenvalues; more are measured without.
-    #[arg(long, env = "FULLRANK_SPECTRA_WAITING", default_value_t = 8)]
+    #[arg(long, env = "FULLRANK_SPECTRA_WAITING", default_value_t = 64)]
     spectra_waiting: usize,
     /// Seconds that a window waits for missing workers once a later one was pushed.
     #[arg(long, env = "FULLRANK_WINDOW_PATIENCE_S", default_value_t = 60)]

@@ -20,6 +20,9 @@ use super::registry::Registry;
 use super::reports::ReportTask;
 use crate::analysis::batch::EmbeddingBatch;
 
+/// Windows that may wait for their eigenvalues once half the memory for accumulators is in use.
+const FEW_WAITING: usize = 8;
+
 /// A batch to merge.
 pub(super) struct Job {
     pub(super) run: String,
@@ -195,7 +198,10 @@ impl Inbox {
 
     /// Whether as many reports of this kind wait for their eigenvalues as may.
     fn behind(&self, closed: bool) -> bool {
-        self.queues.waiting(closed).load(Ordering::Acquire) >= self.limits.spectra_waiting
+        let waiting = self.queues.waiting(closed).load(Ordering::Acquire);
+        // What waits keeps its accumulators: it must not take the room of windows that are open.
+        let pressed = waiting >= FEW_WAITING && 2 * self.memory.used() > self.memory.limit();
+        pressed || waiting >= self.limits.spectra_waiting
     }
 
     fn merge_push(&self, batch: EmbeddingBatch, slots: Slots) -> Result<(), String> {
