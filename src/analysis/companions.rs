@@ -13,6 +13,12 @@ use super::floats::Rows;
 /// The most prototypes K: three sums of K numbers a worker are 24 MiB there.
 pub const MAX_PROTOTYPES: usize = 1 << 20;
 
+/// The widest weight matrix: its d x d products are decomposed.
+pub const MAX_WEIGHT_DIM: usize = 2048;
+
+/// The most pushed edges a row.
+pub const MAX_EDGES_PER_ROW: usize = 64;
+
 /// See the file's head. N is the number of rows of a view; maps go by the number in the tensor's name.
 #[derive(Clone, Debug, Default)]
 pub struct Companions {
@@ -159,11 +165,11 @@ impl Companions {
 
     /// What has one row a sample.
     fn check_rows(&self, parts: &[Part]) -> Result<(), DecodeError> {
-        let of_part = parts.iter().find_map(|part| match &part.payload {
+        // What stands before batch norm may have other rows.
+        let of_part = parts.iter().filter(|part| part.role != Role::PreBn).find_map(|part| match &part.payload {
             Payload::Views(views) => Some(views[0].len()),
             Payload::Moments(_) => None,
         });
-        let pushed_moments = parts.iter().any(|part| matches!(part.payload, Payload::Moments(_)));
         let Some(samples) = of_part.or(self.samples()) else { return Ok(()) };
         let mut lengths: Vec<(String, usize)> = self.scores().map(|(name, rows)| (name, rows.len())).collect();
         lengths.extend(self.negatives.iter().map(|(number, rows)| (format!("negative{number}"), rows.len())));
@@ -171,7 +177,7 @@ impl Companions {
             lengths.extend(indices.as_ref().map(|indices| (name.to_string(), indices.len())));
         }
         for (name, length) in lengths {
-            if length != samples && !pushed_moments {
+            if length != samples {
                 return Err(DecodeError::WrongLength(format!(
                     "tensor {name} has {length} rows but the embeddings have {samples}: they must be aligned"
                 )));
@@ -179,6 +185,13 @@ impl Companions {
         }
         let views = parts.iter().find(|part| part.role == Role::Embedding).map_or(1, Part::views);
         let nodes = samples * views;
+        let most = MAX_EDGES_PER_ROW * nodes;
+        if let Some(edges) = self.edges.as_ref().filter(|edges| edges.len() > most) {
+            return Err(DecodeError::TooLarge {
+                what: format!("{} edges between {nodes} rows: send the nearest of each", edges.len()),
+                limit: most as u64,
+            });
+        }
         let beyond = self.edges.iter().flatten().find(|(a, b)| *a >= nodes || *b >= nodes);
         match beyond {
             None => Ok(()),
@@ -189,6 +202,19 @@ impl Companions {
     }
 
     fn check_weights(&self, parts: &[Part]) -> Result<(), DecodeError> {
+        for (name, weight) in
+            [("predictor_weight", &self.predictor_weight), ("prototype_weight", &self.prototype_weight)]
+        {
+            if let Some(weight) = weight.as_ref().filter(|weight| weight.dim() > MAX_WEIGHT_DIM) {
+                return Err(DecodeError::TooLarge {
+                    what: format!("tensor {name} is {} x {}: leave it out", weight.len(), weight.dim()),
+                    limit: MAX_WEIGHT_DIM as u64,
+                });
+            }
+        }
+        if let Some(weight) = self.predictor_weight.as_ref().filter(|weight| weight.len() != weight.dim()) {
+            return Err(wrong_width("predictor_weight", weight, weight.dim()));
+        }
         let Some(dim) = parts.iter().find(|part| part.role == Role::Embedding).map(Part::dim) else {
             return Ok(());
         };
@@ -237,8 +263,8 @@ fn check_type(tensor: &Tensor) -> Result<(), DecodeError> {
 
 /// Rows that are no probabilities would make every entropy of them nonsense.
 fn check_probabilities(name: &str, rows: &Rows) -> Result<(), DecodeError> {
-    // What K roundings of the type can add up to, and a half-precision sum of its own.
-    let tolerance = 0.01 + rows.dim() as f64 * rows.float().unit_roundoff();
+    // Each value is rounded by u of itself, so their sum by u; a half-precision softmax adds some of its own.
+    let tolerance = 0.01 + 4.0 * rows.float().unit_roundoff();
     let mut row = vec![0.0; rows.dim()];
     for index in 0..rows.len() {
         rows.read(index, 1, &mut row);

@@ -165,11 +165,13 @@ impl ViewMoments {
         ((n >= 1.0).then(|| diagonal / n), (n >= 2.0).then(|| off / (n * (n - 1.0))))
     }
 
-    /// Barlow Twins' sums over the same coordinates: (sum_k (1 - C_kk)^2, sum_{k != l} C_kl^2). `None` without any.
-    pub fn barlow_terms(&self) -> Option<(f64, f64)> {
+    /// Barlow Twins' sums: (sum_k (1 - C_kk)^2, sum_{k != l} C_kl^2).
+    pub fn barlow_terms(&self) -> (f64, f64) {
         let (mut on, mut off) = (0.0, 0.0);
         let live = self.correlations(|i, j, c| if i == j { on += (1.0 - c) * (1.0 - c) } else { off += c * c });
-        (live > 0).then_some((on, off))
+        // A coordinate that does not vary is correlated with nothing.
+        let dead = self.cross.nrows() - live;
+        (on + dead as f64, off)
     }
 
     /// Calls `each` with C_ij for the coordinates that vary in both views, and returns their number.

@@ -76,6 +76,9 @@ pub const SCALARS: [&str; 17] = [
     "rankme_centered",
 ];
 
+/// The least temperature or count: scores over less overflow.
+const LEAST: f64 = 1e-6;
+
 /// Those that nothing can be computed with at or below 0. A queue may be empty, and a loss without negatives.
 const POSITIVE: [&str; 4] = ["temperature", "teacher_temperature", "prototypes", "batch_size"];
 
@@ -172,8 +175,13 @@ impl Parameters {
             )));
         }
         for (name, value) in &self.scalars {
-            if POSITIVE.contains(name) && *value <= 0.0 {
-                return Err(DecodeError::Malformed(format!("parameter {name} is {value}: it must be above 0")));
+            if POSITIVE.contains(name) && *value < LEAST {
+                return Err(DecodeError::Malformed(format!(
+                    "parameter {name} is {value}: it must be at least {LEAST}"
+                )));
+            }
+            if *name == "bn_eps" && *value < 0.0 {
+                return Err(DecodeError::Malformed(format!("parameter bn_eps is {value}: it must not be below 0")));
             }
         }
         if let Some(epsilon) = self.scalars.get("rankme_epsilon").filter(|epsilon| !(0.0..1.0).contains(*epsilon)) {

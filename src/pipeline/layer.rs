@@ -167,8 +167,9 @@ impl Layer {
             }
             bytes += Held::reservoir_after(held, part).saturating_sub(held.map_or(0, |held| held.reservoir_bytes));
         }
-        let gathered = open.and_then(|open| open.gathered.get(&worker)).map_or(0, |(_, bytes)| *bytes);
-        bytes += Gathered::bytes(batch).saturating_sub(gathered);
+        let gathered = open.and_then(|open| open.gathered.get(&worker)).map_or([0; 6], |(_, bytes)| *bytes);
+        bytes +=
+            Gathered::bytes(batch).iter().zip(gathered).map(|(need, held)| need.saturating_sub(held)).sum::<usize>();
         Ok(bytes)
     }
 

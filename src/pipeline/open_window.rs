@@ -72,7 +72,7 @@ pub(super) struct OpenWindow {
     pub(super) views: BTreeMap<Role, usize>,
     pub(super) slots: BTreeMap<(Role, u32), Held>,
     /// By worker, with the bytes reserved for it.
-    pub(super) gathered: BTreeMap<u32, (GatheredSlot, usize)>,
+    pub(super) gathered: BTreeMap<u32, (GatheredSlot, [usize; 6])>,
     pub(super) done: BTreeSet<u32>,
     pub(super) contributed: BTreeSet<u32>,
     pub(super) workers: u32,
@@ -150,7 +150,9 @@ impl OpenWindow {
             slots.push(self.slots.entry((part.role, worker)).or_default().take(part));
         }
         let (gathered, bytes) = self.gathered.entry(worker).or_default();
-        *bytes = (*bytes).max(Gathered::bytes(batch));
+        for (held, needed) in bytes.iter_mut().zip(Gathered::bytes(batch)) {
+            *held = (*held).max(needed);
+        }
         Slots { rows: slots, gathered: Arc::clone(gathered) }
     }
 

@@ -1,6 +1,6 @@
 //! The eigenvalue problems of a window, and the dense kernels lent to the diagnostics.
 //!
-//! Guarantees: what a solver returns is checked before it is used; what cannot be had is left out, and the notes say why.
+//! Guarantees: eigenvalues are checked before they are used; what cannot be had is left out, and the notes say why.
 
 use nalgebra::DMatrix;
 

@@ -160,7 +160,7 @@ impl Inbox {
         }
         let push = job.push.take();
         let merged =
-            catch_unwind(AssertUnwindSafe(|| push.map_or(Ok(()), |(batch, slots)| self.merge_push(batch, slots))))
+            catch_unwind(AssertUnwindSafe(|| push.map_or(Ok(None), |(batch, slots)| self.merge_push(batch, slots))))
                 .unwrap_or_else(|_| {
                     self.service.worker_panics.inc();
                     Err("a fault of the service".to_string())
@@ -175,6 +175,9 @@ impl Inbox {
         };
         if let Some(open) = layer.find(job.window, job.revision) {
             open.pending -= 1;
+            if let Ok(Some(why)) = &merged {
+                open.notes.push(format!("the diagnostics lack a batch of worker {}: {why}", job.worker));
+            }
             if let Err(why) = merged {
                 tracing::error!(
                     run = job.run,
@@ -204,7 +207,8 @@ impl Inbox {
         pressed || waiting >= self.limits.spectra_waiting
     }
 
-    fn merge_push(&self, batch: EmbeddingBatch, slots: Slots) -> Result<(), String> {
+    /// Returns what a reader should know of diagnostics that this batch could not add to.
+    fn merge_push(&self, batch: EmbeddingBatch, slots: Slots) -> Result<Option<String>, String> {
         let line = Line { backend: &*self.backend, stages: &self.service.stages };
         // A batch whose diagnostics fail still counts: its rows are merged first.
         let unit_moments = batch.parameters.unit_moments == Some(true);
@@ -218,7 +222,7 @@ impl Inbox {
         }
         // Held while it computes: one worker's batches come one after another, and a report so far may wait.
         let mut gathered = slots.gathered.lock().unwrap_or_else(PoisonError::into_inner);
-        line.gather(&batch, &mut gathered)
+        Ok(line.gather(&batch, &mut gathered).err())
     }
 
     fn run_report(&self, task: ReportTask) {

@@ -132,6 +132,7 @@ def usage(p):
     h, mean = float(np.mean([entropy(row) for row in p])), p.mean(axis=0)
     count = p.shape[1]
     return {
+        "count": count,
         "entropy": h,
         "marginal_entropy": entropy(mean),
         "information": entropy(mean) - h,

@@ -234,7 +234,12 @@ fn companions_that_do_not_fit_are_refused() {
     check(f32s("negative1", &[4, 3], &[0.0; 12]), "", "wrong_length", "negative1 is 4 x 3");
     check(f32s("predictor_weight", &[3, 3], &[0.0; 9]), "", "wrong_length", "predictor_weight is 3 x 3");
     check(f32s("teacher_logits", &[4, 3], &[0.0; 12]), "", "malformed", "unknown tensor 'teacher_logits'");
-    check(f32s("pre_bn", &[4, 2], &[0.0; 8]), "temperature=0", "malformed", "temperature is 0: it must be above 0");
+    check(
+        f32s("pre_bn", &[4, 2], &[0.0; 8]),
+        "temperature=0",
+        "malformed",
+        "temperature is 0: it must be at least 0.000001",
+    );
     let two = [f32s("logits1", &[4, 5], &[0.0; 20]), f32s("logits2", &[4, 6], &[0.0; 24])];
     let (status, _, value) = problem(server.push("", body(&two, &[])));
     assert!(status == 400 && value["detail"].as_str().unwrap().contains("logits2 has 6 columns"), "{value}");
@@ -327,4 +332,59 @@ fn lidar_is_there_when_few_directions_are_left() {
         // At least the three directions' worth of ids, at most the nine that ten means span.
         assert!((1.0..=9.0).contains(&value), "noise {noise}: {value}");
     }
+}
+
+#[test]
+fn odd_pushes_are_answered_with_nulls() {
+    let server = Server::start(&[]);
+    let both = |values: &[f32], dim: usize| {
+        let rows = values.len() / dim;
+        let ids: Vec<i64> = (0..rows as i64).map(|i| i / 2).collect();
+        body(
+            &[
+                f32s("z1", &[rows, dim], values),
+                f32s("z2", &[rows, dim], values),
+                f32s("teacher1", &[rows, dim + 1], &vec![1.0; rows * (dim + 1)]),
+                f32s("prediction1", &[rows, dim], values),
+                f32s("negative1", &[rows, dim], values),
+                f32s("predictor_weight", &[dim, dim], &vec![0.0; dim * dim]),
+                f32s("logits1", &[rows, 3], &vec![1e30; rows * 3]),
+                i64s("ids", &[rows], &ids),
+                i64s("labels", &[rows], &ids),
+                i64s("edges", &[1, 2], &[0, 0]),
+            ],
+            &[("temperature", "1e-6"), ("gamma", "1"), ("lambda", "1")],
+        )
+    };
+    let huge: Vec<f32> = gaussian(64, 4, 1).iter().map(|x| x * 1e37).collect();
+    let cases: [(&str, &[f32], usize); 6] = [
+        ("zero", &[0.0; 64], 4),
+        ("constant", &[2.5; 64], 4),
+        ("one-row", &[1.0, 2.0], 2),
+        ("one-dim", &[1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0, 55.0, 89.0, 144.0, 233.0], 1),
+        ("huge", &huge, 4),
+        ("pair", &[1.0, 2.0, 2.0, 1.0], 2),
+    ];
+    for (run, values, dim) in cases {
+        let report = server.report(&format!("{run}/l?last=1&method=vicreg"), both(values, dim));
+        assert!(report["methods"]["prototypes"]["entropy"].is_f64(), "{run}: {report}");
+        let teacher = &report["methods"]["teacher"];
+        assert!(teacher["cosine"].is_null(), "{run}: rows of two dimensions have no cosine, {teacher}");
+    }
+    for line in server.metrics().0.lines().filter(|line| line.contains("{run=")) {
+        let value: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+        assert!(value.is_finite(), "{line}");
+    }
+    assert_eq!(server.metrics().get("fullrank_worker_panics_total"), Some(0.0));
+    assert_eq!(server.metrics().get("fullrank_solver_failures_total"), Some(0.0));
+    // Moments with scores: the scores must be aligned with each other all the same.
+    let moments = [
+        f32s("count", &[1], &[4.0]),
+        f32s("mean", &[2], &[0.0; 2]),
+        f32s("m2", &[2, 2], &[1.0, 0.0, 0.0, 1.0]),
+        f32s("logits1", &[4, 3], &[0.0; 12]),
+        f32s("codes1", &[3, 3], &[1.0 / 3.0; 9]),
+    ];
+    let (status, code, _) = problem(server.push("", body(&moments, &[])));
+    assert_eq!((status, code.as_str()), (400, "wrong_length"));
 }

@@ -104,6 +104,10 @@ impl Assignments {
     }
 
     pub(super) fn merge(&mut self, other: &Assignments) {
+        let count = other.student.as_ref().or(other.target.as_ref()).map_or(0, |usage| usage.sums.len());
+        if !self.fits(count) {
+            return; // another worker's prototypes are not these
+        }
         for (mine, theirs) in [(&mut self.student, &other.student), (&mut self.target, &other.target)] {
             match (mine, theirs) {
                 (Some(mine), Some(theirs)) => mine.merge(theirs),

@@ -10,6 +10,7 @@ use super::{
     within_between,
 };
 use crate::analysis::batch::Role;
+use crate::analysis::companions::MAX_WEIGHT_DIM;
 use crate::analysis::measures::Measures;
 use crate::analysis::parameters::Method;
 use crate::analysis::window::Accumulator;
@@ -51,8 +52,17 @@ pub struct Diagnosed {
     pub failures: usize,
 }
 
+/// tr Sigma within which products of two covariances neither over- nor underflow.
+pub(super) const SOLVABLE: std::ops::Range<f64> = 1e-120..1e120;
+
 /// Fills every group whose inputs were sent.
 pub fn diagnose(subject: &Subject<'_>, kernels: &Kernels<'_>) -> Diagnosed {
+    let mut diagnosed = fill(subject, kernels);
+    diagnosed.diagnostics.finite();
+    diagnosed
+}
+
+fn fill(subject: &Subject<'_>, kernels: &Kernels<'_>) -> Diagnosed {
     let mut out = Diagnosed { notes: needs::notes(subject.method, &subject.gathered.sent), ..Diagnosed::default() };
     out.notes.extend(subject.gathered.notes.iter().map(|note| (*note).to_string()));
     out.of_assignments(subject, kernels);
@@ -64,7 +74,8 @@ pub fn diagnose(subject: &Subject<'_>, kernels: &Kernels<'_>) -> Diagnosed {
     out.of_terms(subject, layer);
     out.of_predictions(subject, layer);
     out.diagnostics.simplex = subject.gathered.cosines.map(|cosines| cosines.values());
-    if !subject.skip_factorisations {
+    let total = layer.measures.total_variance.unwrap_or(0.0);
+    if !subject.skip_factorisations && SOLVABLE.contains(&total) {
         out.of_views(layer, kernels);
         out.of_predictor_weight(subject.gathered, layer, kernels);
         out.of_groups(subject.gathered, layer, kernels);
@@ -107,6 +118,7 @@ impl Diagnosed {
             });
         }
         self.diagnostics.prototype_targets = assignments.target.as_ref().map(|usage| prototype_targets::Values {
+            count: Some(usage.sums.len() as f64),
             entropy: Some(usage.entropy()),
             marginal_entropy: Some(usage.marginal_entropy()),
             information: Some(usage.marginal_entropy() - usage.entropy()),
@@ -152,11 +164,17 @@ impl Diagnosed {
     fn of_teacher(&mut self, subject: &Subject<'_>, student: &MeasuredLayer<'_>) {
         let Some(layer) = subject.layers.get(&Role::Teacher) else { return };
         let ratio = layer.measures.entropy_rank.zip(student.measures.entropy_rank).map(|(t, s)| t / s);
+        // Few rows have few eigenvalues: spectra of very different numbers of rows differ by that alone.
+        let (rows, others) = (layer.rows.samples, student.rows.samples);
+        let alike = rows <= 2 * others && others <= 2 * rows;
         let gap = layer.measures.center_norm.zip(student.measures.center_norm).map(|(t, s)| t - s);
         self.diagnostics.teacher = Some(teacher::Values {
             cosine: subject.gathered.teacher.cosine(),
             entropy_rank_ratio: ratio,
-            spectrum_distance: layer.eigenvalues.zip(student.eigenvalues).and_then(|(t, s)| spectrum_distance(t, s)),
+            spectrum_distance: alike.then_some(()).and_then(|()| {
+                let (teacher, student) = layer.eigenvalues.zip(student.eigenvalues)?;
+                spectrum_distance(teacher, student)
+            }),
             center_norm_gap: gap,
         });
     }
@@ -219,6 +237,10 @@ impl Diagnosed {
 
     fn of_predictor_weight(&mut self, gathered: &Gathered, layer: &MeasuredLayer<'_>, kernels: &Kernels<'_>) {
         let Some(weight) = &gathered.predictor_weight else { return };
+        if weight.nrows() != layer.rows.moments.dim() {
+            self.notes.push("predictor_weight has another dimension than z: it was left out".to_string());
+            return;
+        }
         let found = predictors::against_second_moment(weight, &layer.rows.moments, layer.measures, kernels);
         if let Some((alignment, commutator)) = self.keep("the predictor's alignment", found) {
             let values = self.diagnostics.predictor.get_or_insert_default();
@@ -228,6 +250,12 @@ impl Diagnosed {
     }
 
     fn of_groups(&mut self, gathered: &Gathered, layer: &MeasuredLayer<'_>, kernels: &Kernels<'_>) {
+        let dim = layer.rows.moments.dim();
+        if dim > MAX_WEIGHT_DIM && (gathered.ids.is_some() || gathered.labels.is_some()) {
+            self.notes
+                .push(format!("lidar, graph and labels are not computed above dimension {MAX_WEIGHT_DIM}: {dim}"));
+            return;
+        }
         if let Some(groups) = &gathered.ids {
             let found = within_between::of(groups, kernels);
             let too_few = matches!(found, Ok(None));
@@ -270,6 +298,7 @@ impl Diagnosed {
                 }
                 Ok(edges.values(layer))
             }
+            (None, Some(_), _) if layer.rows.moments.dim() > MAX_WEIGHT_DIM => return,
             (None, Some(groups), _) => relations::of_ids(groups, layer, kernels),
             (None, None, Some(pairs)) => relations::of_views(pairs, gathered.view_means.as_ref(), layer, kernels),
             (None, None, None) => return,

@@ -45,19 +45,20 @@ pub struct Gathered {
 }
 
 impl Gathered {
-    /// Bytes that a batch like this may make it take.
-    pub fn bytes(batch: &EmbeddingBatch) -> usize {
+    /// Bytes that a batch like this may make it take, by what they are for: a batch of each kind leaves all of them.
+    pub fn bytes(batch: &EmbeddingBatch) -> [usize; 6] {
         let companions = &batch.companions;
         let square = |dim: usize| 8 * dim * dim;
-        let mut bytes = 2 * 8 * companions.prototypes().unwrap_or(0);
-        bytes += companions.prototype_weight.as_ref().map_or(0, |rows| square(rows.dim()));
-        bytes += companions.predictor_weight.as_ref().map_or(0, |rows| square(rows.dim()));
-        if let Some((views, _)) = batch.views(Role::Embedding) {
-            let groups = [&companions.ids, &companions.labels].into_iter().flatten().count();
-            bytes += groups * Groups::bytes(views[0].dim());
-            bytes += if views.len() > 2 { square(views[0].dim()) / 2 } else { 0 };
-        }
-        bytes
+        let (dim, views) = batch.views(Role::Embedding).map_or((1, 0), |(views, _)| (views[0].dim(), views.len()));
+        let groups = |ids: &Option<Vec<i64>>| if views > 0 && ids.is_some() { Groups::bytes(dim) } else { 0 };
+        [
+            2 * 8 * companions.prototypes().unwrap_or(0),
+            companions.prototype_weight.as_ref().map_or(0, |rows| square(rows.dim())),
+            companions.predictor_weight.as_ref().map_or(0, |rows| square(rows.dim())),
+            groups(&companions.ids),
+            groups(&companions.labels),
+            if views > 2 { square(dim) / 2 } else { 0 },
+        ]
     }
 
     /// Adds one batch.
@@ -170,7 +171,6 @@ impl Gathered {
                 .insert("a push over another number of prototypes was left out: push it under another layer name");
             return;
         }
-        self.samples += companions.samples().unwrap_or(0) as u64;
         let scalar = |name: &str| batch.parameters.scalars.get(name).copied();
         let student = scalar("temperature").map(|temperature| Softmax { temperature, center: None });
         let center = companions.center.as_deref();
@@ -185,6 +185,7 @@ impl Gathered {
             .iter()
             .flat_map(|scores| scores.keys().copied())
             .collect();
+        let mut read = false;
         for number in numbers {
             // Scores without their temperature are left out.
             let of =
@@ -194,7 +195,12 @@ impl Gathered {
             let student = of_student.as_ref().map(|scores| Probabilities { scores, softmax: student });
             let teacher = of_teacher.as_ref().map(|scores| Probabilities { scores, softmax: teacher });
             let codes = companions.codes.get(&number).map(|scores| Probabilities { scores, softmax: None });
-            self.assignments.add(student.as_ref(), teacher.or(codes).as_ref());
+            let target = teacher.or(codes);
+            read |= student.is_some() || target.is_some();
+            self.assignments.add(student.as_ref(), target.as_ref());
+        }
+        if read {
+            self.samples += companions.samples().unwrap_or(0) as u64;
         }
     }
 
@@ -220,8 +226,11 @@ impl Gathered {
         }
         let Some((predictions, numbers)) = batch.views(Role::Prediction) else { return };
         for (prediction, number) in predictions.iter().zip(numbers) {
-            if let Some(target) = of_view(teacher, *number) {
-                self.predictions.add(prediction, &target);
+            // The positive: the teacher of another view, as BYOL trains it, else the teacher that came, else the other views.
+            let (teachers, of) = teacher.unwrap_or((&[], &[]));
+            let crossed = of.iter().position(|of| of != number).or(of.iter().position(|of| of == number));
+            if let Some(target) = crossed {
+                self.predictions.add(prediction, &teachers[target]);
                 continue;
             }
             let (views, others) = embedding.unwrap_or((&[], &[]));

@@ -72,12 +72,15 @@ impl Groups {
             }
             kept.push(known || new.contains(id));
         }
+        // The kernels first: one that fails must not leave half a batch.
+        let mut reduced = Vec::new();
         for view in views {
-            match selected(view, &kept) {
-                Ok(Some(rows)) => self.moments.merge(&moments(&rows)?),
-                Ok(None) => {}
-                Err(error) => return Err(error.to_string()),
+            if let Some(rows) = selected(view, &kept).map_err(|error| error.to_string())? {
+                reduced.push(moments(&rows)?);
             }
+        }
+        reduced.iter().for_each(|moments| self.moments.merge(moments));
+        for view in views {
             let mut row = vec![0.0; dim];
             for (index, id) in ids.iter().enumerate() {
                 if !kept[index] {

@@ -7,6 +7,9 @@ use crate::analysis::parameters::Method;
 /// |loss - c| / max(1, |c|) under which a loss sits at c.
 const TOLERANCE: f64 = 0.005;
 
+/// The least constant that is told from 0 by the tolerance.
+const LEAST: f64 = 0.01;
+
 /// Terms that a trainer may have summed without taking their mean.
 const MOST_TERMS: u32 = 18;
 
@@ -40,6 +43,10 @@ const UNIFORM: &str = "the prototypes are uniform";
 pub fn at_constant(loss: f64, method: Method, scalars: &BTreeMap<&'static str, f64>) -> Option<LossConstant> {
     let mut nearest: Option<LossConstant> = None;
     for (value, formula, meaning, optimum) in constants(method, scalars) {
+        // A loss that may go to 0 in a good training sits at nothing there.
+        if !optimum && value.abs() < LEAST {
+            continue;
+        }
         let distance = (loss - value).abs() / value.abs().max(1.0);
         if nearest.as_ref().is_none_or(|known| distance < known.distance) {
             nearest = Some(LossConstant { value, formula, meaning, optimum, distance });
@@ -54,7 +61,8 @@ type Constant = (f64, String, &'static str, bool);
 fn constants(method: Method, scalars: &BTreeMap<&'static str, f64>) -> Vec<Constant> {
     let scalar = |name: &str| scalars.get(name).copied();
     let log_of = |count: f64, meaning| (count.ln(), format!("ln {count}"), meaning, false);
-    let one = |constant: Option<Constant>| constant.into_iter().collect::<Vec<_>>();
+    // One candidate or none is no choice, and its constant of 0 no sign of anything.
+    let one = |constant: Option<Constant>| constant.into_iter().filter(|c| c.0.is_finite() && c.0 > 0.0).collect();
     // Candidates: the positive and the negatives.
     let candidates = scalar("negatives").map(|negatives| negatives + 1.0);
     let batch = scalar("batch_size");
@@ -77,8 +85,10 @@ fn constants(method: Method, scalars: &BTreeMap<&'static str, f64>) -> Vec<Const
         Method::Simsiam => vec![(-1.0, "-1".to_string(), "the views agree fully", true)],
         Method::Byol => vec![(0.0, "0".to_string(), "the views agree fully", true)],
         Method::Triplet => {
+            // Without a margin the loss is 0 on satisfied triplets, too.
             let margin = scalar("margin").map(|margin| {
-                (margin, format!("the margin {margin}"), "anchor, positive and negative are equally far apart", false)
+                let meaning = "anchor, positive and negative are equally far apart";
+                (margin, format!("the margin {margin}"), meaning, margin <= 0.0)
             });
             let soft = (2f64.ln(), "ln 2 (soft margin)".to_string(), "positive and negative are equally far", false);
             // With a margin of its own the loss is a hinge; without one it can only be the soft form.

@@ -62,6 +62,13 @@ macro_rules! diagnostics {
                 vec![$(self.$group.as_ref().map(|values| vec![$(values.$name,)*]),)*]
             }
 
+            /// Takes out what is not finite: values near the ends of f64 overflow in products.
+            pub fn finite(&mut self) {
+                $(if let Some(values) = &mut self.$group {
+                    $(values.$name = values.$name.filter(|value| value.is_finite());)*
+                })*
+            }
+
             /// Sets one by group and name; an unknown one is left alone.
             pub fn set(&mut self, group: &str, name: &str, value: Option<f64>) {
                 match group {
@@ -109,6 +116,7 @@ diagnostics! {
         weight_entropy_rank: "Entropy rank of the prototype matrix, of its squared singular values; needs prototype_weight",
     }
     prototype_targets, "What the student's assignments are trained towards (P2): the teacher's probabilities, or the codes": {
+        count: "K",
         entropy: "Mean entropy of a row's probabilities, in nats",
         marginal_entropy: "Entropy of the mean probabilities, in nats",
         information: "marginal_entropy - entropy, in nats",

@@ -10,6 +10,9 @@ use super::diagnose::MeasuredLayer;
 /// Standard deviation, in units of sqrt(eps), below which batch norm lives off its epsilon.
 const LIMIT: f64 = 10.0;
 
+/// A scale below this is none: what comes after it says nothing.
+const LEAST_GAMMA: f64 = 1e-6;
+
 /// From the measured layer before and after batch norm.
 pub(super) fn of(pre: &MeasuredLayer<'_>, post: &MeasuredLayer<'_>, eps: f64, gamma: f64) -> batch_norm::Values {
     let before = &pre.rows.moments;
@@ -20,7 +23,7 @@ pub(super) fn of(pre: &MeasuredLayer<'_>, post: &MeasuredLayer<'_>, eps: f64, ga
         pre_std: Some((before.total_variance() / dim).sqrt()),
         pre_std_limit: Some(LIMIT * eps.sqrt()),
         pre_mean_cosine: pre.measures.mean_cosine,
-        post_variance_share: (gamma != 0.0).then(|| after / (gamma * gamma)),
+        post_variance_share: (gamma.abs() >= LEAST_GAMMA).then(|| after / (gamma * gamma)),
         stiffness: stiffness.is_finite().then_some(stiffness),
         pre_center_norm: pre.measures.center_norm,
         post_center_norm: post.measures.center_norm,

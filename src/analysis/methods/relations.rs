@@ -7,9 +7,10 @@
 
 use nalgebra::DMatrix;
 
-use super::diagnose::MeasuredLayer;
+use super::diagnose::{MeasuredLayer, SOLVABLE};
 use super::groups::Groups;
 use super::{Kernels, graph};
+use crate::analysis::companions::MAX_WEIGHT_DIM;
 use crate::analysis::floats::Rows;
 use crate::analysis::moments::Moments;
 use crate::analysis::pairs::ViewMoments;
@@ -34,6 +35,8 @@ pub(super) struct Edges {
     count: f64,
     /// Each worker's first batch: (top energy share, overlap, rank cap), summed, and their number.
     eigenspaces: Option<([f64; 3], f64)>,
+    /// A batch was looked at: one a worker and window is.
+    tried: bool,
     /// A batch of more nodes than are decomposed came.
     pub(super) too_many: bool,
 }
@@ -63,10 +66,11 @@ impl Edges {
         }
         self.count += unique.len() as f64;
         let nodes = samples * views.len();
-        if self.eigenspaces.is_some() || unique.is_empty() {
+        if self.tried || unique.is_empty() {
             return Ok(());
         }
-        if nodes > MOST_NODES {
+        self.tried = true;
+        if nodes > MOST_NODES || dim > MAX_WEIGHT_DIM {
             self.too_many = true;
             return Ok(());
         }
@@ -101,6 +105,11 @@ impl Edges {
 /// (share of the energy in the top eigenspace, overlap, rank(G + I) - 1) of one batch; `None` when all rows are equal.
 fn eigenspaces(views: &[Rows], edges: &[(usize, usize)], kernels: &Kernels<'_>) -> Result<Option<[f64; 3]>, String> {
     let (nodes, dim) = (views[0].len() * views.len(), views[0].dim());
+    let rows = centred(views);
+    let total = rows.norm_squared();
+    if !SOLVABLE.contains(&total) {
+        return Ok(None);
+    }
     let mut adjacency = DMatrix::zeros(nodes, nodes);
     for (a, b) in edges {
         adjacency[(*a, *b)] = 1.0;
@@ -113,33 +122,41 @@ fn eigenspaces(views: &[Rows], edges: &[(usize, usize)], kernels: &Kernels<'_>) 
     let size = values.iter().filter(|value| **value >= values[last] - TIE).count();
     let top = vectors.columns(0, size);
 
-    let mut rows = DMatrix::zeros(dim, nodes);
+    let inside = &rows * top;
+    let (energies, directions) = (kernels.eigenvectors)(&(&rows * rows.transpose()))?;
+    let most = size.min(rank.saturating_sub(1));
+    let overlap = overlap(&(&inside * inside.transpose()), leading(&energies, most), &directions);
+    Ok(overlap.map(|overlap| [inside.norm_squared() / total, overlap, rank as f64 - 1.0]))
+}
+
+/// The rows of all views as columns, their mean taken off.
+fn centred(views: &[Rows]) -> DMatrix<f64> {
+    let (samples, dim) = (views[0].len(), views[0].dim());
+    let mut rows = DMatrix::zeros(dim, samples * views.len());
     for (view, block) in views.iter().enumerate() {
         let mut row = vec![0.0; dim];
-        for index in 0..block.len() {
+        for index in 0..samples {
             block.read(index, 1, &mut row);
-            rows.column_mut(view * block.len() + index).copy_from_slice(&row);
+            rows.column_mut(view * samples + index).copy_from_slice(&row);
         }
     }
     let mean = rows.column_mean();
     rows.column_iter_mut().for_each(|mut column| column -= &mean);
-    let total = rows.norm_squared();
-    if total <= 0.0 {
-        return Ok(None);
-    }
-    let inside = &rows * top;
-    let (energies, directions) = (kernels.eigenvectors)(&(&rows * rows.transpose()))?;
-    let floor = RANK_TOLERANCE * RANK_TOLERANCE * energies[0];
-    let leading = energies.iter().take(size).filter(|energy| **energy > floor).count();
-    let overlap = overlap(&(&inside * inside.transpose()), &energies[..leading], &directions);
-    Ok(Some([inside.norm_squared() / total, overlap, rank as f64 - 1.0]))
+    rows
+}
+
+/// At most `most` of the largest energies, as far as they are more than rounding.
+fn leading(energies: &[f64], most: usize) -> &[f64] {
+    let floor = RANK_TOLERANCE * RANK_TOLERANCE * energies.first().copied().unwrap_or(0.0);
+    let count = energies.iter().take(most).filter(|energy| **energy > floor).count();
+    &energies[..count]
 }
 
 /// |U_G^T U_Z|^2 / k from `inside` = Z^T P Z, P the projection onto the graph's eigenspace: the left singular vector of
 /// direction v is Z v / sigma, so |P u|^2 = v^T Z^T P Z v / sigma^2.
-fn overlap(inside: &DMatrix<f64>, energies: &[f64], directions: &DMatrix<f64>) -> f64 {
+fn overlap(inside: &DMatrix<f64>, energies: &[f64], directions: &DMatrix<f64>) -> Option<f64> {
     let shares = energies.iter().zip(directions.column_iter()).map(|(energy, v)| (inside * v).dot(&v) / energy);
-    shares.sum::<f64>() / energies.len() as f64
+    (!energies.is_empty()).then(|| (shares.sum::<f64>() / energies.len() as f64).clamp(0.0, 1.0))
 }
 
 /// T6 of rows that share an id.
@@ -212,11 +229,9 @@ impl Cliques {
         };
         let Some(between) = self.between.as_ref().filter(|_| total > 0.0) else { return Ok(values) };
         values.top_energy_share = Some((between.trace() / scatter.trace()).clamp(0.0, 1.0));
-        let leading = rank.unwrap_or(0.0).min(self.groups - 1.0);
-        if leading >= 1.0 {
-            let (energies, directions) = (kernels.eigenvectors)(&scatter.to_full())?;
-            values.subspace_overlap = Some(overlap(between, &energies[..leading as usize], &directions));
-        }
+        let most = rank.unwrap_or(0.0).min(self.groups - 1.0).max(0.0);
+        let (energies, directions) = (kernels.eigenvectors)(&scatter.to_full())?;
+        values.subspace_overlap = overlap(between, leading(&energies, most as usize), &directions);
         Ok(values)
     }
 }

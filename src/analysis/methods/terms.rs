@@ -34,8 +34,8 @@ pub(super) fn of_vicreg(pairs: &ViewMoments, gamma: f64) -> vicreg::Values {
     }
 }
 
-/// Barlow Twins' two terms; `None` without live coordinates.
+/// Barlow Twins' two terms.
 pub(super) fn of_barlow(pairs: &ViewMoments, lambda: f64) -> barlow::Values {
-    let terms = pairs.barlow_terms();
-    barlow::Values { invariance: terms.map(|(on, _)| on), redundancy: terms.map(|(_, off)| lambda * off) }
+    let (on, off) = pairs.barlow_terms();
+    barlow::Values { invariance: Some(on), redundancy: Some(lambda * off) }
 }

@@ -109,7 +109,7 @@ impl Stream {
             return verdict(State::WarmingUp, judgement);
         }
         self.state = self.next(&judgement, thresholds);
-        self.remember(window, thresholds);
+        self.remember(window, step, thresholds);
         verdict(self.state, judgement)
     }
 
@@ -183,7 +183,7 @@ impl Stream {
         State::Healthy
     }
 
-    fn remember(&mut self, window: &Window<'_>, t: &Thresholds) {
+    fn remember(&mut self, window: &Window<'_>, step: Option<u64>, t: &Thresholds) {
         let m = window.measures;
         let rank = m.entropy_rank.zip(m.entropy_rank_null).map(|(rank, null)| rank / null);
         let spread = match (m.mean_cosine, m.scaled_std, m.relative_variance) {
@@ -199,7 +199,9 @@ impl Stream {
         }
         // An untrained network's features are spread at random, wider than training keeps them: once five windows after
         // the first few are there, those of the beginning no longer count, unless the run is falling just now.
-        let later = self.windows as f64 >= t.warmup_windows + ROLLING as f64;
+        let later = self.windows as f64 >= t.warmup_windows + ROLLING as f64
+            && step.is_none_or(|step| step as f64 >= t.baseline_steps)
+            && self.recent.iter().all(|seen| seen.rank.is_some());
         if later && !self.settled && self.critical_running == 0 && self.state != State::Collapsed {
             self.baseline = None;
             self.settled = true;
@@ -235,9 +237,14 @@ impl Stream {
     }
 }
 
-/// 1 - mean_cosine; 0 where no row has a direction, or without unit rows.
+/// 1 - mean_cosine; 0 where no row has a direction.
 fn width(window: &Window<'_>) -> f64 {
-    window.measures.mean_cosine.map_or(0.0, |cosine| (1.0 - cosine).max(0.0))
+    match (window.measures.mean_cosine, window.measures.relative_variance) {
+        (Some(cosine), _) => (1.0 - cosine).max(0.0),
+        // On isotropic unit rows the relative variance is the same.
+        (None, Some(variance)) if window.without_unit_rows => variance,
+        _ => 0.0,
+    }
 }
 
 fn outside_cone(window: &Window<'_>, t: &Thresholds) -> bool {

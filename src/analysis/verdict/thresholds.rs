@@ -118,6 +118,7 @@ thresholds! {
     loss_constant_windows = 5.0 in 1.0..=1000.0, Fixed: "Windows running at the loss's constant, since warm-up, that fire",
     cone_mean_cosine = 0.75 in 0.0..=1.0, Fixed: "A run has left the untrained network's cone once mean_cosine is at most this in two windows",
     cone_narrowing = 0.25 in 0.0..=1.0, Fixed: "A run in warm-up has collapsed when 1 - mean_cosine is at most this share of its widest, critical, and not widening",
+    baseline_steps = 150.0 in 0.0..=1e9, Fixed: "The baseline keeps windows of the run's beginning until this step, where steps are sent",
     warmup_windows = 5.0 in 1.0..=1000.0, Fixed: "A run that never leaves the cone is judged from this window on",
     warmup_steps = 500.0 in 0.0..=1e9, Fixed: "and from this step on, where steps are sent",
     collapse_windows = 3.0 in 1.0..=1000.0, Fixed: "Critical windows running that make a collapse",
