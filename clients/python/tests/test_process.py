@@ -63,7 +63,9 @@ def test_a_monitor_that_never_pushed_says_nothing():
 def test_ctrl_c_ends_a_training_as_it_does_without(faulty, run):
     server = faulty()
     script = (
-        "import sys, numpy as np\nfrom fullrank import Monitor\n"
+        "import signal, sys, numpy as np\nfrom fullrank import Monitor\n"
+        # A shell starts what runs in its background with the signal ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "m = Monitor(sys.argv[1], run=sys.argv[2])\nstep = 0\n"
         "while True:\n    m.push(layer='z', z=np.eye(64), step=step); step += 1\n"
     )
