@@ -5,6 +5,7 @@ import pathlib
 import statistics
 
 from methods import METHODS, configurations
+from training import WINDOWS_PER_EPOCH
 
 BEGIN, END = "<!-- table: begin (written by `run --table`) -->", "<!-- table: end -->"
 
@@ -25,7 +26,6 @@ CAUSES = {
 ENDINGS = {"a point": ["constant"], "a line": ["line"], "few directions": ["low_rank", "line"], "spread out": ["-"]}
 
 REPORTED = 2  # the seed that no threshold was chosen by
-WINDOWS_PER_EPOCH = 4
 KNN_POINTS = 0.02
 
 HEADER = (

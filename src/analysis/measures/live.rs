@@ -1,7 +1,7 @@
 //! What needs no eigenvalues: scale, centre, the stable rank and its nulls, views. O(d^2) at most.
 
 use super::Measures;
-use super::rank::{entropy_rank_null, stable_rank_null};
+use super::rank::{entropy, entropy_rank_null, stable_rank_null};
 use crate::analysis::moments::{Moments, UnitMoments};
 use crate::analysis::window::Accumulator;
 
@@ -69,9 +69,7 @@ fn fill_ranks(moments: &Moments, rows: &Accumulator, m: &mut Measures) {
     let trace = total / unit;
     m.stable_rank = Some(trace * trace / frobenius_squared);
     m.stable_rank_corrected = corrected(trace, frobenius_squared, n);
-    let entropy: f64 =
-        (0..moments.dim()).map(|k| moments.variance(k) / total).filter(|p| *p > 0.0).map(|p| -p * p.ln()).sum();
-    m.diagonal_entropy_rank = Some(entropy.exp());
+    m.diagonal_entropy_rank = Some(entropy((0..moments.dim()).map(|k| moments.variance(k) / total)).exp());
 }
 
 /// C6: t = tr S, f = |S|_F^2; F = n^2 / ((n - 1)(n + 2)) (f - t^2 / n) and T2 = t^2 - 2 F / n are unbiased for Gaussian

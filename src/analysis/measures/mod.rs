@@ -13,6 +13,7 @@ use super::spectrum::{Eigenvalues, Spectrum, input_floor, numeric_floor_without_
 use super::window::Accumulator;
 use uniformity::Uniformity;
 
+pub(super) use rank::entropy;
 pub use rank::{AlphaFit, RANKME_EPSILON, RankMe, entropy_rank_null, stable_rank_null};
 
 macro_rules! measures {

@@ -151,7 +151,7 @@ fn rankme(squares: &[f64], epsilon: f64) -> Option<f64> {
     (total > 0.0).then(|| entropy(squares.iter().map(|square| square.sqrt() / total + epsilon)).exp())
 }
 
-/// -sum p ln p, with 0 ln 0 = 0.
-fn entropy(shares: impl Iterator<Item = f64>) -> f64 {
+/// -sum p ln p in nats, with 0 ln 0 = 0.
+pub(in crate::analysis) fn entropy(shares: impl Iterator<Item = f64>) -> f64 {
     shares.filter(|p| *p > 0.0).map(|p| -p * p.ln()).sum()
 }

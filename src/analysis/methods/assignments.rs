@@ -4,6 +4,7 @@
 //! prototype (entropy 0) and uniform (entropy ln K), each with KL(teacher || student) = 0.
 
 use crate::analysis::floats::Rows;
+use crate::analysis::measures::entropy;
 
 /// How the rows of one source use the prototypes.
 #[derive(Clone, Debug, PartialEq)]
@@ -187,8 +188,4 @@ impl Softmax<'_> {
 fn log_sum_exp(values: &[f64]) -> f64 {
     let top = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     top + values.iter().map(|x| (x - top).exp()).sum::<f64>().ln()
-}
-
-fn entropy(probabilities: impl Iterator<Item = f64>) -> f64 {
-    probabilities.filter(|p| *p > 0.0).map(|p| -p * p.ln()).sum()
 }

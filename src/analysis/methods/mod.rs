@@ -25,6 +25,7 @@ mod within_between;
 use nalgebra::DMatrix;
 
 use super::floats::Rows;
+use super::measures::entropy;
 use super::moments::Moments;
 
 pub use diagnose::{Diagnosed, MeasuredLayer, Subject, diagnose};
@@ -217,6 +218,5 @@ fn entropy_rank(weights: &[f64]) -> Option<f64> {
     if total <= 0.0 {
         return None;
     }
-    let entropy: f64 = weights.iter().map(|w| w / total).filter(|p| *p > 0.0).map(|p| -p * p.ln()).sum();
-    Some(entropy.exp())
+    Some(entropy(weights.iter().map(|w| w / total)).exp())
 }
