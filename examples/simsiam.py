@@ -20,7 +20,6 @@ Everything runs on the CPU, on one thread, from one seed: the same versions give
 """
 
 import argparse
-import gzip
 import json
 import math
 import pathlib
@@ -28,37 +27,16 @@ import shlex
 import sys
 import time
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "zoo"))
+from data import DEFAULT_DATA, load_split, standardise  # noqa: E402  the images are the zoo's
+
 VARIANTS = ("healthy", "no-stop-gradient", "no-predictor")
 EARLY_WINDOWS = (4, 25, 50, 150)  # steps; besides these, every hundredth, and 0: the untrained network
-DEFAULT_DATA = "/usr/share/datasets/fashion-mnist"  # where Debian's dataset-fashion-mnist puts it
-
-
-def read_idx(path):
-    """An array of unsigned bytes from a gzipped IDX file."""
-    with gzip.open(path, "rb") as file:
-        raw = file.read()
-    if raw[:3] != b"\x00\x00\x08":
-        raise ValueError(f"{path}: not an IDX file of unsigned bytes")
-    shape = np.frombuffer(raw, dtype=">u4", count=raw[3], offset=4).astype(int)
-    return np.frombuffer(raw, dtype=np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
-
-
-def load_split(folder, stem, count):
-    """The first `count` images (N x 1 x 28 x 28, in 0..1) and labels of a split."""
-    images = read_idx(folder / f"{stem}-images-idx3-ubyte.gz")[:count]
-    labels = read_idx(folder / f"{stem}-labels-idx1-ubyte.gz")[:count]
-    return torch.tensor(images, dtype=torch.float32).unsqueeze(1) / 255, torch.tensor(labels, dtype=torch.int64)
-
-
-def standardise(images):
-    """Fashion-MNIST's mean and standard deviation taken out."""
-    return (images - 0.286) / 0.353
 
 
 def augment(images, generator):
