@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use common::{Client, Service, body, median};
 use fullrank::analysis::floats::{Float, Order, Rows};
 use fullrank::analysis::measures::{RankMe, Solved, measure};
+use fullrank::analysis::origin::Precision;
 use fullrank::analysis::window::Accumulator;
 use fullrank::compute::Backend;
 use fullrank::compute::cpu::Cpu;
@@ -102,7 +103,7 @@ fn show(what: &str, ours: Vec<f64>, theirs: Vec<f64>, goal: &str) {
 fn moments_against_numpy(numpy: &mut Numpy) {
     let backend = Cpu::new(2).expect("threads");
     let rows = rows(16_384, 1024);
-    let ours = || seconds(|| drop(backend.moments(&rows).expect("no device to fail")));
+    let ours = || seconds(|| drop(backend.moments(&rows, Precision::F64).expect("no device to fail")));
     let (mut mine, mut theirs) = (vec![], vec![]);
     ours();
     numpy.seconds("gram"); // both warm
@@ -119,7 +120,7 @@ fn step_against_svd(numpy: &mut Numpy) {
     let mut window: Option<Accumulator> = None;
     let mut step = || {
         seconds(|| {
-            let moments = backend.moments(&rows).expect("no device to fail");
+            let moments = backend.moments(&rows, Precision::F64).expect("no device to fail");
             let batch = Accumulator::of_views(std::slice::from_ref(&rows), moments, None, 4096);
             match &mut window {
                 Some(window) => window.merge(&batch),

@@ -9,6 +9,7 @@ use fullrank::analysis::batch::EmbeddingBatch;
 use fullrank::analysis::decode::safetensors;
 use fullrank::analysis::floats::{Float, Order, Rows};
 use fullrank::analysis::measures::{RankMe, Solved, measure};
+use fullrank::analysis::origin::Precision;
 use fullrank::analysis::parameters::Parameters;
 use fullrank::analysis::spectrum::Problem;
 use fullrank::analysis::window::Accumulator;
@@ -58,7 +59,7 @@ fn moments(criterion: &mut Criterion) {
         let rows = rows(n, d);
         group.throughput(Throughput::Elements((n * d * d) as u64));
         group.bench_function(BenchmarkId::new("f32 rows in f64", format!("{n}x{d}")), |b| {
-            b.iter(|| backend.moments(black_box(&rows)).expect("no device to fail"));
+            b.iter(|| backend.moments(black_box(&rows), Precision::F64).expect("no device to fail"));
         });
     }
     group.finish();
@@ -69,11 +70,11 @@ fn spectrum(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("spectrum");
     group.sample_size(10);
     for d in [64, 256, 1024, 2048, 4096] {
-        let moments = backend.moments(&rows(d + 100, d)).expect("no device to fail");
+        let moments = backend.moments(&rows(d + 100, d), Precision::F64).expect("no device to fail");
         group.bench_function(BenchmarkId::new("covariance eigenvalues", d), |b| {
             b.iter(|| {
                 let problem = Problem::covariance(&moments);
-                problem.check(backend.eigenvalues(problem.matrix()).expect("converges")).expect("holds")
+                problem.check(backend.eigenvalues(problem.matrix()).expect("converges").values).expect("holds")
             });
         });
     }
@@ -86,7 +87,7 @@ fn measures(criterion: &mut Criterion) {
     group.sample_size(10);
     for d in [64, 256, 1024, 2048, 4096] {
         let rows = rows(256, d);
-        let moments = backend.moments(&rows).expect("no device to fail");
+        let moments = backend.moments(&rows, Precision::F64).expect("no device to fail");
         let window = Accumulator::of_views(&[rows], moments, None, 4096);
         group.bench_function(BenchmarkId::new("without eigenvalues", d), |b| {
             b.iter(|| measure(black_box(&window), &Solved::default(), RankMe::default()));

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::analysis::batch::EmbeddingBatch;
 use crate::analysis::decode::{npy, safetensors};
+use crate::analysis::origin::Precision;
 use crate::analysis::parameters::Parameters;
 use crate::analysis::report::Report;
 use crate::compute::Backend;
@@ -42,10 +43,12 @@ pub fn file(path: &Path, policy: &Policy) -> Result<Value, String> {
 pub fn report(backend: &dyn Backend, batch: EmbeddingBatch, name: &str, policy: &Policy) -> Result<Published, String> {
     let registry = prometheus::Registry::new();
     let stages = Stages::register(&registry).map_err(|e| e.to_string())?;
-    let line = Line { backend, stages: &stages };
+    let line = Line { backend, stages: &stages, precision: Precision::F64 };
     let mut content = Content::default();
+    let mut asked = batch.parameters.clone();
+    asked.unit_moments = Some(true);
     for part in &batch.parts {
-        content.roles.insert(part.role, line.accumulate(part, true).map_err(|e| format!("{name}: {e}"))?);
+        content.roles.insert(part.role, line.accumulate(part, &asked).map_err(|e| format!("{name}: {e}"))?);
     }
     line.gather(&batch, &mut content.gathered).map_err(|e| format!("{name}: {e}"))?;
     let parameters = batch.parameters;

@@ -132,8 +132,8 @@ fn build(config: &Config, backend: Arc<dyn Backend>) -> Result<(Site, Doors), St
         config.max_series,
     )?))?;
     tracing::info!(
-        backend = backend.device(),
-        kernel = backend.kernel(),
+        backend = %backend.device(),
+        precision = config.precision.word(),
         threads = config.threads,
         spectrum_threads,
         "computing"
@@ -142,6 +142,7 @@ fn build(config: &Config, backend: Arc<dyn Backend>) -> Result<(Site, Doors), St
         limits: config.pipeline.clone(),
         policy: config.policy.clone(),
         backend,
+        precision: config.precision,
         board: Arc::clone(&board),
         history: Arc::clone(&history),
         service: Arc::clone(&service),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::analysis::origin::Precision;
 use crate::ingest::{Access, DoorLimits};
 use crate::pipeline::{Limits, Policy};
 
@@ -114,6 +115,10 @@ struct PipelineArgs {
     /// What computes.
     #[arg(long, env = "FULLRANK_BACKEND", value_enum, default_value_t = BackendKind::Auto)]
     backend: BackendKind,
+    /// In what arithmetic rows are summed whose push does not say: auto (a faster kernel where the rows' own type has
+    /// taken as much from them already), f64, or fast.
+    #[arg(long, env = "FULLRANK_PRECISION", default_value = "auto", value_parser = precision)]
+    precision: Precision,
     /// Threads that merge batches, and that a large product may use; 0: one a core.
     #[arg(long, env = "FULLRANK_THREADS", default_value_t = 0)]
     threads: usize,
@@ -175,6 +180,10 @@ pub enum BackendKind {
     TorchCuda,
 }
 
+fn precision(text: &str) -> Result<Precision, String> {
+    Precision::of_word(text).ok_or_else(|| "known are auto, f64 and fast".to_string())
+}
+
 /// A checked configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -190,6 +199,8 @@ pub struct Config {
     pub pipeline: Limits,
     /// Thresholds.
     pub policy: Policy,
+    /// In what arithmetic rows are summed whose push does not say.
+    pub precision: Precision,
     /// Threads that merge.
     pub threads: usize,
     /// Where the history is.
@@ -240,6 +251,7 @@ impl ServeArgs {
                 idle_finish_s: pipeline.idle_finish_s.into(),
             },
             policy,
+            precision: pipeline.precision,
             threads: if pipeline.threads == 0 { cores } else { pipeline.threads },
             data_dir: self.publish.data_dir,
             max_series: self.publish.max_series,

@@ -10,6 +10,7 @@ pub mod floats;
 pub mod measures;
 pub mod methods;
 pub mod moments;
+pub mod origin;
 pub mod pairs;
 pub mod parameters;
 pub mod report;

@@ -10,6 +10,7 @@ use nalgebra::DMatrix;
 use super::batch::{float_of, values};
 use super::decode::{DecodeError, Tensor};
 use super::floats::Float;
+use super::origin::{Origin, Origins};
 
 /// The lower triangle of a symmetric d x d matrix, row after row: entry (i, j), j <= i, stands at i (i + 1) / 2 + j.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,18 +102,39 @@ pub struct Moments {
     rows: u64,
     mean: Vec<f64>,
     scatter: Packed,
+    /// Square of the spectral norm that rounding coarser than f64's may have left in `scatter`.
+    rounding_squared: f64,
+    origins: Origins,
 }
 
 impl Moments {
     /// Of no rows: the monoid's identity.
     pub fn empty(dim: usize) -> Self {
-        Self { rows: 0, mean: vec![0.0; dim], scatter: Packed::zeros(dim) }
+        Self::new(0, vec![0.0; dim], Packed::zeros(dim))
     }
 
     /// From a kernel: `rows` rows with this mean and M2 = sum (z - mu)(z - mu)^T.
     pub fn new(rows: u64, mean: Vec<f64>, scatter: Packed) -> Self {
         debug_assert_eq!(mean.len(), scatter.dim());
-        Self { rows, mean, scatter }
+        Self { rows, mean, scatter, rounding_squared: 0.0, origins: Origins::new() }
+    }
+
+    /// The same, by the kernel `origin`, whose sums may be off by a matrix of spectral norm `rounding` beyond what f64
+    /// sums would be.
+    pub fn computed(mut self, origin: Origin, rounding: f64) -> Self {
+        self.rounding_squared = rounding * rounding;
+        self.origins = Origins::from([origin]);
+        self
+    }
+
+    /// The kernels that summed the rows; empty where a trainer did.
+    pub fn origins(&self) -> &Origins {
+        &self.origins
+    }
+
+    /// Spectral norm of what rounding coarser than f64's may have left in Sigma: 0 if all sums were f64's.
+    pub fn rounding(&self) -> f64 {
+        if self.rows == 0 { 0.0 } else { self.rounding_squared.sqrt() / self.rows as f64 }
     }
 
     /// N.
@@ -175,6 +197,9 @@ impl Moments {
             *mine += delta * (b / (a + b));
         }
         self.rows += other.rows;
+        // Batches round independently of one another, so the norms add like standard deviations.
+        self.rounding_squared += other.rounding_squared;
+        self.origins.extend(&other.origins);
     }
 }
 

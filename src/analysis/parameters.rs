@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::decode::DecodeError;
+use super::origin::Precision;
 
 /// The training method a run says it uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -109,6 +110,8 @@ pub struct Parameters {
     pub wait: Option<bool>,
     /// Keep the second moment of unit rows too, so that measures of it are exact at any number of rows.
     pub unit_moments: Option<bool>,
+    /// In what arithmetic the rows' products are summed.
+    pub precision: Option<Precision>,
     /// The training method.
     pub method: Option<Method>,
     /// Finite numbers by their name in [`SCALARS`].
@@ -131,6 +134,7 @@ impl Parameters {
             "last" => fill(&mut self.last, name, boolean(name, text)?),
             "wait" => fill(&mut self.wait, name, boolean(name, text)?),
             "unit_moments" => fill(&mut self.unit_moments, name, boolean(name, text)?),
+            "precision" => fill(&mut self.precision, name, precision(text)?),
             "method" => fill(&mut self.method, name, method(text)?),
             _ => self.set_scalar(name, text),
         }
@@ -139,7 +143,7 @@ impl Parameters {
     fn set_scalar(&mut self, name: &str, text: &str) -> Result<(), DecodeError> {
         let Some(known) = SCALARS.iter().find(|known| **known == name) else {
             return Err(DecodeError::Malformed(format!(
-                "unknown parameter '{}': known are window, step, worker, workers, session, seq, last, wait, unit_moments, method, {}",
+                "unknown parameter '{}': known are window, step, worker, workers, session, seq, last, wait, unit_moments, precision, method, {}",
                 shorten(name),
                 SCALARS.join(", ")
             )));
@@ -227,6 +231,10 @@ fn method(text: &str) -> Result<Method, DecodeError> {
         let words: Vec<&str> = Method::ALL.iter().map(|(_, word)| *word).collect();
         wrong_type("method", text, &format!("one of {}", words.join(", ")))
     })
+}
+
+fn precision(text: &str) -> Result<Precision, DecodeError> {
+    Precision::of_word(text).ok_or_else(|| wrong_type("precision", text, "auto, f64 or fast"))
 }
 
 fn wrong_type(name: &str, text: &str, wanted: &str) -> DecodeError {

@@ -56,6 +56,8 @@ pub struct Computed {
     pub device: String,
     /// The kernel behind the moments.
     pub kernel: String,
+    /// The eigensolver; empty where no spectrum was taken.
+    pub solver: String,
     /// Whether every measure comes from all rows: false where one comes from the row sample or was skipped.
     pub exact: bool,
     /// 95 % confidence intervals, or bounds by the noise floor.

@@ -18,6 +18,8 @@ pub struct Problem {
     scale: f64,
     /// How many eigenvalues the asked-for d x d matrix has; those that the Gram matrix lacks are zero.
     dim: usize,
+    /// Spectral norm of the rounding that came with the matrix, coarser than f64's, in its own units.
+    rounding: f64,
 }
 
 /// Why a solver's answer is not taken.
@@ -86,7 +88,7 @@ impl Spectrum {
 }
 
 impl Problem {
-    fn new(mut matrix: DMatrix<f64>, dim: usize) -> Self {
+    fn new(mut matrix: DMatrix<f64>, dim: usize, rounding: f64) -> Self {
         let mut largest = 0.0f64;
         for j in 0..matrix.ncols() {
             for i in j..matrix.nrows() {
@@ -95,22 +97,22 @@ impl Problem {
         }
         let scale = if largest > 0.0 { 2f64.powi(largest.log2().floor() as i32 + 1) } else { 1.0 };
         matrix /= scale;
-        Self { scaled: matrix, scale, dim }
+        Self { scaled: matrix, scale, dim, rounding }
     }
 
     /// Sigma = M2 / N.
     pub fn covariance(moments: &Moments) -> Self {
-        Self::new(moments.scatter().to_full() / moments.rows() as f64, moments.dim())
+        Self::new(moments.scatter().to_full() / moments.rows() as f64, moments.dim(), moments.rounding())
     }
 
     /// Z^T Z / N, uncentred, for RankMe.
     pub fn second_moment(moments: &Moments) -> Self {
-        Self::new(second_moment(moments), moments.dim())
+        Self::new(second_moment(moments), moments.dim(), moments.rounding())
     }
 
     /// From the smaller of X^T X and X X^T of a d x n matrix X.
     pub fn of_gram(gram: DMatrix<f64>, dim: usize) -> Self {
-        Self::new(gram, dim)
+        Self::new(gram, dim, 0.0)
     }
 
     /// The matrix for the solver; only the lower triangle counts.
@@ -147,13 +149,14 @@ impl Problem {
         let diagonal_norm = self.scaled.diagonal().norm();
         let rounding = rounding_floor(diagonal_norm, n, raw.first().copied().unwrap_or(0.0));
         // Far more than rounding: the matrix or the solver is wrong.
-        let tolerance = 1e3 * rounding;
+        let tolerance = 1e3 * (rounding + self.rounding / self.scale);
         if lowest < -tolerance {
             return Err(SpectrumError::Negative { value: lowest * self.scale, tolerance: tolerance * self.scale });
         }
         let mut values: Vec<f64> = raw.iter().map(|value| value.max(0.0) * self.scale).collect();
         values.resize(self.dim, 0.0);
         // The most negative eigenvalue shows what rounding did: a free lower bound of the floor.
+        let rounding = rounding + self.rounding / self.scale;
         Ok(Eigenvalues { values, floor: rounding.max(-lowest) * self.scale })
     }
 }
@@ -211,7 +214,7 @@ pub fn input_floor(float: Float, moments: &Moments) -> f64 {
 /// The numeric floor where no spectrum was taken; lambda_1 is at most the trace.
 pub fn numeric_floor_without_spectrum(moments: &Moments) -> f64 {
     let squares: f64 = (0..moments.dim()).map(|k| moments.variance(k).powi(2)).sum();
-    rounding_floor(squares.sqrt(), moments.dim(), moments.total_variance())
+    rounding_floor(squares.sqrt(), moments.dim(), moments.total_variance()) + moments.rounding()
 }
 
 /// Weighted rows around a centre as the columns of a d x k matrix X, so that X X^T = sum_i w_i (x_i - c)(x_i - c)^T / W.

@@ -12,9 +12,10 @@ use faer::{Accum, MatMut, MatRef, Par, Side};
 use nalgebra::DMatrix;
 use rayon::ThreadPool;
 
-use super::{Backend, ComputeError};
+use super::{Backend, ComputeError, Solution};
 use crate::analysis::floats::Rows;
 use crate::analysis::moments::{Moments, Packed};
+use crate::analysis::origin::{Device, Origin, Precision};
 
 /// Rows converted to f64 and multiplied at a time: deep enough that reading and writing the d x d sum costs little
 /// beside the product, small enough that the block (8 MiB at d = 2048) is no burden.
@@ -48,15 +49,11 @@ impl Cpu {
 }
 
 impl Backend for Cpu {
-    fn device(&self) -> &str {
-        "cpu"
+    fn device(&self) -> Device {
+        Device::Cpu
     }
 
-    fn kernel(&self) -> &str {
-        "f64"
-    }
-
-    fn moments(&self, rows: &Rows) -> Result<Moments, ComputeError> {
+    fn moments(&self, rows: &Rows, _precision: Precision) -> Result<Moments, ComputeError> {
         let (n, d) = (rows.len(), rows.dim());
         // Around the mean, not the first row: where that row is an outlier (padding before a tight cone), taking
         // n delta delta^T off again would cancel more digits than the noise floor allows for.
@@ -87,7 +84,8 @@ impl Backend for Cpu {
             product[(j, j)] = product[(j, j)].max(0.0);
         }
         let mean = shift.iter().zip(&delta).map(|(shift, delta)| shift + delta).collect();
-        Ok(Moments::new(n as u64, mean, Packed::from_lower(&product)))
+        let origin = Origin { device: Device::Cpu, kernel: "f64" };
+        Ok(Moments::new(n as u64, mean, Packed::from_lower(&product)).computed(origin, 0.0))
     }
 
     fn cross(&self, a: &Rows, b: &Rows, mean_a: &[f64], mean_b: &[f64]) -> Result<DMatrix<f64>, ComputeError> {
@@ -131,12 +129,13 @@ impl Backend for Cpu {
         Ok(product)
     }
 
-    fn eigenvalues(&self, symmetric: &DMatrix<f64>) -> Result<Vec<f64>, ComputeError> {
+    fn eigenvalues(&self, symmetric: &DMatrix<f64>) -> Result<Solution, ComputeError> {
         let dim = symmetric.nrows();
         let view = MatRef::from_column_major_slice(symmetric.as_slice(), dim, dim);
         // One thread: faer's tridiagonal reduction is bound by memory, and the other cores serve the doors.
         faer::set_global_parallelism(Par::Seq);
-        view.self_adjoint_eigenvalues(Side::Lower).map_err(|_| ComputeError::NoConvergence { dim })
+        let values = view.self_adjoint_eigenvalues(Side::Lower).map_err(|_| ComputeError::NoConvergence { dim })?;
+        Ok(Solution { values, origin: Origin { device: Device::Cpu, kernel: "faer" } })
     }
 
     fn eigenvectors(&self, symmetric: &DMatrix<f64>) -> Result<(Vec<f64>, DMatrix<f64>), ComputeError> {

@@ -9,6 +9,7 @@ use nalgebra::DMatrix;
 
 use crate::analysis::floats::Rows;
 use crate::analysis::moments::Moments;
+use crate::analysis::origin::{Device, Origin, Precision};
 
 /// Why a kernel gave no result.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -30,19 +31,25 @@ pub enum ComputeError {
     Device(String),
 }
 
+/// Eigenvalues, and what solved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Solution {
+    /// All of them, in any order.
+    pub values: Vec<f64>,
+    /// By what.
+    pub origin: Origin,
+}
+
 /// What computes. The torch backend is the second implementation; tests have failing ones.
 pub trait Backend: Send + Sync {
-    /// Where it runs: `cpu`, `cuda:0`.
-    fn device(&self) -> &str;
+    /// Where it runs.
+    fn device(&self) -> Device;
 
-    /// The kernel behind `moments`, such as `f64`.
-    fn kernel(&self) -> &str;
-
-    /// Moments of the rows, reduced around their own mean.
+    /// Moments of the rows, reduced around their own mean, with the rounding that a kernel coarser than f64 leaves.
     ///
     /// # Errors
     /// When the device fails.
-    fn moments(&self, rows: &Rows) -> Result<Moments, ComputeError>;
+    fn moments(&self, rows: &Rows, precision: Precision) -> Result<Moments, ComputeError>;
 
     /// sum_i (a_i - mean_a)(b_i - mean_b)^T of two aligned arrays of rows, d x d.
     ///
@@ -62,11 +69,11 @@ pub trait Backend: Send + Sync {
     /// When the device fails.
     fn inner(&self, a: &DMatrix<f64>, b: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError>;
 
-    /// All eigenvalues of the symmetric matrix in the lower triangle, in any order.
+    /// All eigenvalues of the symmetric matrix in the lower triangle.
     ///
     /// # Errors
     /// When the solver does not converge or the device fails.
-    fn eigenvalues(&self, symmetric: &DMatrix<f64>) -> Result<Vec<f64>, ComputeError>;
+    fn eigenvalues(&self, symmetric: &DMatrix<f64>) -> Result<Solution, ComputeError>;
 
     /// All eigenvalues, descending, of the symmetric matrix in the lower triangle, and their unit eigenvectors, in the
     /// columns.

@@ -12,11 +12,13 @@ use tokio::sync::oneshot;
 
 use super::budget::{Budget, Reservation};
 use super::layer::{Admission, Checked, Layer, Reason, Waiter};
+use super::line::Line;
 use super::policy::Policy;
 use super::registry::{OpenView, Registry};
 use super::work::{Job, Queues, Task};
 use crate::analysis::batch::EmbeddingBatch;
 use crate::analysis::decode::{DecodeError, Tensor};
+use crate::analysis::origin::Precision;
 use crate::analysis::parameters::Parameters;
 use crate::compute::Backend;
 use crate::error::{Code, Refusal};
@@ -87,6 +89,7 @@ pub struct Inbox {
     pub(super) memory: Arc<Budget>,
     pub(super) policy: Policy,
     pub(super) backend: Arc<dyn Backend>,
+    pub(super) precision: Precision,
     pub(super) board: Arc<Board>,
     pub(super) history: Arc<History>,
     pub(super) service: Arc<Service>,
@@ -107,6 +110,10 @@ impl Inbox {
             Err(refusal) => self.service.rejected(door, refusal.code),
         }
         result
+    }
+
+    pub(super) fn line(&self) -> Line<'_> {
+        Line { backend: &*self.backend, stages: &self.service.stages, precision: self.precision }
     }
 
     /// What can be refused before a body is read.

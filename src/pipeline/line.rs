@@ -9,8 +9,9 @@ use crate::analysis::floats::Rows;
 use crate::analysis::measures::{self, Measured, RankMe, Solved};
 use crate::analysis::methods::{self, Diagnosed, Gathered, MeasuredLayer, Subject};
 use crate::analysis::moments::{Moments, Packed};
+use crate::analysis::origin::{self, Origins, Precision};
 use crate::analysis::pairs::ViewMoments;
-use crate::analysis::parameters::Method;
+use crate::analysis::parameters::{Method, Parameters};
 use crate::analysis::report::Computed;
 use crate::analysis::reservoir;
 use crate::analysis::spectrum::Spectrum;
@@ -25,6 +26,8 @@ pub struct Line<'a> {
     pub backend: &'a dyn Backend,
     /// What times the stages.
     pub stages: &'a Stages,
+    /// In what arithmetic rows are summed whose push does not say.
+    pub precision: Precision,
 }
 
 /// What a window has gathered: the layer that was pushed and those derived from it.
@@ -58,6 +61,10 @@ pub struct Outcome {
     pub notes: Vec<String>,
     /// Solver results that were not taken.
     pub failures: usize,
+    /// The kernels that summed the rows; none where a trainer did.
+    pub summed_by: Origins,
+    /// The eigensolvers.
+    pub solved_by: Origins,
 }
 
 /// How the verdict is to be reached.
@@ -84,29 +91,30 @@ struct Solving {
 }
 
 impl Line<'_> {
-    /// One batch's rows, reduced; with `unit_moments` the second moment of the unit rows as well.
+    /// One batch's rows, reduced as its parameters ask; with `unit_moments` the second moment of the unit rows as well.
     ///
     /// # Errors
     /// When the backend fails.
-    pub fn accumulate(&self, part: &Part, unit_moments: bool) -> Result<Accumulator, ComputeError> {
+    pub fn accumulate(&self, part: &Part, asked: &Parameters) -> Result<Accumulator, ComputeError> {
         let _timer = self.stages.enter(Stage::Accumulate);
         let views = match &part.payload {
             Payload::Moments(pushed) => return Ok(Accumulator::of_moments((**pushed).clone())),
             Payload::Views(views) => views,
         };
-        let mut moments = self.backend.moments(&views[0])?;
+        let precision = asked.precision.unwrap_or(self.precision);
+        let mut moments = self.backend.moments(&views[0], precision)?;
         let mut pairs = None;
         if let [_, second, others @ ..] = &views[..] {
-            let first_two = [moments.clone(), self.backend.moments(second)?];
+            let first_two = [moments.clone(), self.backend.moments(second, precision)?];
             moments.merge(&first_two[1]);
             for view in others {
-                moments.merge(&self.backend.moments(view)?);
+                moments.merge(&self.backend.moments(view, precision)?);
             }
             let cross = |a: &Rows, b: &Rows, mean_a: &[f64], mean_b: &[f64]| self.backend.cross(a, b, mean_a, mean_b);
             pairs = Some(ViewMoments::of(views, first_two, cross)?);
         }
         let mut rows = Accumulator::of_views(views, moments, pairs, reservoir::CAPACITY);
-        if unit_moments {
+        if asked.unit_moments == Some(true) {
             rows.unit_scatter = self.unit_scatter(views)?;
         }
         Ok(rows)
@@ -116,7 +124,7 @@ impl Line<'_> {
     fn unit_scatter(&self, views: &[Rows]) -> Result<Option<Packed>, ComputeError> {
         let mut sum: Option<Moments> = None;
         for unit in views.iter().filter_map(Rows::unit) {
-            let moments = self.backend.moments(&unit)?;
+            let moments = self.backend.moments(&unit, Precision::F64)?;
             match &mut sum {
                 Some(sum) => sum.merge(&moments),
                 None => sum = Some(moments),
@@ -194,6 +202,7 @@ impl Line<'_> {
         let exact = step.solved.spectrum.is_some() && !step.measured.intervals.contains_key("uniformity");
         let mut notes = step.notes;
         notes.extend(remarks(content, step.role, &step.measured));
+        let rows = content.roles.get(&step.role);
         Outcome {
             role: step.role,
             shape,
@@ -204,14 +213,17 @@ impl Line<'_> {
             exact,
             notes,
             failures: step.failures,
+            summed_by: rows.map(|rows| rows.moments.origins().clone()).unwrap_or_default(),
+            solved_by: step.solved.origins,
         }
     }
 
     /// By what an outcome was computed.
     pub fn computed(&self, content: &Content, outcome: &Outcome, thresholds: &Thresholds) -> Computed {
         Computed {
-            device: self.backend.device().to_string(),
-            kernel: self.backend.kernel().to_string(),
+            device: origin::devices(&outcome.summed_by.union(&outcome.solved_by).copied().collect()),
+            kernel: origin::kernels(&outcome.summed_by),
+            solver: origin::kernels(&outcome.solved_by),
             exact: outcome.exact,
             intervals: outcome.measured.intervals.clone(),
             alpha_fit: outcome.measured.alpha_fit,

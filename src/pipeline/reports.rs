@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::inbox::Inbox;
 use super::layer::{Closing, Waiter};
-use super::line::{Content, Judging, Line, Outcome};
+use super::line::{Content, Judging, Outcome};
 use super::open_window::{GatheredSlot, OpenWindow, Slot};
 use crate::analysis::batch::Role;
 use crate::analysis::methods::Gathered;
@@ -100,7 +100,7 @@ impl Inbox {
         let mut streams = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
         // A report so far moves neither hysteresis nor baseline: it is judged by a copy.
         let mut copy = streams.clone();
-        let line = Line { backend: &*self.backend, stages: &self.service.stages };
+        let line = self.line();
         let judging = Judging {
             thresholds: &thresholds,
             streams: Some(&mut copy),

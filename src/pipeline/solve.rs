@@ -8,6 +8,7 @@ use super::line::Line;
 use crate::analysis::measures::{Solved, uniformity};
 use crate::analysis::methods::Kernels;
 use crate::analysis::moments::Packed;
+use crate::analysis::origin::{Origin, Origins, Precision};
 use crate::analysis::reservoir;
 use crate::analysis::spectrum::{self, Eigenvalues, Problem, Spectrum, SpectrumError};
 use crate::analysis::window::Accumulator;
@@ -16,12 +17,18 @@ use crate::compute::ComputeError;
 impl Line<'_> {
     /// The three spectra of a window. Each that cannot be had is left out, and the notes say why.
     pub(super) fn solve(&self, rows: &Accumulator, notes: &mut Vec<String>, failures: &mut usize) -> Solved {
-        let mut keep = |what: &str, result: Result<Eigenvalues, SolveError>| {
-            result.map(Some).unwrap_or_else(|error| {
-                *failures += 1;
-                notes.push(format!("{what} could not be computed: {error}"));
-                None
-            })
+        let mut origins = Origins::new();
+        let mut keep = |what: &str, result: Result<Checked, SolveError>| {
+            result
+                .map(|(solved, origin)| {
+                    origins.extend(origin);
+                    Some(solved)
+                })
+                .unwrap_or_else(|error| {
+                    *failures += 1;
+                    notes.push(format!("{what} could not be computed: {error}"));
+                    None
+                })
         };
         let moments = &rows.moments;
         let at_hand = spectrum::rows_at_hand(rows.reservoir.as_ref(), moments.dim());
@@ -60,24 +67,25 @@ impl Line<'_> {
         }
         let spectrum =
             covariance.map(|solved| Spectrum { values: solved.values, numeric_floor: solved.floor, input_floor });
-        Solved { spectrum, second_moment, unit, uniformity }
+        Solved { spectrum, second_moment, unit, uniformity, origins }
     }
 
-    fn eigenvalues(&self, problem: &Problem) -> Result<Eigenvalues, SolveError> {
+    fn eigenvalues(&self, problem: &Problem) -> Result<Checked, SolveError> {
         if problem.is_zero() {
-            return Ok(problem.check(vec![0.0; problem.matrix().nrows()])?);
+            return Ok((problem.check(vec![0.0; problem.matrix().nrows()])?, None));
         }
-        Ok(problem.check(self.backend.eigenvalues(problem.matrix())?)?)
+        let solution = self.backend.eigenvalues(problem.matrix())?;
+        Ok((problem.check(solution.values)?, Some(solution.origin)))
     }
 
     /// Through the smaller of X^T X and X X^T: they share their nonzero eigenvalues.
-    fn by_gram(&self, rows: &[(Vec<f64>, f64)], centre: &[f64]) -> Result<Eigenvalues, SolveError> {
+    fn by_gram(&self, rows: &[(Vec<f64>, f64)], centre: &[f64]) -> Result<Checked, SolveError> {
         let x = spectrum::weighted_columns(rows, centre);
         let gram = self.backend.gram(&x, x.ncols() > x.nrows())?;
         self.eigenvalues(&Problem::of_gram(gram, centre.len()))
     }
 
-    fn of_unit_scatter(&self, rows: &Accumulator, scatter: &Packed) -> Result<Eigenvalues, SolveError> {
+    fn of_unit_scatter(&self, rows: &Accumulator, scatter: &Packed) -> Result<Checked, SolveError> {
         let count = rows.unit.as_ref().map_or(rows.moments.rows(), |unit| unit.rows);
         self.eigenvalues(&Problem::of_gram(scatter.to_full() / count as f64, rows.moments.dim()))
     }
@@ -88,11 +96,11 @@ impl Line<'_> {
         let eigenvalues = |matrix: &DMatrix<f64>| {
             let dim = matrix.nrows();
             self.eigenvalues(&Problem::of_gram(matrix.clone(), dim))
-                .map(|solved| solved.values)
+                .map(|(solved, _)| solved.values)
                 .map_err(|e| e.to_string())
         };
         work(&Kernels {
-            moments: &|rows| self.backend.moments(rows).map_err(text),
+            moments: &|rows| self.backend.moments(rows, Precision::F64).map_err(text),
             inner: &|a, b| self.backend.inner(a, b).map_err(text),
             eigenvalues: &eigenvalues,
             eigenvectors: &|matrix| self.backend.eigenvectors(matrix).map_err(text),
@@ -100,6 +108,9 @@ impl Line<'_> {
         })
     }
 }
+
+/// Eigenvalues that passed the checks, and what solved; nothing where all were zero.
+type Checked = (Eigenvalues, Option<Origin>);
 
 #[derive(Debug, thiserror::Error)]
 enum SolveError {

@@ -10,6 +10,7 @@ use super::persist;
 use super::policy::Policy;
 use super::registry::{Registry, Run};
 use super::work::Queues;
+use crate::analysis::origin::Precision;
 use crate::analysis::parameters::Method;
 use crate::compute::Backend;
 use crate::publish::{Board, History, HistoryError, LayerView, Restored, RunView, Service};
@@ -22,6 +23,8 @@ pub struct Parts {
     pub policy: Policy,
     /// What computes.
     pub backend: Arc<dyn Backend>,
+    /// In what arithmetic rows are summed whose push does not say.
+    pub precision: Precision,
     /// Where the newest of everything goes.
     pub board: Arc<Board>,
     /// Where reports are stored.
@@ -46,6 +49,7 @@ impl Inbox {
             registry: Mutex::new(registry),
             policy: parts.policy,
             backend: parts.backend,
+            precision: parts.precision,
             board: parts.board,
             history: parts.history,
             service: parts.service,

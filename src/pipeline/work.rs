@@ -13,7 +13,6 @@ use jiff::Timestamp;
 use super::budget::Reservation;
 use super::inbox::Inbox;
 use super::layer::Waiter;
-use super::line::Line;
 use super::open_window::Slots;
 use super::queue::KeyedQueue;
 use super::registry::Registry;
@@ -209,11 +208,10 @@ impl Inbox {
 
     /// Returns what a reader should know of diagnostics that this batch could not add to.
     fn merge_push(&self, batch: EmbeddingBatch, slots: Slots) -> Result<Option<String>, String> {
-        let line = Line { backend: &*self.backend, stages: &self.service.stages };
+        let line = self.line();
         // A batch whose diagnostics fail still counts: its rows are merged first.
-        let unit_moments = batch.parameters.unit_moments == Some(true);
         for (part, slot) in batch.parts.iter().zip(&slots.rows) {
-            let rows = line.accumulate(part, unit_moments).map_err(|e| e.to_string())?;
+            let rows = line.accumulate(part, &batch.parameters).map_err(|e| e.to_string())?;
             let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
             match &mut *slot {
                 Some(sum) => sum.merge(&rows),

@@ -35,6 +35,7 @@ pub(super) fn report_value(report: &Report) -> Value {
         "computed": {
             "device": computed.device,
             "kernel": computed.kernel,
+            "solver": computed.solver,
             "exact": computed.exact,
             "intervals": intervals,
             "alpha_fit": alpha_fit,

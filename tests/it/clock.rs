@@ -39,6 +39,7 @@ impl ByHand {
         let inbox = Inbox::new(Parts {
             limits: config.pipeline,
             policy: config.policy,
+            precision: config.precision,
             backend: Arc::new(Cpu::new(1).unwrap()),
             board: Arc::clone(&board),
             history: Arc::clone(&history),

@@ -7,6 +7,7 @@ use fullrank::analysis::batch::EmbeddingBatch;
 use fullrank::analysis::decode::{npy, safetensors};
 use fullrank::analysis::floats::Rows;
 use fullrank::analysis::moments::Moments;
+use fullrank::analysis::origin::Precision;
 use fullrank::analysis::parameters::Parameters;
 use fullrank::analyze;
 use fullrank::compute::Backend;
@@ -110,7 +111,7 @@ fn eigenvalues_agree_with_numpy_and_stay_within_certified_roots() {
 }
 
 fn of_column(values: &[f64], backend: &Cpu) -> Moments {
-    backend.moments(&Rows::from_f64((values.len(), 1), values).unwrap()).unwrap()
+    backend.moments(&Rows::from_f64((values.len(), 1), values).unwrap(), Precision::F64).unwrap()
 }
 
 #[test]

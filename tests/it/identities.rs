@@ -4,6 +4,7 @@ use fullrank::analysis::batch::{EmbeddingBatch, Part};
 use fullrank::analysis::decode::{Element, Tensor};
 use fullrank::analysis::floats::{Float, Rows};
 use fullrank::analysis::measures::Measures;
+use fullrank::analysis::origin::Precision;
 use fullrank::analysis::parameters::Parameters;
 use fullrank::analysis::verdict::{Cause, Level, State};
 use fullrank::analyze;
@@ -124,7 +125,7 @@ proptest! {
         let backend = Cpu::new(1).unwrap();
         let moments = |z: &DMatrix<f64>| {
             let values: Vec<f64> = z.transpose().iter().copied().collect();
-            backend.moments(&Rows::from_f64((z.nrows(), z.ncols()), &values).unwrap()).unwrap()
+            backend.moments(&Rows::from_f64((z.nrows(), z.ncols()), &values).unwrap(), Precision::F64).unwrap()
         };
         let mut ends: Vec<usize> = cuts.iter().map(|cut| (cut * z.nrows() as f64) as usize).collect();
         ends.extend([0, z.nrows()]);

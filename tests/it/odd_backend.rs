@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use fullrank::analysis::floats::Rows;
 use fullrank::analysis::moments::Moments;
+use fullrank::analysis::origin::{Device, Precision};
 use fullrank::compute::cpu::Cpu;
-use fullrank::compute::{Backend, ComputeError};
+use fullrank::compute::{Backend, ComputeError, Solution};
 use nalgebra::DMatrix;
 
 type Eigenvalues = Result<Vec<f64>, ComputeError>;
@@ -37,17 +38,13 @@ impl Odd {
 }
 
 impl Backend for Odd {
-    fn device(&self) -> &str {
+    fn device(&self) -> Device {
         self.cpu.device()
     }
 
-    fn kernel(&self) -> &str {
-        self.cpu.kernel()
-    }
-
-    fn moments(&self, rows: &Rows) -> Result<Moments, ComputeError> {
+    fn moments(&self, rows: &Rows, precision: Precision) -> Result<Moments, ComputeError> {
         (self.before_moments)();
-        self.cpu.moments(rows)
+        self.cpu.moments(rows, precision)
     }
 
     fn cross(&self, a: &Rows, b: &Rows, mean_a: &[f64], mean_b: &[f64]) -> Result<DMatrix<f64>, ComputeError> {
@@ -62,8 +59,9 @@ impl Backend for Odd {
         self.cpu.inner(a, b)
     }
 
-    fn eigenvalues(&self, symmetric: &DMatrix<f64>) -> Eigenvalues {
-        (self.spoil)(self.cpu.eigenvalues(symmetric)?)
+    fn eigenvalues(&self, symmetric: &DMatrix<f64>) -> Result<Solution, ComputeError> {
+        let solved = self.cpu.eigenvalues(symmetric)?;
+        Ok(Solution { values: (self.spoil)(solved.values)?, origin: solved.origin })
     }
 
     fn eigenvectors(&self, symmetric: &DMatrix<f64>) -> Result<(Vec<f64>, DMatrix<f64>), ComputeError> {

@@ -1,6 +1,7 @@
 //! Eigenvalues by a second solver (Jacobi), and by nalgebra; the noise floor; what a solver's answer must satisfy.
 
 use fullrank::analysis::floats::Rows;
+use fullrank::analysis::origin::Precision;
 use fullrank::analysis::spectrum::{Problem, SpectrumError};
 use fullrank::compute::Backend;
 use fullrank::compute::cpu::Cpu;
@@ -51,7 +52,7 @@ fn rotate(a: &mut DMatrix<f64>, p: usize, q: usize) {
 
 fn solve(matrix: &DMatrix<f64>) -> (Vec<f64>, f64) {
     let problem = Problem::of_gram(matrix.clone(), matrix.nrows());
-    let solved = problem.check(Cpu::new(1).unwrap().eigenvalues(problem.matrix()).unwrap()).unwrap();
+    let solved = problem.check(Cpu::new(1).unwrap().eigenvalues(problem.matrix()).unwrap().values).unwrap();
     (solved.values, solved.floor)
 }
 
@@ -90,9 +91,9 @@ fn the_noise_floor_is_never_under_the_error() {
     {
         let z = integers(rows, dim, rank, dim as u64);
         let values: Vec<f64> = z.transpose().iter().copied().collect();
-        let moments = backend.moments(&Rows::from_f64((rows, dim), &values).unwrap()).unwrap();
+        let moments = backend.moments(&Rows::from_f64((rows, dim), &values).unwrap(), Precision::F64).unwrap();
         let problem = Problem::covariance(&moments);
-        let raw = backend.eigenvalues(problem.matrix()).unwrap();
+        let raw = backend.eigenvalues(problem.matrix()).unwrap().values;
         let solved = problem.check(raw.clone()).unwrap();
         // Rank r rows have r nonzero eigenvalues once centred; the others are pure error.
         let error = solved.values[rank..].iter().copied().fold(0.0, f64::max);

@@ -9,6 +9,7 @@ pub mod uniformity;
 
 use std::collections::BTreeMap;
 
+use super::origin::Origins;
 use super::spectrum::{Eigenvalues, Spectrum, input_floor, numeric_floor_without_spectrum};
 use super::window::Accumulator;
 use uniformity::Uniformity;
@@ -105,6 +106,8 @@ pub struct Solved {
     pub unit: Option<Eigenvalues>,
     /// C12.
     pub uniformity: Option<Uniformity>,
+    /// What solved.
+    pub origins: Origins,
 }
 
 /// Measures with what qualifies them.
