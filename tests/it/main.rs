@@ -21,5 +21,6 @@ mod smoke;
 mod spectra;
 mod states;
 mod tidy;
+mod two_stage;
 mod verdicts;
 mod windows;
