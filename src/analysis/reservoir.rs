@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 use xxhash_rust::xxh3::Xxh3;
 
+use super::floats::Rows;
+
 /// Rows kept: uniformity and the unit covariance are exact up to it.
 pub const CAPACITY: usize = 4096;
 
@@ -38,6 +40,17 @@ impl Reservoir {
     /// An empty sample of at most `capacity` rows.
     pub fn new(capacity: usize) -> Self {
         Self { capacity, total: 0, kept: BTreeMap::new(), overflowed: false }
+    }
+
+    /// Of an array of rows.
+    pub fn of(rows: &Rows, capacity: usize) -> Self {
+        let mut sample = Self::new(capacity);
+        let mut row = vec![0.0; rows.dim()];
+        for index in 0..rows.len() {
+            rows.read(index, 1, &mut row);
+            sample.push(&row);
+        }
+        sample
     }
 
     /// Offers one row.

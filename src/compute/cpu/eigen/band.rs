@@ -51,8 +51,7 @@ pub(super) fn reduce(symmetric: &DMatrix<f64>, tiles: &Tiles) -> Band {
     }
     let mut band = Band::zeros(n, BANDWIDTH);
     for k in 0..n {
-        let column = band.column_mut(k);
-        column.copy_from_slice(&values[k * n + k..][..column.len()]);
+        band.set_column(k, &values[k * n + k..(k + 1) * n]);
     }
     band
 }

@@ -2,40 +2,105 @@
 //! end of the band.
 //!
 //! Guarantees: orthogonal similarity by Householder reflections, 6 n^2 b flops on blocks of b x b that stay in the first
-//! cache. Must not: allocate in the loops.
+//! cache; the same bits whatever the number of threads. Must not: allocate in the loops, or lock out of order.
 //!
 //! Source: Lang, A parallel algorithm for reducing symmetric banded matrices to tridiagonal form, SIAM J. Sci. Comput. 14
 //! (1993); the blocks are those of Haidar, Ltaief and Dongarra (SC 2011).
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use super::super::vectors::{add_scaled, dot, multiply_add, wide};
 
-/// A symmetric band matrix by columns of its lower half: entry (i, j) stands at j 2b + (i - j), 0 <= i - j < 2b. The half
-/// beyond b is room for the bulge.
+/// A symmetric band matrix by columns of its lower half: entry (i, j) stands at offset i - j < 2b of column j. The half
+/// beyond b is room for the bulge. Each b columns have a lock: a block of the chase reaches into two such groups.
 pub(super) struct Band {
     n: usize,
     bandwidth: usize,
-    values: Vec<f64>,
+    groups: Vec<Mutex<Vec<f64>>>,
 }
 
 impl Band {
     /// The zero matrix of order `n`.
     pub(super) fn zeros(n: usize, bandwidth: usize) -> Self {
-        Self { n, bandwidth, values: vec![0.0; n * 2 * bandwidth] }
+        let group = |_| Mutex::new(vec![0.0; 2 * bandwidth * bandwidth]);
+        // One more than there are columns for, so that every block has two.
+        Self { n, bandwidth, groups: (0..=n.div_ceil(bandwidth)).map(group).collect() }
     }
 
-    /// Entries (j, j), (j + 1, j) ... of column j, down to the bandwidth.
-    pub(super) fn column_mut(&mut self, j: usize) -> &mut [f64] {
-        let start = j * 2 * self.bandwidth;
-        let length = (self.bandwidth + 1).min(self.n - j);
-        &mut self.values[start..start + length]
+    /// Sets the entries (j, j), (j + 1, j) ... of column j, as far as the band goes.
+    pub(super) fn set_column(&mut self, j: usize, below: &[f64]) {
+        let length = below.len().min(self.bandwidth + 1);
+        let group = self.groups[j / self.bandwidth].get_mut().unwrap_or_else(PoisonError::into_inner);
+        group[j % self.bandwidth * 2 * self.bandwidth..][..length].copy_from_slice(&below[..length]);
     }
 
     /// Diagonal (n) and off-diagonal (n - 1) of the tridiagonal matrix with the same eigenvalues.
-    pub(super) fn into_tridiagonal(mut self) -> (Vec<f64>, Vec<f64>) {
+    pub(super) fn into_tridiagonal(self) -> (Vec<f64>, Vec<f64>) {
+        let sweeps = self.n.saturating_sub(2);
+        let order = Order { next: AtomicUsize::new(0), done: (0..sweeps).map(|_| AtomicUsize::new(0)).collect() };
+        rayon::broadcast(|_| chase(&self, &order));
         let stride = 2 * self.bandwidth;
-        chase(&mut self.values, self.n, self.bandwidth);
-        let entries = |offset: usize, count: usize| (0..count).map(|j| self.values[j * stride + offset]).collect();
-        (entries(0, self.n), entries(1, self.n - 1))
+        let columns = self.groups.into_iter().flat_map(|group| {
+            let group = group.into_inner().unwrap_or_else(PoisonError::into_inner);
+            group.chunks_exact(stride).map(|column| (column[0], column[1])).collect::<Vec<_>>()
+        });
+        let (diagonal, mut off): (Vec<f64>, Vec<f64>) = columns.take(self.n).unzip();
+        off.truncate(self.n - 1);
+        (diagonal, off)
+    }
+
+    /// Columns `start .. start + b`.
+    fn block(&self, start: usize) -> Block<'_> {
+        let lock = |group: usize| self.groups[group].lock().unwrap_or_else(PoisonError::into_inner);
+        let group = start / self.bandwidth;
+        let offset = start % self.bandwidth;
+        Block {
+            groups: [lock(group), lock(group + 1)],
+            split: self.bandwidth - offset,
+            offset,
+            stride: 2 * self.bandwidth,
+        }
+    }
+}
+
+/// b neighbouring columns.
+struct Block<'a> {
+    groups: [MutexGuard<'a, Vec<f64>>; 2],
+    /// Columns in the first group.
+    split: usize,
+    /// Where they start in it.
+    offset: usize,
+    stride: usize,
+}
+
+impl Block<'_> {
+    /// Column j of the block, from its diagonal entry on.
+    #[inline(always)]
+    fn column(&mut self, j: usize) -> &mut [f64] {
+        let (group, at) = if j < self.split { (0, self.offset + j) } else { (1, j - self.split) };
+        &mut self.groups[group][at * self.stride..(at + 1) * self.stride]
+    }
+}
+
+/// Which thread clears which column, and how far each has come. A thread takes the next column only when it is free, so
+/// the column before is finished or in the hands of a thread that runs: nobody waits for somebody who waits for a thread.
+struct Order {
+    next: AtomicUsize,
+    /// Blocks done of each column's chase.
+    done: Vec<AtomicUsize>,
+}
+
+impl Order {
+    /// Waits until the chase of the column before has left the blocks up to `block` and the one after, which share entries.
+    fn wait(&self, column: usize, block: usize) {
+        let Some(before) = column.checked_sub(1) else { return };
+        let mut turns = 0u32;
+        while self.done[before].load(Ordering::Acquire) < block + 2 {
+            turns += 1;
+            // A block takes about a microsecond; whoever is held up longer lets others run.
+            if turns.is_multiple_of(256) { std::thread::yield_now() } else { std::hint::spin_loop() }
+        }
     }
 }
 
@@ -59,42 +124,58 @@ pub(super) fn reflector<const FUSED: bool>(x: &mut [f64]) -> f64 {
     (beta - alpha) / beta
 }
 
-wide!(fn chase(band: &mut [f64], n: usize, b: usize) = chase_body);
+wide!(fn chase(band: &Band, order: &Order) = chase_body);
 
 #[inline(always)]
-fn chase_body<const FUSED: bool>(band: &mut [f64], n: usize, b: usize) {
-    let stride = 2 * b;
+fn chase_body<const FUSED: bool>(band: &Band, order: &Order) {
+    let (n, b) = (band.n, band.bandwidth);
     let (mut v, mut next, mut w) = (vec![0.0; b], vec![0.0; b], vec![0.0; b]);
-    for column in 0..n.saturating_sub(2) {
+    loop {
+        let column = order.next.fetch_add(1, Ordering::Relaxed);
+        let Some(done) = order.done.get(column) else { return };
+        order.wait(column, 0);
         let (mut start, mut length) = (column + 1, b.min(n - column - 1));
-        let mut tau = take_reflector::<FUSED>(&mut band[column * stride + 1..][..length], &mut v);
-        loop {
-            two_sided::<FUSED>(&mut band[start * stride..], stride, (&v[..length], tau), &mut w[..length]);
+        let mut tau = take_reflector::<FUSED>(&mut band.block(column).column(0)[1..=length], &mut v);
+        for count in 0.. {
+            order.wait(column, count);
+            let mut block = band.block(start);
+            two_sided::<FUSED>(&mut block, (&v[..length], tau), &mut w[..length]);
             let below = start + length;
             if below >= n {
                 break;
             }
-            // The block below: rows `below ..`, columns `start ..`. Its column j starts here:
-            let at = |j: usize| (start + j) * stride + below - start - j;
             let height = b.min(n - below);
-            let w = &mut w[..height];
-            w.fill(0.0);
-            for (j, v) in v[..length].iter().enumerate() {
-                add_scaled::<FUSED>(w, *v, &band[at(j)..][..height]);
-            }
-            let first = &mut band[at(0)..][..height];
-            add_scaled::<FUSED>(first, -tau, w);
-            let next_tau = take_reflector::<FUSED>(first, &mut next);
-            for (j, v) in v[..length].iter().enumerate().skip(1) {
-                let column = &mut band[at(j)..][..height];
-                add_scaled::<FUSED>(column, -tau * v, w);
-                let along = dot::<FUSED>(column, &next[..height]);
-                add_scaled::<FUSED>(column, -next_tau * along, &next[..height]);
-            }
+            let next_tau = push_on::<FUSED>(&mut block, (&v[..length], tau), &mut next[..height], &mut w[..height]);
+            drop(block);
+            done.store(count + 1, Ordering::Release);
             std::mem::swap(&mut v, &mut next);
             (tau, start, length) = (next_tau, below, height);
         }
+        done.store(usize::MAX, Ordering::Release);
     }
+}
+
+/// B <- (I - tau' u u^T) B (I - tau v v^T) on the block below the diagonal one, where u clears its first column; returns
+/// tau'.
+#[inline(always)]
+fn push_on<const FUSED: bool>(block: &mut Block<'_>, (v, tau): (&[f64], f64), u: &mut [f64], w: &mut [f64]) -> f64 {
+    let (length, height) = (v.len(), u.len());
+    // Row `length` of the block is the first one below: that far from the diagonal entry of its column.
+    let rows = |j: usize| length - j..length - j + height;
+    w.fill(0.0);
+    for (j, v) in v.iter().enumerate() {
+        add_scaled::<FUSED>(w, *v, &block.column(j)[rows(j)]);
+    }
+    let first = &mut block.column(0)[rows(0)];
+    add_scaled::<FUSED>(first, -tau, w);
+    let next_tau = take_reflector::<FUSED>(first, u);
+    for (j, v) in v.iter().enumerate().skip(1) {
+        let column = &mut block.column(j)[rows(j)];
+        add_scaled::<FUSED>(column, -tau * v, w);
+        let along = dot::<FUSED>(column, u);
+        add_scaled::<FUSED>(column, -next_tau * along, u);
+    }
+    next_tau
 }
 
 /// Clears x but for its first entry; the reflector that does it goes to `v`.
@@ -107,14 +188,14 @@ fn take_reflector<const FUSED: bool>(x: &mut [f64], v: &mut [f64]) -> f64 {
     tau
 }
 
-/// D <- (I - tau v v^T) D (I - tau v v^T) on the diagonal block that `band` starts with: D - v w^T - w v^T with
+/// D <- (I - tau v v^T) D (I - tau v v^T) on the diagonal block: D - v w^T - w v^T with
 /// w = tau D v - tau^2 / 2 (v^T D v) v.
 #[inline(always)]
-fn two_sided<const FUSED: bool>(band: &mut [f64], stride: usize, (v, tau): (&[f64], f64), w: &mut [f64]) {
+fn two_sided<const FUSED: bool>(block: &mut Block<'_>, (v, tau): (&[f64], f64), w: &mut [f64]) {
     let length = v.len();
     w.fill(0.0);
     for j in 0..length {
-        let column = &band[j * stride..][..length - j];
+        let column = &block.column(j)[..length - j];
         let along = dot::<FUSED>(&column[1..], &v[j + 1..]);
         w[j] += multiply_add::<FUSED>(column[0], v[j], along);
         add_scaled::<FUSED>(&mut w[j + 1..], v[j], &column[1..]);
@@ -124,9 +205,8 @@ fn two_sided<const FUSED: bool>(band: &mut [f64], stride: usize, (v, tau): (&[f6
         *w = multiply_add::<FUSED>(half, *v, tau * *w);
     }
     for j in 0..length {
-        let column = &mut band[j * stride..][..length - j];
         let (minus_v, minus_w) = (-v[j], -w[j]);
-        for ((x, v), w) in column.iter_mut().zip(&v[j..]).zip(&w[j..]) {
+        for ((x, v), w) in block.column(j)[..length - j].iter_mut().zip(&v[j..]).zip(&w[j..]) {
             *x = multiply_add::<FUSED>(minus_v, *w, multiply_add::<FUSED>(minus_w, *v, *x));
         }
     }

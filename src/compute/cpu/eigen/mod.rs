@@ -25,8 +25,7 @@ pub(super) const TWO_STAGES_FROM: usize = 384;
 
 /// Eigenvalues of the matrix in the lower triangle, in any order. `None`: no convergence.
 pub(super) fn eigenvalues(symmetric: &DMatrix<f64>, tiles: &Tiles, pool: &ThreadPool) -> Option<Vec<f64>> {
-    let band = pool.install(|| band::reduce(symmetric, tiles));
-    let (mut diagonal, mut off) = band.into_tridiagonal();
+    let (mut diagonal, mut off) = pool.install(|| band::reduce(symmetric, tiles).into_tridiagonal());
     tridiagonal::eigenvalues(&mut diagonal, &mut off)?;
     Some(diagonal)
 }
