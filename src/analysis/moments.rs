@@ -25,6 +25,11 @@ impl Packed {
         Self { dim, values: vec![0.0; dim * (dim + 1) / 2] }
     }
 
+    /// From its entries in order; `None` if they are not d (d + 1) / 2.
+    pub fn from_values(dim: usize, values: Vec<f64>) -> Option<Self> {
+        (values.len() == dim * (dim + 1) / 2).then_some(Self { dim, values })
+    }
+
     /// The lower triangle of a square matrix.
     pub fn from_lower(full: &DMatrix<f64>) -> Self {
         let dim = full.nrows();
@@ -53,6 +58,11 @@ impl Packed {
     /// d.
     pub fn dim(&self) -> usize {
         self.dim
+    }
+
+    /// All entries, in order.
+    pub fn values(&self) -> &[f64] {
+        &self.values
     }
 
     /// Entries (i, 0) ..= (i, i).

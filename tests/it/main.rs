@@ -22,3 +22,5 @@ mod states;
 mod tidy;
 mod verdicts;
 mod windows;
+#[cfg(target_os = "linux")]
+mod worker;
