@@ -13,7 +13,9 @@ pub const F32_BLOCK_ROWS: usize = 512;
 /// u sqrt(b) times the sum of magnitudes (Higham and Mary 2019, probabilistic error analysis). That is at most
 /// u sqrt(b) sigma_i sigma_j in entry (i, j) of the scatter, by Cauchy and Schwarz; rounding the centred rows to f32 adds
 /// less. A matrix of independent entries e sigma_i sigma_j has a spectral norm of about 2 e |diag| (twice the largest
-/// column norm: the edge of Wigner's semicircle). Blocks are taken to err alike, so nothing is won by their number.
+/// column norm: the edge of Wigner's semicircle), and |diag| <= |M2|_F. Rows of few distinct values repeat their
+/// roundings, which then add up along the rows' own few directions: with those the largest error seen, of libtorch's
+/// products at d 1 to 512 and N 300 to 4096, was 4.3 u sqrt(b) |M2|_F; with continuous rows it was under 1.5.
 pub fn f32_rounding(scatter: &Packed, rows: usize) -> f64 {
     let unit_roundoff = f64::from(f32::EPSILON) / 2.0;
     let block = F32_BLOCK_ROWS.min(rows) as f64;
@@ -22,6 +24,5 @@ pub fn f32_rounding(scatter: &Packed, rows: usize) -> f64 {
     if trace == 0.0 {
         return 0.0;
     }
-    let diagonal_norm = (0..scatter.dim()).map(|k| (scatter.diagonal(k) / trace).powi(2)).sum::<f64>().sqrt() * trace;
-    2.0 * unit_roundoff * block.sqrt() * diagonal_norm
+    8.0 * unit_roundoff * block.sqrt() * scatter.frobenius_squared_in(trace).sqrt() * trace
 }

@@ -40,11 +40,17 @@ impl Torch {
         let on = match device {
             Device::Torch => tch::Device::Cpu,
             Device::Cuda(index) => {
+                if !tch::utils::has_cudart() {
+                    return Err(ComputeError::Device(format!(
+                        "{device} is not there: this libtorch knows no CUDA (libtorch_cuda.so is not where the loader \
+                         looks; LD_LIBRARY_PATH must name the lib folder of a libtorch for CUDA)"
+                    )));
+                }
                 let visible = tch::Cuda::device_count();
                 if i64::from(index) >= visible {
                     return Err(ComputeError::Device(format!(
                         "{device} is not there: libtorch sees {visible} CUDA devices (numbers start at 0; look at \
-                         nvidia-smi, at CUDA_VISIBLE_DEVICES, and whether this libtorch was built for CUDA)"
+                         nvidia-smi and at CUDA_VISIBLE_DEVICES)"
                     )));
                 }
                 tch::Device::Cuda(index.into())

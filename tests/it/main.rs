@@ -20,6 +20,8 @@ mod smoke;
 mod spectra;
 mod states;
 mod tidy;
+#[cfg(feature = "torch")]
+mod torch;
 mod verdicts;
 mod windows;
 #[cfg(target_os = "linux")]

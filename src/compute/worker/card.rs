@@ -98,7 +98,12 @@ pub fn workers(device: Device, share: Option<&Share>, means: &Means) -> Result<W
 }
 
 fn environment(share: Option<&Share>) -> Vec<(&'static str, Option<String>)> {
+    let Some(share) = share else { return Vec::new() };
+    // Nothing in the program refers to libtorch's CUDA half, so linkers leave it out, and nobody but a worker on a card
+    // should load it: a gigabyte, and the driver. Where it is missing the loader says so and goes on.
+    let preloaded = std::env::var("LD_PRELOAD").unwrap_or_default();
     let mut variables = vec![
+        ("LD_PRELOAD", Some(format!("{preloaded} libtorch_cuda.so").trim().to_string())),
         // cuBLAS, whatever libtorch asks for: no TF32.
         ("NVIDIA_TF32_OVERRIDE", Some("0".to_string())),
         ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", None),
@@ -107,7 +112,7 @@ fn environment(share: Option<&Share>) -> Vec<(&'static str, Option<String>)> {
         // Numbers of cards as nvidia-smi's, which is asked for their memory.
         ("CUDA_DEVICE_ORDER", Some("PCI_BUS_ID".to_string())),
     ];
-    if let Some(fraction) = share.and_then(Share::fraction) {
+    if let Some(fraction) = share.fraction() {
         variables.push(("PYTORCH_CUDA_ALLOC_CONF", Some(format!("per_process_memory_fraction:{fraction:.6}"))));
     }
     variables
