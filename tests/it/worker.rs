@@ -216,14 +216,16 @@ type Heard = Arc<Mutex<Vec<String>>>;
 fn heard(backend: &dyn Backend) -> Heard {
     let heard = Heard::default();
     let to = Arc::clone(&heard);
-    backend.on_event(Box::new(move |event| {
-        to.lock().unwrap().push(match event {
-            Event::FellBack(reason) => format!("fell back {}", reason.word()),
-            Event::Ended { reason, pause, .. } => format!("ended {} {}", reason.word(), pause.as_secs()),
-            Event::Restarted => "restarted".to_string(),
-        });
-    }));
+    backend.on_event(Box::new(move |event| to.lock().unwrap().push(in_words(event))));
     heard
+}
+
+fn in_words(event: &Event) -> String {
+    match event {
+        Event::FellBack(reason) => format!("fell back {}", reason.word()),
+        Event::Ended { reason, pause, .. } => format!("ended {} {}", reason.word(), pause.as_secs()),
+        Event::Restarted => "restarted".to_string(),
+    }
 }
 
 fn taken(heard: &Heard) -> Vec<String> {
@@ -242,29 +244,37 @@ fn device_of(moments: &Moments) -> Device {
 #[test]
 fn a_worker_that_fails_costs_one_job_which_is_done_again() {
     let misdeeds = [
-        ("segfault", "crashed"),
-        ("abort", "crashed"),
-        ("exit", "crashed"),
-        ("hang", "timeout"),
-        ("nan", "malformed_reply"),
-        ("lie", "malformed_reply"),
-        ("other job", "malformed_reply"),
-        ("other count", "malformed_reply"),
-        ("shrink", "malformed_reply"),
-        ("announce too much", "malformed_reply"),
-        ("end within a frame", "malformed_reply"),
-        ("out of memory", "out_of_memory"),
-        ("device error", "device_error"),
+        ("segfault", "crashed", "was ended by signal 11"),
+        ("abort", "crashed", "was ended by signal 6"),
+        ("exit", "crashed", "ended with exit code 7"),
+        ("hang", "timeout", "no answer within 2.0 s"),
+        ("nan", "malformed_reply", "it holds NaN"),
+        ("lie", "malformed_reply", "M2 holds"),
+        ("other job", "malformed_reply", "answered job 2, not 1"),
+        ("other count", "malformed_reply", "results of [4, 9] values came, [4, 10] were asked for"),
+        ("shrink", "malformed_reply", "the results are not all there"),
+        ("announce too much", "malformed_reply", "a frame of 4294967295 bytes was announced"),
+        ("end within a frame", "malformed_reply", "the stream ended within a frame of 9 bytes"),
+        ("out of memory", "out_of_memory", "CUDA out of memory"),
+        ("device error", "device_error", "unspecified launch failure"),
     ];
     let rows = some_rows(40, 4);
     let own = Cpu::new(1).unwrap().moments(&rows, Precision::F64).unwrap();
-    for (misdeed, reason) in misdeeds {
+    for (misdeed, reason, detail) in misdeeds {
         let marks = tempfile::tempdir().unwrap();
         let patience = if misdeed == "hang" { IMPATIENCE } else { PATIENCE };
         let workers = workers(misdeed, Some(marks.path()), patience);
         let backend = Supervised::start(workers, Cpu::new(1).unwrap(), &real()).unwrap();
-        let heard = heard(&backend);
+        let (heard, details) = (Heard::default(), Heard::default());
+        let to = [Arc::clone(&heard), Arc::clone(&details)];
+        backend.on_event(Box::new(move |event| {
+            to[0].lock().unwrap().push(in_words(event));
+            if let Event::Ended { detail, .. } = event {
+                to[1].lock().unwrap().push(detail.clone());
+            }
+        }));
         assert_eq!(backend.moments(&rows, Precision::F64).unwrap(), own, "{misdeed}");
+        assert!(taken(&details)[0].contains(detail), "{misdeed}");
         assert_eq!(taken(&heard), [format!("ended {reason} 0"), format!("fell back {reason}")], "{misdeed}");
         let again = backend.moments(&rows, Precision::F64).unwrap();
         assert_eq!((device_of(&again), again.scatter()), (Device::Torch, own.scatter()), "{misdeed}");
