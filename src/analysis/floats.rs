@@ -176,6 +176,36 @@ impl Rows {
         values
     }
 
+    /// The bytes of rows `first .. first + count`, row after row in the rows' own type: borrowed, or for an array in
+    /// column order copied into `scratch`.
+    pub fn block<'a>(&'a self, first: usize, count: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+        let size = self.float.size();
+        if self.order == Order::RowMajor {
+            return &self.bytes[first * self.dim * size..(first + count) * self.dim * size];
+        }
+        scratch.resize(count * self.dim * size, 0);
+        for column in 0..self.dim {
+            let start = (column * self.rows + first) * size;
+            let values = self.bytes[start..start + count * size].chunks_exact(size);
+            for (row, value) in values.enumerate() {
+                let at = (row * self.dim + column) * size;
+                scratch[at..at + size].copy_from_slice(value);
+            }
+        }
+        scratch
+    }
+
+    /// Whether every value is one of bf16's: bf16 itself, or f32 with nothing in its lower half.
+    pub fn holds_bf16(&self) -> bool {
+        let empty = |values: &[[u8; 4]]| values.iter().fold(0, |bits, b| bits | b[0] | b[1]) == 0;
+        match self.float {
+            Float::Bf16 => true,
+            // In pieces, so that other values are found out at once.
+            Float::F32 => self.bytes.as_chunks().0.chunks(4096).all(empty),
+            Float::F16 | Float::F64 => false,
+        }
+    }
+
     /// The rows of nonzero norm divided by it, as f64; `None` when all are zero.
     pub fn unit(&self) -> Option<Rows> {
         let mut bytes = Vec::with_capacity(self.rows * self.dim * 8);

@@ -15,6 +15,7 @@ pub mod pairs;
 pub mod parameters;
 pub mod report;
 pub mod reservoir;
+pub mod rounding;
 pub mod spectrum;
 pub mod verdict;
 pub mod window;

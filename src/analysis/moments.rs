@@ -11,6 +11,7 @@ use super::batch::{float_of, values};
 use super::decode::{DecodeError, Tensor};
 use super::floats::Float;
 use super::origin::{Origin, Origins};
+use super::rounding::{Rounding, Summed};
 
 /// The lower triangle of a symmetric d x d matrix, row after row: entry (i, j), j <= i, stands at i (i + 1) / 2 + j.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,11 +24,6 @@ impl Packed {
     /// The zero matrix.
     pub fn zeros(dim: usize) -> Self {
         Self { dim, values: vec![0.0; dim * (dim + 1) / 2] }
-    }
-
-    /// From its entries in order; `None` if they are not d (d + 1) / 2.
-    pub fn from_values(dim: usize, values: Vec<f64>) -> Option<Self> {
-        (values.len() == dim * (dim + 1) / 2).then_some(Self { dim, values })
     }
 
     /// The lower triangle of a square matrix.
@@ -53,6 +49,11 @@ impl Packed {
             }
         }
         full
+    }
+
+    /// The entries (i, 0) ..= (i, i) of the rows i = 0 .. d, one after another; `None` when they are not d (d + 1) / 2.
+    pub fn from_rows(dim: usize, values: Vec<f64>) -> Option<Self> {
+        (values.len() == dim * (dim + 1) / 2).then_some(Self { dim, values })
     }
 
     /// d.
@@ -112,8 +113,8 @@ pub struct Moments {
     rows: u64,
     mean: Vec<f64>,
     scatter: Packed,
-    /// Square of the spectral norm that rounding coarser than f64's may have left in `scatter`.
-    rounding_squared: f64,
+    /// What sums in f32 left in `scatter`.
+    rounding: Rounding,
     origins: Origins,
 }
 
@@ -126,13 +127,12 @@ impl Moments {
     /// From a kernel: `rows` rows with this mean and M2 = sum (z - mu)(z - mu)^T.
     pub fn new(rows: u64, mean: Vec<f64>, scatter: Packed) -> Self {
         debug_assert_eq!(mean.len(), scatter.dim());
-        Self { rows, mean, scatter, rounding_squared: 0.0, origins: Origins::new() }
+        Self { rows, mean, scatter, rounding: Rounding::default(), origins: Origins::new() }
     }
 
-    /// The same, by the kernel `origin`, whose sums may be off by a matrix of spectral norm `rounding` beyond what f64
-    /// sums would be.
-    pub fn computed(mut self, origin: Origin, rounding: f64) -> Self {
-        self.rounding_squared = rounding * rounding;
+    /// The same, by the kernel `origin`, which rounded its sums so.
+    pub fn computed(mut self, origin: Origin, rounding: Rounding) -> Self {
+        self.rounding = rounding;
         self.origins = Origins::from([origin]);
         self
     }
@@ -142,9 +142,17 @@ impl Moments {
         &self.origins
     }
 
-    /// Spectral norm of what rounding coarser than f64's may have left in Sigma: 0 if all sums were f64's.
-    pub fn rounding(&self) -> f64 {
-        if self.rows == 0 { 0.0 } else { self.rounding_squared.sqrt() / self.rows as f64 }
+    /// How the rows were summed, as far as f32 had a part in it.
+    pub fn sums(&self) -> &Rounding {
+        &self.rounding
+    }
+
+    /// Spectral norm of what rounding coarser than f64's may have left in Sigma, whose largest eigenvalue is at most
+    /// `largest`: 0 if all sums were f64's.
+    pub fn rounding(&self, largest: f64) -> f64 {
+        let variances: Vec<f64> = (0..self.dim()).map(|k| self.variance(k)).collect();
+        let squared_means: Vec<f64> = self.mean.iter().map(|mean| mean * mean).collect();
+        self.rounding.norm(Summed { rows: self.rows, variances: &variances, squared_means: &squared_means, largest })
     }
 
     /// N.
@@ -207,8 +215,7 @@ impl Moments {
             *mine += delta * (b / (a + b));
         }
         self.rows += other.rows;
-        // Batches round independently of one another, so the norms add like standard deviations.
-        self.rounding_squared += other.rounding_squared;
+        self.rounding.merge(&other.rounding);
         self.origins.extend(&other.origins);
     }
 }

@@ -31,19 +31,11 @@ pub struct ViewMoments {
 const BLOCK: usize = 64;
 
 impl ViewMoments {
-    /// Of one batch of at least two views; `first_two` are those views' own moments, and `cross` computes the d x d cross
-    /// scatter of two views from their means.
-    ///
-    /// # Errors
-    /// Whatever `cross` returns.
-    pub fn of<E>(
-        views: &[Rows],
-        first_two: [Moments; 2],
-        cross: impl FnOnce(&Rows, &Rows, &[f64], &[f64]) -> Result<DMatrix<f64>, E>,
-    ) -> Result<Self, E> {
+    /// Of one batch of at least two views; `first_two` are those views' own moments, and `cross` their d x d cross scatter.
+    pub fn of(views: &[Rows], first_two: [Moments; 2], cross: DMatrix<f64>) -> Self {
         let dim = views[0].dim();
-        let means: Vec<Vec<f64>> = views.iter().map(Rows::mean).collect();
-        let cross = cross(&views[0], &views[1], &means[0], &means[1])?;
+        let of_first_two = first_two.iter().map(|moments| moments.mean().to_vec());
+        let means: Vec<Vec<f64>> = of_first_two.chain(views[2..].iter().map(Rows::mean)).collect();
         let mut moments = Self {
             samples: views[0].len() as u64,
             means,
@@ -64,7 +56,7 @@ impl ViewMoments {
                 moments.add_sample(&rows);
             }
         }
-        Ok(moments)
+        moments
     }
 
     fn add_sample(&mut self, rows: &[&[f64]]) {
@@ -251,21 +243,23 @@ pub(super) fn norm(row: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
-    fn cross(a: &Rows, b: &Rows, ma: &[f64], mb: &[f64]) -> Result<DMatrix<f64>, ()> {
+    fn cross(a: &Rows, b: &Rows, ma: &[f64], mb: &[f64]) -> DMatrix<f64> {
         let d = a.dim();
         let (mut x, mut y) = (vec![0.0; a.len() * d], vec![0.0; a.len() * d]);
         a.read(0, a.len(), &mut x);
         b.read(0, b.len(), &mut y);
-        Ok(DMatrix::from_fn(d, d, |i, j| (0..a.len()).map(|r| (x[r * d + i] - ma[i]) * (y[r * d + j] - mb[j])).sum()))
+        DMatrix::from_fn(d, d, |i, j| (0..a.len()).map(|r| (x[r * d + i] - ma[i]) * (y[r * d + j] - mb[j])).sum())
     }
 
     fn of(views: &[Rows]) -> ViewMoments {
         let own = |view: &Rows| {
             let mean = view.mean();
-            let scatter = cross(view, view, &mean, &mean).unwrap();
+            let scatter = cross(view, view, &mean, &mean);
             Moments::new(view.len() as u64, mean, Packed::from_lower(&scatter))
         };
-        ViewMoments::of(views, [own(&views[0]), own(&views[1])], cross).unwrap()
+        let first_two = [own(&views[0]), own(&views[1])];
+        let cross = cross(&views[0], &views[1], first_two[0].mean(), first_two[1].mean());
+        ViewMoments::of(views, first_two, cross)
     }
 
     fn views(rows: std::ops::Range<usize>) -> Vec<Rows> {

@@ -11,15 +11,15 @@ use super::reservoir::Reservoir;
 
 /// A symmetric positive semidefinite matrix, scaled for the solver.
 #[derive(Clone, Debug)]
-pub struct Problem {
+pub struct Problem<'a> {
     /// Entries in [-1, 1], the largest in [1/2, 1]; only the lower triangle counts.
     scaled: DMatrix<f64>,
     /// The matrix is `scaled` times this power of two: exact, and no square of an entry can over- or underflow.
     scale: f64,
     /// How many eigenvalues the asked-for d x d matrix has; those that the Gram matrix lacks are zero.
     dim: usize,
-    /// Spectral norm of the rounding that came with the matrix, coarser than f64's, in its own units.
-    rounding: f64,
+    /// The moments that it comes from, for their kernel's rounding.
+    rounding: Option<&'a Moments>,
 }
 
 /// Why a solver's answer is not taken.
@@ -87,8 +87,8 @@ impl Spectrum {
     }
 }
 
-impl Problem {
-    fn new(mut matrix: DMatrix<f64>, dim: usize, rounding: f64) -> Self {
+impl<'a> Problem<'a> {
+    fn new(mut matrix: DMatrix<f64>, dim: usize, rounding: Option<&'a Moments>) -> Self {
         let mut largest = 0.0f64;
         for j in 0..matrix.ncols() {
             for i in j..matrix.nrows() {
@@ -101,18 +101,18 @@ impl Problem {
     }
 
     /// Sigma = M2 / N.
-    pub fn covariance(moments: &Moments) -> Self {
-        Self::new(moments.scatter().to_full() / moments.rows() as f64, moments.dim(), moments.rounding())
+    pub fn covariance(moments: &'a Moments) -> Self {
+        Self::new(moments.scatter().to_full() / moments.rows() as f64, moments.dim(), Some(moments))
     }
 
     /// Z^T Z / N, uncentred, for RankMe.
-    pub fn second_moment(moments: &Moments) -> Self {
-        Self::new(second_moment(moments), moments.dim(), moments.rounding())
+    pub fn second_moment(moments: &'a Moments) -> Self {
+        Self::new(second_moment(moments), moments.dim(), Some(moments))
     }
 
     /// From the smaller of X^T X and X X^T of a d x n matrix X.
     pub fn of_gram(gram: DMatrix<f64>, dim: usize) -> Self {
-        Self::new(gram, dim, 0.0)
+        Self::new(gram, dim, None)
     }
 
     /// The matrix for the solver; only the lower triangle counts.
@@ -147,16 +147,19 @@ impl Problem {
         matches("the sum of squares", squares, frobenius_squared, 2.0 * error * frobenius_squared.sqrt())?;
         let lowest = raw.last().copied().unwrap_or(0.0);
         let diagonal_norm = self.scaled.diagonal().norm();
-        let rounding = rounding_floor(diagonal_norm, n, raw.first().copied().unwrap_or(0.0));
+        let largest = raw.first().copied().unwrap_or(0.0);
+        let sums = self
+            .rounding
+            .map_or(0.0, |moments| moments.rounding((largest * self.scale).min(moments.total_variance())) / self.scale);
+        let rounding = rounding_floor(diagonal_norm, n, largest) + sums;
         // Far more than rounding: the matrix or the solver is wrong.
-        let tolerance = 1e3 * (rounding + self.rounding / self.scale);
+        let tolerance = 1e3 * rounding;
         if lowest < -tolerance {
             return Err(SpectrumError::Negative { value: lowest * self.scale, tolerance: tolerance * self.scale });
         }
         let mut values: Vec<f64> = raw.iter().map(|value| value.max(0.0) * self.scale).collect();
         values.resize(self.dim, 0.0);
         // The most negative eigenvalue shows what rounding did: a free lower bound of the floor.
-        let rounding = rounding + self.rounding / self.scale;
         Ok(Eigenvalues { values, floor: rounding.max(-lowest) * self.scale })
     }
 }
@@ -207,14 +210,19 @@ fn rounding_floor(diagonal_norm: f64, n: usize, largest: f64) -> f64 {
 /// C14, input quantisation: u^2 / 3 max_k E z_k^2 (1 + sqrt(d / N))^2: rounding to a type of unit roundoff u adds to each
 /// coordinate an independent error of variance up to u^2 z^2 / 3, whose largest eigenvalue is at the Marchenko-Pastur edge.
 pub fn input_floor(float: Float, moments: &Moments) -> f64 {
-    let edge = 1.0 + (moments.dim() as f64 / moments.rows() as f64).sqrt();
-    float.unit_roundoff().powi(2) / 3.0 * moments.largest_mean_square() * edge * edge
+    quantisation(float, (moments.rows() as usize, moments.dim()), moments.largest_mean_square())
+}
+
+/// The same, of `rows` x `dim` values with a largest mean square max_k E z_k^2.
+pub fn quantisation(float: Float, (rows, dim): (usize, usize), largest_mean_square: f64) -> f64 {
+    let edge = 1.0 + (dim as f64 / rows as f64).sqrt();
+    float.unit_roundoff().powi(2) / 3.0 * largest_mean_square * edge * edge
 }
 
 /// The numeric floor where no spectrum was taken; lambda_1 is at most the trace.
 pub fn numeric_floor_without_spectrum(moments: &Moments) -> f64 {
     let squares: f64 = (0..moments.dim()).map(|k| moments.variance(k).powi(2)).sum();
-    rounding_floor(squares.sqrt(), moments.dim(), moments.total_variance()) + moments.rounding()
+    rounding_floor(squares.sqrt(), moments.dim(), moments.total_variance()) + moments.rounding(moments.total_variance())
 }
 
 /// Weighted rows around a centre as the columns of a d x k matrix X, so that X X^T = sum_i w_i (x_i - c)(x_i - c)^T / W.

@@ -69,11 +69,11 @@ pub trait Backend: Send + Sync {
     /// When the device fails.
     fn moments(&self, rows: &Rows, precision: Precision) -> Result<Moments, ComputeError>;
 
-    /// sum_i (a_i - mean_a)(b_i - mean_b)^T of two aligned arrays of rows, d x d.
+    /// sum_i (a_i - mean_a)(b_i - mean_b)^T of two aligned arrays of rows, each with its moments; d x d.
     ///
     /// # Errors
     /// When the device fails.
-    fn cross(&self, a: &Rows, b: &Rows, mean_a: &[f64], mean_b: &[f64]) -> Result<DMatrix<f64>, ComputeError>;
+    fn cross(&self, a: (&Rows, &Moments), b: (&Rows, &Moments)) -> Result<DMatrix<f64>, ComputeError>;
 
     /// X^T X of a d x n matrix (n x n), or with `outer` X X^T (d x d). Only the lower triangle is valid.
     ///

@@ -7,14 +7,18 @@
 use nalgebra::DMatrix;
 use tch::{Kind, Tensor};
 
-use super::rounding::{F32_BLOCK_ROWS, f32_rounding};
+use super::rounding::{F32_BLOCK_ROWS, of_kernel};
 use super::{Backend, ComputeError, SLAB_BYTES, Solution};
-use crate::analysis::floats::{Float, Order, Rows};
+use crate::analysis::floats::{Float, Rows};
 use crate::analysis::moments::{Moments, Packed};
 use crate::analysis::origin::{Device, Origin, Precision};
+use crate::analysis::spectrum;
 
 /// Rows multiplied at a time in f64, as on the CPU.
 const BLOCK_ROWS: usize = 512;
+
+/// Under this stable rank a batch is near a line or a few, and summed in f64: as on the CPU.
+const LEAST_STABLE_RANK: f64 = 4.0;
 
 /// libtorch on one device.
 pub struct Torch {
@@ -27,6 +31,8 @@ struct Sums {
     rows: f64,
     mean: Tensor,
     scatter: Tensor,
+    /// Beside a scatter from f32 products: its diagonal and the entries (k, k + 1), in f64.
+    exact: Option<[Tensor; 2]>,
 }
 
 type Made<T> = Result<T, tch::TchError>;
@@ -82,17 +88,12 @@ impl Torch {
         )))
     }
 
-    /// Rows `first .. first + count` on the device, in their own type where they lie row after row.
+    /// Rows `first .. first + count` on the device, in their own type.
     fn rows(&self, rows: &Rows, first: usize, count: usize) -> Made<Tensor> {
-        let (d, size) = (rows.dim(), rows.float().size());
-        let shape = [count as i64, d as i64];
-        if rows.order() == Order::RowMajor {
-            let bytes = &rows.bytes()[first * d * size..(first + count) * d * size];
-            return Tensor::f_from_data_size(bytes, &shape, kind(rows.float()))?.f_to_device(self.on);
-        }
-        let mut values = vec![0.0; count * d];
-        rows.read(first, count, &mut values);
-        Tensor::f_from_slice(&values)?.f_reshape(shape)?.f_to_device(self.on)
+        let mut scratch = Vec::new();
+        let bytes = rows.block(first, count, &mut scratch);
+        let shape = [count as i64, rows.dim() as i64];
+        Tensor::f_from_data_size(bytes, &shape, kind(rows.float()))?.f_to_device(self.on)
     }
 
     /// X^T: nalgebra lays out columns, libtorch rows.
@@ -112,7 +113,7 @@ impl Torch {
             let slab = self.rows(rows, first, count)?;
             let part = if in_f32 { self.sum_f32(&slab, count, d)? } else { self.sum_f64(&slab, count, d)? };
             match &mut sums {
-                Some(sums) => sums.merge(&part)?,
+                Some(sums) => sums.merge(&part, d)?,
                 None => sums = Some(part),
             }
         }
@@ -127,32 +128,56 @@ impl Torch {
         for (first, rows) in blocks(count, BLOCK_ROWS) {
             let block = slab.f_narrow(0, first, rows)?.f_to_kind(Kind::Double)?.f_sub(&mean)?;
             let _ = scatter.f_addmm_(&block.f_tr()?, &block)?;
-            let _ = left.f_add_(&block.f_sum_dim_intlist(0, false, Kind::Double)?)?;
+            let _ = left.f_add_(&sum_of_rows(&block)?)?;
         }
         centred(count, mean, scatter, &left)
     }
 
     /// Products in f32 of rows that were centred in f64, and scaled by a power of two so that no square over- or
-    /// underflows; the blocks' sums are added in f64.
+    /// underflows; the blocks' sums are added in f64. The squares and the products of neighbouring coordinates are summed in
+    /// f64 besides: what the rounding is measured by.
     fn sum_f32(&self, slab: &Tensor, count: usize, d: usize) -> Made<Sums> {
         let mean = mean(slab, count)?;
         let above = slab.f_amax(0, false)?.f_to_kind(Kind::Double)?.f_sub(&mean)?;
         let below = mean.f_sub(&slab.f_amin(0, false)?.f_to_kind(Kind::Double)?)?;
         let largest = above.f_maximum(&below)?.f_max()?.f_double_value(&[])?;
         let scale = if largest > 0.0 { 2f64.powi(largest.log2().ceil() as i32) } else { 1.0 };
-        let mut scatter = self.zeros(&[d as i64, d as i64])?;
-        let mut left = self.zeros(&[d as i64])?;
+        let (d, others) = (d as i64, d as i64 - 1);
+        let mut scatter = self.zeros(&[d, d])?;
+        let mut exact = [self.zeros(&[d])?, self.zeros(&[others])?];
         for (first, rows) in blocks(count, F32_BLOCK_ROWS) {
             let block = slab.f_narrow(0, first, rows)?.f_to_kind(Kind::Double)?.f_sub(&mean)?;
-            let block = block.f_div_scalar(scale)?.f_to_kind(Kind::Float)?;
-            let product = block.f_tr()?.f_matmul(&block)?;
+            let neighbours = block.f_narrow(1, 0, others)?.f_mul(&block.f_narrow(1, 1, others)?)?;
+            let _ = exact[0].f_add_(&sum_of_rows(&block.f_square()?)?)?;
+            let _ = exact[1].f_add_(&sum_of_rows(&neighbours)?)?;
+            let scaled = block.f_div_scalar(scale)?.f_to_kind(Kind::Float)?;
+            let product = scaled.f_tr()?.f_matmul(&scaled)?;
             let _ = scatter.f_add_(&product.f_to_kind(Kind::Double)?)?;
-            let _ = left.f_add_(&block.f_sum_dim_intlist(0, false, Kind::Double)?)?;
         }
         // Twice, because its square may overflow.
         let _ = scatter.f_mul_scalar_(scale)?.f_mul_scalar_(scale)?;
-        let left = left.f_mul_scalar(scale)?;
-        centred(count, mean, scatter, &left)
+        Ok(Sums { rows: count as f64, mean, scatter, exact: Some(exact) })
+    }
+
+    /// The sums on the host, the diagonal and the measured errors of the rounding in their places.
+    fn taken(&self, sums: &Sums, n: usize, d: usize) -> Made<Moments> {
+        let mean = host(&sums.mean, d)?;
+        let mut scatter = DMatrix::from_vec(d, d, host(&sums.scatter, d * d)?);
+        let mut errors = Vec::new();
+        if let Some([squares, neighbours]) = &sums.exact {
+            for (k, exact) in host(neighbours, d - 1)?.iter().enumerate() {
+                errors.push((scatter[(k + 1, k)] - exact, scatter[(k + 1, k)]));
+            }
+            scatter.set_diagonal(&host(squares, d)?.into());
+        }
+        for k in 0..d {
+            // A sum of squares is not negative; what is below zero is rounding.
+            scatter[(k, k)] = scatter[(k, k)].max(0.0);
+        }
+        let kernel = if sums.exact.is_some() { "f32" } else { "f64" };
+        let rounding = of_kernel(kernel, n, errors).unwrap_or_default();
+        let origin = Origin { device: self.device, kernel };
+        Ok(Moments::new(n as u64, mean, Packed::from_lower(&scatter)).computed(origin, rounding))
     }
 }
 
@@ -163,32 +188,26 @@ impl Backend for Torch {
 
     fn moments(&self, rows: &Rows, precision: Precision) -> Result<Moments, ComputeError> {
         let (n, d) = (rows.len(), rows.dim());
-        let in_f32 = match precision {
+        let of = |in_f32: bool| self.sum(rows, in_f32).and_then(|sums| self.taken(&sums, n, d)).map_err(failed);
+        let may_be_fast = match precision {
             Precision::F64 => false,
             Precision::Fast => true,
-            // Their own rounding is 2^13 times f32's, or more.
-            Precision::Auto => matches!(rows.float(), Float::Bf16 | Float::F16),
+            Precision::Auto => matches!(rows.float(), Float::Bf16 | Float::F16) || rows.holds_bf16(),
         };
-        let sums = self.sum(rows, in_f32).map_err(failed)?;
-        let mean = host(&sums.mean, d).map_err(failed)?;
-        let mut scatter = DMatrix::from_vec(d, d, host(&sums.scatter, d * d).map_err(failed)?);
-        for k in 0..d {
-            // A sum of squares is not negative; what is below zero is rounding.
-            scatter[(k, k)] = scatter[(k, k)].max(0.0);
+        if !may_be_fast {
+            return of(false);
         }
-        let scatter = Packed::from_lower(&scatter);
-        let rounding = if in_f32 { f32_rounding(&scatter, n) } else { 0.0 };
-        let origin = Origin { device: self.device, kernel: if in_f32 { "f32" } else { "f64" } };
-        Ok(Moments::new(n as u64, mean, scatter).computed(origin, rounding))
+        let fast = of(true)?;
+        if keeps_enough(&fast, rows, precision) { Ok(fast) } else { of(false) }
     }
 
-    fn cross(&self, a: &Rows, b: &Rows, mean_a: &[f64], mean_b: &[f64]) -> Result<DMatrix<f64>, ComputeError> {
-        let (n, d) = (a.len(), a.dim());
+    fn cross(&self, a: (&Rows, &Moments), b: (&Rows, &Moments)) -> Result<DMatrix<f64>, ComputeError> {
+        let (n, d) = (a.0.len(), a.0.dim());
         let made = || {
-            let means = [self.vector(mean_a)?, self.vector(mean_b)?];
+            let means = [self.vector(a.1.mean())?, self.vector(b.1.mean())?];
             let mut transposed = self.zeros(&[d as i64, d as i64])?;
-            for (first, count) in slabs(n, d * a.float().size().max(b.float().size())) {
-                let slabs = [self.rows(a, first, count)?, self.rows(b, first, count)?];
+            for (first, count) in slabs(n, d * a.0.float().size().max(b.0.float().size())) {
+                let slabs = [self.rows(a.0, first, count)?, self.rows(b.0, first, count)?];
                 for (first, rows) in blocks(count, BLOCK_ROWS) {
                     let block = |i: usize| slabs[i].f_narrow(0, first, rows)?.f_to_kind(Kind::Double)?.f_sub(&means[i]);
                     let _ = transposed.f_addmm_(&block(1)?.f_tr()?, &block(0)?)?;
@@ -257,15 +276,35 @@ impl Torch {
 
 impl Sums {
     /// Chan, Golub and LeVeque's update, as `Moments::merge`.
-    fn merge(&mut self, other: &Sums) -> Made<()> {
+    fn merge(&mut self, other: &Sums, d: usize) -> Made<()> {
         let (a, b) = (self.rows, other.rows);
         let delta = other.mean.f_sub(&self.mean)?;
-        let outer = delta.f_outer(&delta)?.f_mul_scalar(a * b / (a + b))?;
-        let _ = self.scatter.f_add_(&other.scatter)?.f_add_(&outer)?;
+        let weighted = delta.f_mul_scalar(a * b / (a + b))?;
+        let _ = self.scatter.f_add_(&other.scatter)?.f_add_(&weighted.f_outer(&delta)?)?;
+        if let (Some(mine), Some(theirs)) = (&mut self.exact, &other.exact) {
+            let others = d as i64 - 1;
+            let neighbours = weighted.f_narrow(0, 0, others)?.f_mul(&delta.f_narrow(0, 1, others)?)?;
+            for (k, outer) in [weighted.f_mul(&delta)?, neighbours].iter().enumerate() {
+                let _ = mine[k].f_add_(&theirs[k])?.f_add_(outer)?;
+            }
+        }
         let _ = self.mean.f_add_(&delta.f_mul_scalar(b / (a + b))?)?;
         self.rows += b;
         Ok(())
     }
+}
+
+/// Whether f32 has left what a report needs: the same rules as the CPU's kernels have. A batch near a line is summed again
+/// in f64, and with `auto` whatever lost more than the rows' own type had lost before (C14).
+fn keeps_enough(fast: &Moments, rows: &Rows, precision: Precision) -> bool {
+    let trace = fast.scatter().trace();
+    if trace == 0.0 {
+        return true;
+    }
+    let stable_rank = 1.0 / fast.scatter().frobenius_squared_in(trace);
+    let float = if rows.holds_bf16() { Float::Bf16 } else { rows.float() };
+    let lost = fast.rounding(fast.total_variance());
+    stable_rank >= LEAST_STABLE_RANK && (precision == Precision::Fast || lost <= spectrum::input_floor(float, fast))
 }
 
 fn kind(float: Float) -> Kind {
@@ -288,7 +327,11 @@ fn blocks(rows: usize, most: usize) -> impl Iterator<Item = (i64, i64)> {
 }
 
 fn mean(slab: &Tensor, count: usize) -> Made<Tensor> {
-    slab.f_sum_dim_intlist(0, false, Kind::Double)?.f_div_scalar(count as f64)
+    sum_of_rows(slab)?.f_div_scalar(count as f64)
+}
+
+fn sum_of_rows(rows: &Tensor) -> Made<Tensor> {
+    rows.f_sum_dim_intlist(0, false, Kind::Double)
 }
 
 /// mu = shift + delta and M2 = product - n delta delta^T, where delta is the mean of what is `left` around the shift.
@@ -296,7 +339,7 @@ fn centred(count: usize, mean: Tensor, mut scatter: Tensor, left: &Tensor) -> Ma
     let rows = count as f64;
     let delta = left.f_div_scalar(rows)?;
     let _ = scatter.f_sub_(&delta.f_outer(&delta)?.f_mul_scalar(rows)?)?;
-    Ok(Sums { rows, mean: mean.f_add(&delta)?, scatter })
+    Ok(Sums { rows, mean: mean.f_add(&delta)?, scatter, exact: None })
 }
 
 /// The values of a tensor of `count`, row after row.

@@ -110,8 +110,8 @@ impl Line<'_> {
             for view in others {
                 moments.merge(&self.backend.moments(view, precision)?);
             }
-            let cross = |a: &Rows, b: &Rows, mean_a: &[f64], mean_b: &[f64]| self.backend.cross(a, b, mean_a, mean_b);
-            pairs = Some(ViewMoments::of(views, first_two, cross)?);
+            let cross = self.backend.cross((&views[0], &first_two[0]), (second, &first_two[1]))?;
+            pairs = Some(ViewMoments::of(views, first_two, cross));
         }
         let mut rows = Accumulator::of_views(views, moments, pairs, reservoir::CAPACITY);
         if asked.unit_moments == Some(true) {

@@ -8,6 +8,7 @@ mod golden;
 mod harness;
 mod identities;
 mod interop;
+mod kernels;
 mod method_values;
 mod methods;
 mod odd_backend;

@@ -47,8 +47,8 @@ impl Backend for Odd {
         self.cpu.moments(rows, precision)
     }
 
-    fn cross(&self, a: &Rows, b: &Rows, mean_a: &[f64], mean_b: &[f64]) -> Result<DMatrix<f64>, ComputeError> {
-        self.cpu.cross(a, b, mean_a, mean_b)
+    fn cross(&self, a: (&Rows, &Moments), b: (&Rows, &Moments)) -> Result<DMatrix<f64>, ComputeError> {
+        self.cpu.cross(a, b)
     }
 
     fn gram(&self, x: &DMatrix<f64>, outer: bool) -> Result<DMatrix<f64>, ComputeError> {

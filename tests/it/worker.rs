@@ -79,16 +79,16 @@ fn speak(misdeed: &str) {
     let device = Device::Torch.to_string();
     frames::write(&mut stream, &Hello { protocol, device, complaint: None }).unwrap();
     let Ok(request) = frames::read::<Request>(&mut stream) else { return };
-    let done = |results| Outcome::Done { kernel: "f64".to_string(), rounding: 0.0, results };
+    let done = |results| Outcome::Done { kernel: "f64".to_string(), results };
     let reply = |job, results| Reply { job, outcome: done(results) };
     match misdeed {
         "announce too much" => stream.write_all(&[0xff; 4]).unwrap(),
         "end within a frame" => stream.write_all(&[9, 0, 0, 0, b'{']).unwrap(),
-        "other job" => frames::write(&mut stream, &reply(request.job + 1, vec![4, 10])).unwrap(),
-        "other count" => frames::write(&mut stream, &reply(request.job, vec![4, 9])).unwrap(),
+        "other job" => frames::write(&mut stream, &reply(request.job + 1, vec![4, 10, 3, 3])).unwrap(),
+        "other count" => frames::write(&mut stream, &reply(request.job, vec![4, 9, 3, 3])).unwrap(),
         _ => {
             memory.clear().unwrap();
-            frames::write(&mut stream, &reply(request.job, vec![4, 10])).unwrap();
+            frames::write(&mut stream, &reply(request.job, vec![4, 10, 3, 3])).unwrap();
         }
     }
 }
@@ -141,14 +141,13 @@ impl Backend for Bad {
         let moments = self.cpu.moments(rows, precision)?;
         let mut values = moments.scatter().values().to_vec();
         self.spoil(&mut values);
-        let scatter = Packed::from_values(moments.dim(), values).unwrap();
+        let scatter = Packed::from_rows(moments.dim(), values).unwrap();
         let origin = *moments.origins().first().unwrap();
-        let rounding = moments.rounding() * moments.rows() as f64;
-        Ok(Moments::new(moments.rows(), moments.mean().to_vec(), scatter).computed(origin, rounding))
+        Ok(Moments::new(moments.rows(), moments.mean().to_vec(), scatter).computed(origin, moments.sums().clone()))
     }
 
-    fn cross(&self, a: &Rows, b: &Rows, mean_a: &[f64], mean_b: &[f64]) -> Result<DMatrix<f64>, ComputeError> {
-        self.cpu.cross(a, b, mean_a, mean_b).map(|product| self.spoilt(product))
+    fn cross(&self, a: (&Rows, &Moments), b: (&Rows, &Moments)) -> Result<DMatrix<f64>, ComputeError> {
+        self.cpu.cross(a, b).map(|product| self.spoilt(product))
     }
 
     fn gram(&self, x: &DMatrix<f64>, outer: bool) -> Result<DMatrix<f64>, ComputeError> {
@@ -251,7 +250,7 @@ fn a_worker_that_fails_costs_one_job_which_is_done_again() {
         ("nan", "malformed_reply", "it holds NaN"),
         ("lie", "malformed_reply", "M2 holds"),
         ("other job", "malformed_reply", "answered job 2, not 1"),
-        ("other count", "malformed_reply", "results of [4, 9] values came, [4, 10] were asked for"),
+        ("other count", "malformed_reply", "results of [4, 9, 3, 3] values came, [4, 10, 3, 3] were asked for"),
         ("shrink", "malformed_reply", "the results are not all there"),
         ("announce too much", "malformed_reply", "a frame of 4294967295 bytes was announced"),
         ("end within a frame", "malformed_reply", "the stream ended within a frame of 9 bytes"),
@@ -291,7 +290,8 @@ fn every_kernel_is_checked() {
         let rows = some_rows(40, 4);
         let x = DMatrix::from_fn(4, 6, |i, j| (i * i + 3 * j) as f64 % 5.0 - 1.0);
         let symmetric = &x * x.transpose() + DMatrix::identity(4, 4);
-        let mean = rows.mean();
+        let moments = cpu.moments(&rows, Precision::F64).unwrap();
+        let both = ((&rows, &moments), (&rows, &moments));
         let mut malformed = 0;
         let mut with = |call: &dyn Fn(&dyn Backend)| {
             let backend = fresh();
@@ -302,12 +302,7 @@ fn every_kernel_is_checked() {
         with(&|backend| {
             assert_eq!(backend.moments(&rows, Precision::F64).unwrap(), cpu.moments(&rows, Precision::F64).unwrap())
         });
-        with(&|backend| {
-            assert_eq!(
-                backend.cross(&rows, &rows, &mean, &mean).unwrap(),
-                cpu.cross(&rows, &rows, &mean, &mean).unwrap()
-            );
-        });
+        with(&|backend| assert_eq!(backend.cross(both.0, both.1).unwrap(), cpu.cross(both.0, both.1).unwrap()));
         with(&|backend| assert_eq!(backend.gram(&x, true).unwrap(), cpu.gram(&x, true).unwrap()));
         with(&|backend| assert_eq!(backend.inner(&x, &x).unwrap(), cpu.inner(&x, &x).unwrap()));
         with(&|backend| assert_eq!(backend.eigenvalues(&symmetric).unwrap(), cpu.eigenvalues(&symmetric).unwrap()));
@@ -381,7 +376,7 @@ fn a_job_over_the_budget_goes_to_the_cpu() {
     let heard = heard(&backend);
     assert_eq!(device_of(&backend.moments(&some_rows(40, 16), Precision::F64).unwrap()), Device::Torch);
     assert_eq!(taken(&heard), [""; 0]);
-    // 4 d^2 + 1024 d values of 8 bytes are over a MiB from d = 103 on.
+    // 4 d^2 + 1536 d values of 8 bytes are over a MiB from d = 75 on.
     assert_eq!(device_of(&backend.moments(&some_rows(40, 110), Precision::F64).unwrap()), Device::Cpu);
     assert_eq!(taken(&heard), ["fell back over_budget"]);
 }
@@ -486,8 +481,9 @@ fn every_kernel_comes_back_as_it_was_computed() {
         for precision in [Precision::Auto, Precision::F64, Precision::Fast] {
             assert_eq!(backend.moments(&rows, precision).unwrap(), cpu.moments(&rows, precision).unwrap());
         }
-        let mean = rows.mean();
-        assert_eq!(backend.cross(&rows, &rows, &mean, &mean).unwrap(), cpu.cross(&rows, &rows, &mean, &mean).unwrap());
+        let moments = cpu.moments(&rows, Precision::F64).unwrap();
+        let both = ((&rows, &moments), (&rows, &moments));
+        assert_eq!(backend.cross(both.0, both.1).unwrap(), cpu.cross(both.0, both.1).unwrap());
     }
     let x = DMatrix::from_fn(70, 130, |i, j| ((i * i + 3 * j * i + 7 * j) % 13) as f64 - 6.0);
     let symmetric = &x * x.transpose() + DMatrix::identity(70, 70);

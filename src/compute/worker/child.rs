@@ -15,14 +15,15 @@ use rustix::process::{Signal, getpid, kill_process};
 
 use super::frames::{self, Failure, FrameError, Hello, Kernel, Layout, Outcome, PROTOCOL, Reply, Request, Word};
 use super::memory::{Cursor, Memory};
-use crate::analysis::floats::{Float, Order, Rows};
-use crate::analysis::origin::{Device, Precision};
+use crate::analysis::floats::{self, Float, Order, Rows};
+use crate::analysis::moments::{Moments, Packed};
+use crate::analysis::origin::{Device, Origin, Precision};
+use crate::analysis::rounding::Rounding;
 use crate::compute::{Backend, ComputeError};
 
 /// What a job comes back with.
 struct Done {
     kernel: String,
-    rounding: f64,
     results: Vec<Vec<f64>>,
 }
 
@@ -104,26 +105,35 @@ fn operands(request: &Request, mut from: Cursor<'_>) -> Result<Vec<Given>, Compu
 
 fn compute(backend: &impl Backend, kernel: Kernel, given: Vec<Given>) -> Result<Done, ComputeError> {
     use Given::{Matrix, Rows};
-    let plain = |matrix: DMatrix<f64>| Done { kernel: "f64".to_string(), rounding: 0.0, results: vec![values(matrix)] };
+    let plain = |matrix: DMatrix<f64>| Done { kernel: "f64".to_string(), results: vec![values(matrix)] };
     match (kernel, &given[..]) {
         (Kernel::Moments { precision }, [Rows(rows)]) => {
             let moments = backend.moments(rows, precision.precision())?;
             let kernel = moments.origins().iter().next().map_or("f64", |origin| origin.kernel).to_string();
-            let rounding = moments.rounding() * moments.rows() as f64;
-            Ok(Done { kernel, rounding, results: vec![moments.mean().to_vec(), moments.scatter().values().to_vec()] })
+            let mut neighbours = moments.sums().neighbours().to_vec();
+            neighbours.resize(rows.dim() - 1, (0.0, 0.0));
+            let (errors, entries) = neighbours.into_iter().unzip();
+            let results = vec![moments.mean().to_vec(), moments.scatter().values().to_vec(), errors, entries];
+            Ok(Done { kernel, results })
         }
         (Kernel::Cross, [Rows(a), Rows(b), Matrix(mean_a), Matrix(mean_b)]) => {
-            backend.cross(a, b, mean_a.as_slice(), mean_b.as_slice()).map(plain)
+            // Of the moments a kernel needs the mean, and how they were summed: in f64, as nothing else is said.
+            let of = |rows: &floats::Rows, mean: &DMatrix<f64>| {
+                let scatter = Packed::zeros(rows.dim());
+                let origin = Origin { device: backend.device(), kernel: "f64" };
+                Moments::new(rows.len() as u64, mean.as_slice().to_vec(), scatter).computed(origin, Rounding::default())
+            };
+            backend.cross((a, &of(a, mean_a)), (b, &of(b, mean_b))).map(plain)
         }
         (Kernel::Gram { outer }, [Matrix(x)]) => backend.gram(x, outer).map(plain),
         (Kernel::Inner, [Matrix(a), Matrix(b)]) => backend.inner(a, b).map(plain),
         (Kernel::Eigenvalues, [Matrix(symmetric)]) => {
             let solved = backend.eigenvalues(symmetric)?;
-            Ok(Done { kernel: solved.origin.kernel.to_string(), rounding: 0.0, results: vec![solved.values] })
+            Ok(Done { kernel: solved.origin.kernel.to_string(), results: vec![solved.values] })
         }
         (Kernel::Eigenvectors, [Matrix(symmetric)]) => {
             let (eigenvalues, vectors) = backend.eigenvectors(symmetric)?;
-            Ok(Done { kernel: "f64".to_string(), rounding: 0.0, results: vec![eigenvalues, values(vectors)] })
+            Ok(Done { kernel: "f64".to_string(), results: vec![eigenvalues, values(vectors)] })
         }
         (Kernel::Whiten, [Matrix(a), Matrix(b)]) => backend.whiten(a, b).map(plain),
         (kernel, given) => Err(ComputeError::Device(format!("{kernel:?} does not take {} such operands", given.len()))),
@@ -136,7 +146,7 @@ fn write(done: Done, memory: &Memory) -> Result<Outcome, ComputeError> {
         to.put_numbers(result).map_err(|error| ComputeError::OutOfMemory(format!("the results: {error}")))?;
     }
     let results = done.results.iter().map(Vec::len).collect();
-    Ok(Outcome::Done { kernel: done.kernel, rounding: done.rounding, results })
+    Ok(Outcome::Done { kernel: done.kernel, results })
 }
 
 fn failed(error: &ComputeError) -> Outcome {

@@ -102,8 +102,6 @@ pub enum Outcome {
     Done {
         /// In what arithmetic, or by what solver.
         kernel: String,
-        /// Spectral norm of what rounding coarser than f64's may have left.
-        rounding: f64,
         /// How many values each result has.
         results: Vec<usize>,
     },

@@ -9,6 +9,7 @@ use nalgebra::DMatrix;
 use super::frames::{Kernel, Layout, Word};
 use super::memory::Cursor;
 use crate::analysis::floats::{Order, Rows};
+use crate::analysis::moments::Moments;
 use crate::analysis::origin::Precision;
 
 /// Multiply-adds a second that every device is trusted with: a slow core does a few times that.
@@ -42,7 +43,8 @@ pub struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// [`crate::compute::Backend::moments`]: the mean and the packed scatter.
+    /// [`crate::compute::Backend::moments`]: the mean, the packed scatter, and of its entries (k, k + 1) the measured errors
+    /// and the values they belong to, which are zeros where all sums were f64's.
     pub fn moments(rows: &'a Rows, precision: Precision) -> Self {
         let (n, d) = (rows.len(), rows.dim());
         let precision = match precision {
@@ -53,19 +55,20 @@ impl<'a> Job<'a> {
         Self {
             kernel: Kernel::Moments { precision },
             operands: vec![Operand::Rows(rows)],
-            results: vec![d, d * (d + 1) / 2],
+            results: vec![d, d * (d + 1) / 2, d - 1, d - 1],
             work: product(n, d, d),
-            // Two scatters, a product and an outer product; a block of 512 rows twice.
-            held: 4 * d * d + 1024 * d,
+            // Two scatters, a product and an outer product; a block of 512 rows three times.
+            held: 4 * d * d + 1536 * d,
         }
     }
 
     /// [`crate::compute::Backend::cross`].
-    pub fn cross(a: &'a Rows, b: &'a Rows, mean_a: &'a [f64], mean_b: &'a [f64]) -> Self {
-        let (n, d) = (a.len(), a.dim());
+    pub fn cross(a: (&'a Rows, &'a Moments), b: (&'a Rows, &'a Moments)) -> Self {
+        let (n, d) = (a.0.len(), a.0.dim());
+        let means = [a, b].map(|(_, moments)| Operand::Vector(moments.mean()));
         Self {
             kernel: Kernel::Cross,
-            operands: vec![Operand::Rows(a), Operand::Rows(b), Operand::Vector(mean_a), Operand::Vector(mean_b)],
+            operands: [a, b].map(|(rows, _)| Operand::Rows(rows)).into_iter().chain(means).collect(),
             results: vec![d * d],
             work: product(n, d, d),
             held: 2 * d * d + 2048 * d,
@@ -148,7 +151,7 @@ impl<'a> Job<'a> {
 
     /// Whether there is nothing to compute with.
     pub fn is_empty(&self) -> bool {
-        self.operands.iter().any(|operand| operand.bytes() == 0) || self.results.contains(&0)
+        self.operands.iter().any(|operand| operand.bytes() == 0)
     }
 
     /// The operands' shapes.
@@ -196,8 +199,7 @@ impl Operand<'_> {
 
     fn bytes_held(&self, slab: usize) -> usize {
         match self {
-            // Columns become rows in f64 on the way.
-            Operand::Rows(rows) => slab.max(512 * rows.dim() * 8).min(8 * rows.len() * rows.dim()),
+            Operand::Rows(rows) => slab.max(512 * rows.dim() * rows.float().size()).min(rows.bytes().len()),
             Operand::Matrix(_) | Operand::Vector(_) => 0,
         }
     }

@@ -26,6 +26,7 @@ use self::lane::Lane;
 use self::process::{Answer, Broken, Launch};
 use super::cpu::Cpu;
 use super::fault::{Event, Listener, Reason};
+use super::rounding::of_kernel;
 use super::{Backend, ComputeError, SLAB_BYTES, Solution};
 use crate::analysis::floats::Rows;
 use crate::analysis::moments::{Moments, Packed};
@@ -110,10 +111,12 @@ impl Backend for Supervised {
     fn moments(&self, rows: &Rows, precision: Precision) -> Result<Moments, ComputeError> {
         let check = |answer: Answer| {
             let origin = self.origin(&answer.kernel)?;
-            let [mean, scatter] = results(answer.results)?;
-            let scatter = Packed::from_values(rows.dim(), scatter).ok_or("the scatter is no triangle")?;
+            let [mean, scatter, errors, entries] = results(answer.results)?;
+            let scatter = Packed::from_rows(rows.dim(), scatter).ok_or("the scatter is no triangle")?;
             checks::moments(rows, &mean, &scatter)?;
-            Ok(Moments::new(rows.len() as u64, mean, scatter).computed(origin, answer.rounding))
+            let neighbours = errors.into_iter().zip(entries).collect();
+            let rounding = of_kernel(origin.kernel, rows.len(), neighbours).ok_or("its kernel sums no rows")?;
+            Ok(Moments::new(rows.len() as u64, mean, scatter).computed(origin, rounding))
         };
         match self.ask(&self.sums, &Job::moments(rows, precision), check) {
             Some(moments) => Ok(moments),
@@ -121,16 +124,17 @@ impl Backend for Supervised {
         }
     }
 
-    fn cross(&self, a: &Rows, b: &Rows, mean_a: &[f64], mean_b: &[f64]) -> Result<DMatrix<f64>, ComputeError> {
+    fn cross(&self, a: (&Rows, &Moments), b: (&Rows, &Moments)) -> Result<DMatrix<f64>, ComputeError> {
+        let dim = a.0.dim();
         let check = |answer: Answer| {
             let [product] = results(answer.results)?;
-            let product = DMatrix::from_vec(a.dim(), a.dim(), product);
-            checks::cross(a, b, [mean_a, mean_b], &product)?;
+            let product = DMatrix::from_vec(dim, dim, product);
+            checks::cross(a, b, &product)?;
             Ok(product)
         };
-        match self.ask(&self.sums, &Job::cross(a, b, mean_a, mean_b), check) {
+        match self.ask(&self.sums, &Job::cross(a, b), check) {
             Some(product) => Ok(product),
-            None => self.cpu.cross(a, b, mean_a, mean_b),
+            None => self.cpu.cross(a, b),
         }
     }
 

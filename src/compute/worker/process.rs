@@ -50,8 +50,6 @@ pub struct Broken {
 pub struct Answer {
     /// In what arithmetic, or by what solver.
     pub kernel: String,
-    /// Spectral norm of what rounding coarser than f64's may have left.
-    pub rounding: f64,
     /// The results.
     pub results: Vec<Vec<f64>>,
 }
@@ -153,8 +151,8 @@ impl Process {
     }
 
     fn answer(&self, job: &Job<'_>, outcome: Outcome) -> Result<Answer, Broken> {
-        let (kernel, rounding, shapes) = match outcome {
-            Outcome::Done { kernel, rounding, results } => (kernel, rounding, results),
+        let (kernel, shapes) = match outcome {
+            Outcome::Done { kernel, results } => (kernel, results),
             Outcome::Failed { what, detail } => {
                 let reason = match what {
                     Failure::NoResult => Reason::NoResult,
@@ -168,14 +166,11 @@ impl Process {
         if shapes != job.results {
             return Err(malformed(format!("results of {shapes:?} values came, {:?} were asked for", job.results)));
         }
-        if !(rounding.is_finite() && rounding >= 0.0) {
-            return Err(malformed(format!("a rounding of {rounding} is none")));
-        }
         let mut from = self.memory.start();
         let results: Result<Vec<_>, io::Error> = shapes.iter().map(|count| from.take_numbers(*count)).collect();
         let results = results.map_err(|error| malformed(format!("the results are not all there: {error}")))?;
         checks::finite(&results).map_err(malformed)?;
-        Ok(Answer { kernel, rounding, results })
+        Ok(Answer { kernel, results })
     }
 
     fn receive<T: serde::de::DeserializeOwned>(&mut self, within: Duration) -> Result<T, Broken> {

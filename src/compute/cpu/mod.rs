@@ -3,6 +3,10 @@
 //! Guarantees: the same rows and number of threads give the same bits: each entry of a result is summed by one thread,
 //! in row order, whatever the timing. Must not: be called on a thread that serves sockets.
 
+mod panels;
+mod sums;
+mod tiles;
+
 use std::sync::Arc;
 
 use faer::linalg::matmul::matmul;
@@ -12,14 +16,11 @@ use faer::{Accum, MatMut, MatRef, Par, Side};
 use nalgebra::DMatrix;
 use rayon::ThreadPool;
 
+use self::tiles::Tiles;
 use super::{Backend, ComputeError, Solution};
 use crate::analysis::floats::Rows;
-use crate::analysis::moments::{Moments, Packed};
+use crate::analysis::moments::Moments;
 use crate::analysis::origin::{Device, Origin, Precision};
-
-/// Rows converted to f64 and multiplied at a time: deep enough that reading and writing the d x d sum costs little
-/// beside the product, small enough that the block (8 MiB at d = 2048) is no burden.
-const BLOCK_ROWS: usize = 512;
 
 /// Below this many multiply-adds a product is not worth waking a second thread.
 const PARALLEL_FROM: usize = 1 << 22;
@@ -27,6 +28,7 @@ const PARALLEL_FROM: usize = 1 << 22;
 /// faer on this machine's cores.
 pub struct Cpu {
     pool: Arc<ThreadPool>,
+    tiles: Tiles,
 }
 
 impl Cpu {
@@ -40,7 +42,7 @@ impl Cpu {
             .thread_name(|i| format!("kernel-{i}"))
             .build()
             .map_err(|e| ComputeError::Device(format!("cannot start {threads} kernel threads: {e}")))?;
-        Ok(Self { pool: Arc::new(pool) })
+        Ok(Self { pool: Arc::new(pool), tiles: Tiles::detect() })
     }
 
     fn threads_for(&self, multiply_adds: usize) -> usize {
@@ -53,59 +55,12 @@ impl Backend for Cpu {
         Device::Cpu
     }
 
-    fn moments(&self, rows: &Rows, _precision: Precision) -> Result<Moments, ComputeError> {
-        let (n, d) = (rows.len(), rows.dim());
-        // Around the mean, not the first row: where that row is an outlier (padding before a tight cone), taking
-        // n delta delta^T off again would cancel more digits than the noise floor allows for.
-        let shift = rows.mean();
-        let mut block = vec![0.0; BLOCK_ROWS.min(n) * d];
-        let mut sum = vec![0.0; d];
-        let mut product = DMatrix::zeros(d, d);
-        let threads = self.threads_for(n * d * d / 2);
-        for first in (0..n).step_by(BLOCK_ROWS) {
-            let count = BLOCK_ROWS.min(n - first);
-            let block = &mut block[..count * d];
-            self.read_shifted(rows, first, &shift, block);
-            for row in block.chunks_exact(d) {
-                for (sum, x) in sum.iter_mut().zip(row) {
-                    *sum += x;
-                }
-            }
-            self.add_outer(block, d, threads, &mut product);
-        }
-        // What rounding left of the mean: mu = shift + delta and M2 = product - n delta delta^T.
-        let delta: Vec<f64> = sum.iter().map(|sum| sum / n as f64).collect();
-        for j in 0..d {
-            let scaled = n as f64 * delta[j];
-            for i in j..d {
-                product[(i, j)] -= scaled * delta[i];
-            }
-            // A sum of squares is not negative; what is below zero is rounding.
-            product[(j, j)] = product[(j, j)].max(0.0);
-        }
-        let mean = shift.iter().zip(&delta).map(|(shift, delta)| shift + delta).collect();
-        let origin = Origin { device: Device::Cpu, kernel: "f64" };
-        Ok(Moments::new(n as u64, mean, Packed::from_lower(&product)).computed(origin, 0.0))
+    fn moments(&self, rows: &Rows, precision: Precision) -> Result<Moments, ComputeError> {
+        Ok(self.sum_moments(rows, precision))
     }
 
-    fn cross(&self, a: &Rows, b: &Rows, mean_a: &[f64], mean_b: &[f64]) -> Result<DMatrix<f64>, ComputeError> {
-        let (n, d) = (a.len(), a.dim());
-        let mut product = DMatrix::zeros(d, d);
-        let mut blocks = [vec![0.0; BLOCK_ROWS.min(n) * d], vec![0.0; BLOCK_ROWS.min(n) * d]];
-        let threads = self.threads_for(n * d * d);
-        for first in (0..n).step_by(BLOCK_ROWS) {
-            let count = BLOCK_ROWS.min(n - first);
-            self.read_shifted(a, first, mean_a, &mut blocks[0][..count * d]);
-            self.read_shifted(b, first, mean_b, &mut blocks[1][..count * d]);
-            let left = MatRef::from_column_major_slice(&blocks[0][..count * d], d, count);
-            let right = MatRef::from_column_major_slice(&blocks[1][..count * d], d, count);
-            let strips = even_strips(d, threads);
-            self.by_strips(&mut product, &strips, |columns, out| {
-                let right = right.subrows(columns.start, columns.len());
-                matmul(out, Accum::Add, left, right.transpose(), 1.0, Par::Seq);
-            });
-        }
-        Ok(product)
+    fn cross(&self, a: (&Rows, &Moments), b: (&Rows, &Moments)) -> Result<DMatrix<f64>, ComputeError> {
+        Ok(self.sum_cross(a, b))
     }
 
     fn gram(&self, x: &DMatrix<f64>, outer: bool) -> Result<DMatrix<f64>, ComputeError> {
@@ -164,23 +119,6 @@ impl Backend for Cpu {
 }
 
 impl Cpu {
-    fn read_shifted(&self, rows: &Rows, first: usize, shift: &[f64], out: &mut [f64]) {
-        let d = shift.len();
-        rows.read(first, out.len() / d, out);
-        for row in out.chunks_exact_mut(d) {
-            for (x, shift) in row.iter_mut().zip(shift) {
-                *x -= shift;
-            }
-        }
-    }
-
-    /// product += X X^T on the lower triangle, for X the d x count block.
-    fn add_outer(&self, block: &[f64], d: usize, threads: usize, product: &mut DMatrix<f64>) {
-        let view = MatRef::from_column_major_slice(block, d, block.len() / d);
-        let strips = triangle_strips(d, threads);
-        self.by_strips(product, &strips, |columns, out| lower_product(view, columns, out));
-    }
-
     /// Runs `work` on each strip of whole columns, one thread a strip.
     fn by_strips<F>(&self, product: &mut DMatrix<f64>, strips: &[std::ops::Range<usize>], work: F)
     where
