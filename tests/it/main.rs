@@ -23,6 +23,7 @@ mod states;
 mod tidy;
 #[cfg(feature = "torch")]
 mod torch;
+mod two_stage;
 mod verdicts;
 mod windows;
 #[cfg(target_os = "linux")]

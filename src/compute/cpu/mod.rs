@@ -3,9 +3,11 @@
 //! Guarantees: the same rows and number of threads give the same bits: each entry of a result is summed by one thread,
 //! in row order, whatever the timing. Must not: be called on a thread that serves sockets.
 
+mod eigen;
 mod panels;
 mod sums;
 mod tiles;
+mod vectors;
 
 use std::sync::Arc;
 
@@ -27,7 +29,10 @@ const PARALLEL_FROM: usize = 1 << 22;
 
 /// faer on this machine's cores.
 pub struct Cpu {
+    /// For products.
     pool: Arc<ThreadPool>,
+    /// For eigenvalues, which may take seconds.
+    solvers: Arc<ThreadPool>,
     tiles: Tiles,
 }
 
@@ -37,12 +42,14 @@ impl Cpu {
     /// # Errors
     /// When the threads cannot be started.
     pub fn new(threads: usize) -> Result<Self, ComputeError> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.max(1))
-            .thread_name(|i| format!("kernel-{i}"))
-            .build()
-            .map_err(|e| ComputeError::Device(format!("cannot start {threads} kernel threads: {e}")))?;
-        Ok(Self { pool: Arc::new(pool), tiles: Tiles::detect() })
+        let pool = |name: &'static str| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads.max(1))
+                .thread_name(move |i| format!("{name}-{i}"))
+                .build();
+            pool.map(Arc::new).map_err(|e| ComputeError::Device(format!("cannot start {threads} threads: {e}")))
+        };
+        Ok(Self { pool: pool("kernel")?, solvers: pool("solver")?, tiles: Tiles::detect() })
     }
 
     fn threads_for(&self, multiply_adds: usize) -> usize {
@@ -86,6 +93,11 @@ impl Backend for Cpu {
 
     fn eigenvalues(&self, symmetric: &DMatrix<f64>) -> Result<Solution, ComputeError> {
         let dim = symmetric.nrows();
+        if dim >= eigen::TWO_STAGES_FROM {
+            let values = eigen::eigenvalues(symmetric, &self.tiles, &self.solvers);
+            let values = values.ok_or(ComputeError::NoConvergence { dim })?;
+            return Ok(Solution { values, origin: Origin { device: Device::Cpu, kernel: "two-stage" } });
+        }
         let view = MatRef::from_column_major_slice(symmetric.as_slice(), dim, dim);
         // One thread: faer's tridiagonal reduction is bound by memory, and the other cores serve the doors.
         faer::set_global_parallelism(Par::Seq);

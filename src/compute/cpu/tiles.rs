@@ -86,12 +86,37 @@ impl<T> Tile<T> {
     }
 }
 
+/// Adds the product of `lanes` lanes, the left operand anywhere: column r of lane k at r `across` + k `along`.
+type AddStrided = unsafe fn(left: (*const f64, usize, usize), right: *const f64, lanes: usize, to: &mut Place<'_>);
+
+/// A tile of f64 lanes whose left operand is not packed.
+#[derive(Clone, Copy)]
+pub(super) struct StridedTile {
+    add: AddStrided,
+}
+
+impl StridedTile {
+    /// Adds the product of as many columns as the tile is high, column r of lane k at r `across` + k `along` in `left`, and
+    /// all columns of the panel `right`.
+    pub(super) fn add(&self, (left, across, along): (&[f64], usize, usize), right: &[f64], to: &mut Place<'_>) {
+        let lanes = right.len() / WIDTH_64;
+        assert!(right.len().is_multiple_of(WIDTH_64) && (1..=TILE_ROWS).contains(&to.height));
+        assert!(lanes == 0 || (to.height - 1) * across + (lanes - 1) * along < left.len());
+        // SAFETY: `right` holds `lanes` times W values; of `left` the tile reads columns below `to.height` of lanes below
+        // `lanes`, the last of which is inside. It writes to `to` through checked slices only. `add` was chosen by what
+        // the processor reports at run time.
+        unsafe { (self.add)((left.as_ptr(), across, along), right.as_ptr(), lanes, to) }
+    }
+}
+
 /// The tiles for this processor.
 pub(super) struct Tiles {
     /// f32 lanes, summed in f32.
     pub(super) f32: Tile<f32>,
     /// f64 lanes.
     pub(super) f64: Tile<f64>,
+    /// The same, with a left operand that is not packed.
+    pub(super) f64_strided: StridedTile,
     /// Pairs of bf16 in one lane, the earlier row in the low half; products exact, summed in f32. Only where the processor
     /// has an instruction for it.
     pub(super) bf16: Option<Tile<u32>>,
@@ -106,6 +131,7 @@ impl Tiles {
             return Self {
                 f32: Tile { add: avx512_f32, width: WIDTH_32 },
                 f64: Tile { add: avx512_f64, width: WIDTH_64 },
+                f64_strided: StridedTile { add: avx512_f64_strided },
                 bf16: bf16.then_some(Tile { add: avx512_bf16, width: WIDTH_32 }),
             };
         }
@@ -123,13 +149,19 @@ impl Tiles {
 
     #[cfg(target_arch = "x86_64")]
     fn avx2() -> Self {
-        Self { f32: Tile { add: avx2_f32, width: WIDTH_32 }, f64: Tile { add: avx2_f64, width: WIDTH_64 }, bf16: None }
+        Self {
+            f32: Tile { add: avx2_f32, width: WIDTH_32 },
+            f64: Tile { add: avx2_f64, width: WIDTH_64 },
+            f64_strided: StridedTile { add: avx2_f64_strided },
+            bf16: None,
+        }
     }
 
     fn portable() -> Self {
         Self {
             f32: Tile { add: portable::<f32, WIDTH_32>, width: WIDTH_32 },
             f64: Tile { add: portable::<f64, WIDTH_64>, width: WIDTH_64 },
+            f64_strided: StridedTile { add: portable_strided },
             bf16: None,
         }
     }
@@ -155,28 +187,36 @@ fn add_tile<T: Copy + Into<f64>, const W: usize>(tile: &[[T; W]; TILE_ROWS], to:
     }
 }
 
-/// A tile of `$rows` x `$columns` sums at a time, as many as the registers hold, with the given instructions.
+/// A tile of `$rows` x `$columns` sums at a time, as many as the registers hold, with the given instructions. `$left` and
+/// `$strides` say where column r of lane k of the left operand stands.
 #[cfg(target_arch = "x86_64")]
 macro_rules! tile {
-    ($name:ident, $features:literal, $lane:ty, $sum:ty, $width:ident, ($rows:literal x $columns:literal by $vector:literal),
-     $zero:ident, $load:expr, $broadcast:expr, $multiply_add:expr, $store:ident) => {
+    ($name:ident, $features:literal, ($lane:ty, $sum:ty, $width:ident), ($rows:literal x $columns:literal by $vector:literal),
+     ($left:ident: $left_type:ty, $pointer:expr, $across:expr, $along:expr),
+     ($zero:ident, $load:expr, $broadcast:expr, $multiply_add:expr, $store:ident)) => {
         /// # Safety
-        /// The processor has the features; `right` is followed by `lanes` times W values; each of `lanes` steps of W
-        /// from `left` is followed by 8 values.
+        /// The processor has the features; `right` is followed by `lanes` times W values; every column below `to.height`
+        /// of the left operand's lanes can be read.
         #[target_feature(enable = $features)]
-        unsafe fn $name(left: *const $lane, right: *const $lane, lanes: usize, to: &mut Place<'_>) {
+        pub(super) unsafe fn $name($left: $left_type, right: *const $lane, lanes: usize, to: &mut Place<'_>) {
             const VECTORS: usize = $columns / $vector;
             let mut tile = [[<$sum>::default(); $width]; TILE_ROWS];
-            for column in (0..$width).step_by($columns) {
-                for row in (0..TILE_ROWS).step_by($rows) {
+            for row in (0..TILE_ROWS).step_by($rows) {
+                // Rows that do not exist repeat the last one that does; their sums are not added.
+                let lefts: [_; $rows] = std::array::from_fn(|r| {
+                    let r = (row + r).min(to.height - 1);
+                    // SAFETY: a column below `to.height`.
+                    unsafe { $pointer.add(r * $across) }
+                });
+                for column in (0..$width).step_by($columns) {
                     let mut sums = [[$zero(); VECTORS]; $rows];
                     for lane in 0..lanes {
-                        // SAFETY: by this function's contract; lane < lanes, row + r < 8, column + v < W.
+                        // SAFETY: by this function's contract; lane < lanes and column + v < W.
                         unsafe {
-                            let (left, right) = (left.add(lane * $width + row), right.add(lane * $width + column));
+                            let right = right.add(lane * $width + column);
                             let vectors: [_; VECTORS] = std::array::from_fn(|v| $load(right.add(v * $vector)));
-                            for (r, sums) in sums.iter_mut().enumerate() {
-                                let x = $broadcast(*left.add(r));
+                            for (sums, left) in sums.iter_mut().zip(lefts) {
+                                let x = $broadcast(*left.add(lane * $along));
                                 for (sum, vector) in sums.iter_mut().zip(vectors) {
                                     *sum = $multiply_add(x, vector, *sum);
                                 }
@@ -198,26 +238,33 @@ macro_rules! tile {
 }
 
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::*;
+mod x86 {
+    use std::arch::x86_64::*;
 
+    use super::{Place, TILE_ROWS, WIDTH_32, WIDTH_64, add_tile};
+
+    tile!(avx512_f32, "avx512f", (f32, f32, WIDTH_32), (8 x 48 by 16), (left: *const f32, left, 1, WIDTH_32),
+        (_mm512_setzero_ps, |p| _mm512_loadu_ps(p), |x| _mm512_set1_ps(x), |x, y, sum| _mm512_fmadd_ps(x, y, sum), _mm512_storeu_ps));
+    tile!(avx512_f64, "avx512f", (f64, f64, WIDTH_64), (8 x 24 by 8), (left: *const f64, left, 1, WIDTH_64),
+        (_mm512_setzero_pd, |p| _mm512_loadu_pd(p), |x| _mm512_set1_pd(x), |x, y, sum| _mm512_fmadd_pd(x, y, sum), _mm512_storeu_pd));
+    tile!(avx512_f64_strided, "avx512f", (f64, f64, WIDTH_64), (8 x 24 by 8),
+        (left: (*const f64, usize, usize), left.0, left.1, left.2),
+        (_mm512_setzero_pd, |p| _mm512_loadu_pd(p), |x| _mm512_set1_pd(x), |x, y, sum| _mm512_fmadd_pd(x, y, sum), _mm512_storeu_pd));
+    tile!(avx512_bf16, "avx512f,avx512bf16", (u32, f32, WIDTH_32), (8 x 48 by 16), (left: *const u32, left, 1, WIDTH_32),
+        (_mm512_setzero_ps,
+        |p: *const u32| std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(p.cast())),
+        |x: u32| std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(x.cast_signed())),
+        |x, y, sum| _mm512_dpbf16_ps(sum, x, y), _mm512_storeu_ps));
+    tile!(avx2_f32, "avx2,fma", (f32, f32, WIDTH_32), (4 x 24 by 8), (left: *const f32, left, 1, WIDTH_32),
+        (_mm256_setzero_ps, |p| _mm256_loadu_ps(p), |x| _mm256_set1_ps(x), |x, y, sum| _mm256_fmadd_ps(x, y, sum), _mm256_storeu_ps));
+    tile!(avx2_f64, "avx2,fma", (f64, f64, WIDTH_64), (4 x 12 by 4), (left: *const f64, left, 1, WIDTH_64),
+        (_mm256_setzero_pd, |p| _mm256_loadu_pd(p), |x| _mm256_set1_pd(x), |x, y, sum| _mm256_fmadd_pd(x, y, sum), _mm256_storeu_pd));
+    tile!(avx2_f64_strided, "avx2,fma", (f64, f64, WIDTH_64), (4 x 12 by 4),
+        (left: (*const f64, usize, usize), left.0, left.1, left.2),
+        (_mm256_setzero_pd, |p| _mm256_loadu_pd(p), |x| _mm256_set1_pd(x), |x, y, sum| _mm256_fmadd_pd(x, y, sum), _mm256_storeu_pd));
+}
 #[cfg(target_arch = "x86_64")]
-tile!(avx512_f32, "avx512f", f32, f32, WIDTH_32, (8 x 48 by 16),
-    _mm512_setzero_ps, |p| _mm512_loadu_ps(p), |x| _mm512_set1_ps(x), |x, y, sum| _mm512_fmadd_ps(x, y, sum), _mm512_storeu_ps);
-#[cfg(target_arch = "x86_64")]
-tile!(avx512_f64, "avx512f", f64, f64, WIDTH_64, (8 x 24 by 8),
-    _mm512_setzero_pd, |p| _mm512_loadu_pd(p), |x| _mm512_set1_pd(x), |x, y, sum| _mm512_fmadd_pd(x, y, sum), _mm512_storeu_pd);
-#[cfg(target_arch = "x86_64")]
-tile!(avx512_bf16, "avx512f,avx512bf16", u32, f32, WIDTH_32, (8 x 48 by 16),
-    _mm512_setzero_ps,
-    |p: *const u32| std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(p.cast())),
-    |x: u32| std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(x.cast_signed())),
-    |x, y, sum| _mm512_dpbf16_ps(sum, x, y), _mm512_storeu_ps);
-#[cfg(target_arch = "x86_64")]
-tile!(avx2_f32, "avx2,fma", f32, f32, WIDTH_32, (4 x 24 by 8),
-    _mm256_setzero_ps, |p| _mm256_loadu_ps(p), |x| _mm256_set1_ps(x), |x, y, sum| _mm256_fmadd_ps(x, y, sum), _mm256_storeu_ps);
-#[cfg(target_arch = "x86_64")]
-tile!(avx2_f64, "avx2,fma", f64, f64, WIDTH_64, (4 x 12 by 4),
-    _mm256_setzero_pd, |p| _mm256_loadu_pd(p), |x| _mm256_set1_pd(x), |x, y, sum| _mm256_fmadd_pd(x, y, sum), _mm256_storeu_pd);
+use x86::*;
 
 /// Columns of the portable tile that are summed at a time: 8 x 12 f32 sums fill 24 of the 32 registers of 128 bits that
 /// 64-bit Arm has.
@@ -249,6 +296,29 @@ where
         }
         for (out, sums) in tile.iter_mut().zip(&sums) {
             out[column..column + PORTABLE_COLUMNS].copy_from_slice(sums);
+        }
+    }
+    add_tile(&tile, to);
+}
+
+/// # Safety
+/// As the other strided tiles'.
+unsafe fn portable_strided(
+    (left, across, along): (*const f64, usize, usize),
+    right: *const f64,
+    lanes: usize,
+    to: &mut Place<'_>,
+) {
+    let mut tile = [[0.0; WIDTH_64]; TILE_ROWS];
+    for lane in 0..lanes {
+        // SAFETY: by the contract lane `lane` has W values at `right`.
+        let right = unsafe { right.add(lane * WIDTH_64).cast::<[f64; WIDTH_64]>().read() };
+        for (r, sums) in tile.iter_mut().enumerate().take(to.height) {
+            // SAFETY: a column below `to.height`.
+            let x = unsafe { *left.add(r * across + lane * along) };
+            for (sum, y) in sums.iter_mut().zip(right) {
+                *sum += x * y;
+            }
         }
     }
     add_tile(&tile, to);

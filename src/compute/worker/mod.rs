@@ -36,7 +36,7 @@ use crate::analysis::origin::{Device, Origin, Precision};
 pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// Words that a worker may say for what computed.
-const KERNELS: [&str; 5] = ["f64", "f32", "bf16", "eigh", "faer"];
+const KERNELS: [&str; 6] = ["f64", "f32", "bf16", "eigh", "faer", "two-stage"];
 
 /// A device behind workers, with this process's kernels to fall back on. See the file's head.
 pub struct Supervised {
