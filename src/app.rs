@@ -5,15 +5,18 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
+use crate::analysis::origin::Device;
+use crate::compute::choose::{self, Chosen, Means};
 use crate::compute::cpu::Cpu;
+use crate::compute::fault::{Event, Reason};
 use crate::compute::{Backend, ComputeError};
-use crate::config::Config;
+use crate::config::{ComputeWorkerArgs, Config};
 use crate::ingest::listen::{Listening, serve, told};
 use crate::ingest::{Bodies, Doors};
 use crate::pipeline::{Inbox, Parts};
@@ -61,7 +64,17 @@ pub struct Listeners {
 /// # Errors
 /// When something cannot be built; once serving, it does not fail.
 pub async fn run(config: Config, listeners: Listeners, shutdown: oneshot::Receiver<()>) -> Result<(), StartError> {
-    let backend: Arc<dyn Backend> = Arc::new(Cpu::new(config.threads)?);
+    let started = Instant::now();
+    let means = Means {
+        threads: config.threads,
+        patience: Duration::from_secs(config.compute_timeout_s.into()),
+        gpu_memory_bytes: config.gpu_memory_bytes,
+        clock: Arc::new(move || started.elapsed()),
+    };
+    let wish = config.backend;
+    let chosen = tokio::task::spawn_blocking(move || choose::open(wish, &means)).await;
+    let Chosen { backend, why } = chosen.map_err(|error| ComputeError::Device(error.to_string()))??;
+    tracing::info!(backend = %backend.device(), %why, "chose what computes");
     run_with(config, listeners, shutdown, backend).await
 }
 
@@ -121,6 +134,7 @@ fn build(config: &Config, backend: Arc<dyn Backend>) -> Result<(Site, Doors), St
         backend: backend.device().to_string(),
     };
     let service = Service::new(&about, config.pipeline.inbox_batches)?;
+    watch(&*backend, &service);
     let board = Arc::new(Board::default());
     let history = Arc::new(History::open(config.data_dir.as_deref())?);
     if config.data_dir.is_none() {
@@ -152,6 +166,74 @@ fn build(config: &Config, backend: Arc<dyn Backend>) -> Result<(Site, Doors), St
     let access = config.access.clone();
     let max_series = config.max_series;
     Ok((Site { inbox, board, history, service, bodies, access, max_series, spectrum_threads }, doors))
+}
+
+/// `compute-worker`: computes for the service that started this process, until that is gone.
+///
+/// # Errors
+/// When no service started it, or the stream to it fails.
+#[cfg(target_os = "linux")]
+pub fn compute_worker(args: &ComputeWorkerArgs) -> Result<(), String> {
+    use crate::compute::worker::child;
+    use tokio::signal::unix::{SignalKind, signal};
+
+    // What stops the service may reach its workers, too, but it drains with their help, and they end with it.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start the runtime: {error}"))?;
+    let _entered = runtime.enter();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let _handled_from_now_on = signal(kind).map_err(|error| format!("cannot handle signals: {error}"))?;
+    }
+    give_way(args.niceness);
+    let (device, threads) = (args.device, args.threads);
+    match device {
+        Device::Cpu => child::serve(device, || Cpu::new(threads)),
+        #[cfg(feature = "torch")]
+        Device::Torch | Device::Cuda(_) => child::serve(device, || crate::compute::torch::Torch::open(device, threads)),
+        #[cfg(not(feature = "torch"))]
+        Device::Torch | Device::Cuda(_) => {
+            child::serve(device, || Err::<Cpu, _>(ComputeError::Device("this build has no libtorch".to_string())))
+        }
+    }
+}
+
+/// As on Linux, where it is.
+///
+/// # Errors
+/// Always.
+#[cfg(not(target_os = "linux"))]
+pub fn compute_worker(args: &ComputeWorkerArgs) -> Result<(), String> {
+    Err(format!("{} is driven on Linux only", args.device))
+}
+
+/// Counts and logs what goes wrong with a device and is made good.
+fn watch(backend: &dyn Backend, service: &Arc<Service>) {
+    // Every label is there from the start, so that a rate sees the first event.
+    for reason in Reason::ALL {
+        service.compute_fallbacks.with_label_values(&[reason.word()]);
+    }
+    let service = Arc::clone(service);
+    let device = backend.device();
+    backend.on_event(Box::new(move |event| match event {
+        Event::FellBack(reason) => {
+            service.compute_fallbacks.with_label_values(&[reason.word()]).inc();
+            tracing::debug!(%device, reason = reason.word(), "a job was done by the cpu backend");
+        }
+        Event::Ended { reason, detail, pause } => tracing::warn!(
+            %device,
+            reason = reason.word(),
+            %detail,
+            pause_s = pause.as_secs(),
+            "the compute worker failed: its job is done by the cpu backend, another worker takes over after the pause; \
+             if this goes on, use --backend cpu"
+        ),
+        Event::Restarted => {
+            service.compute_worker_restarts.inc();
+            tracing::info!(%device, "another compute worker took over");
+        }
+    }));
 }
 
 /// Accumulate and spectrum threads.

@@ -5,9 +5,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
-use crate::analysis::origin::Precision;
+use crate::analysis::origin::{Device, Precision};
+use crate::compute::choose::Wish;
 use crate::ingest::{Access, DoorLimits};
 use crate::pipeline::{Limits, Policy};
 
@@ -31,6 +32,23 @@ pub enum Command {
     Analyze(AnalyzeArgs),
     /// Print the OpenAPI document.
     Openapi,
+    /// What `serve` starts to compute on a device.
+    #[command(hide = true)]
+    ComputeWorker(ComputeWorkerArgs),
+}
+
+/// Arguments of `compute-worker`.
+#[derive(Debug, Args)]
+pub struct ComputeWorkerArgs {
+    /// cpu, torch-cpu, cuda:N.
+    #[arg(long, value_parser = device)]
+    pub device: Device,
+    /// Threads of its kernels on the CPU.
+    #[arg(long, default_value_t = 1)]
+    pub threads: usize,
+    /// By how much it gives way.
+    #[arg(long, default_value_t = 0)]
+    pub niceness: i32,
 }
 
 /// Arguments of `serve`.
@@ -112,9 +130,15 @@ struct ListenArgs {
 
 #[derive(Debug, Args)]
 struct PipelineArgs {
-    /// What computes.
-    #[arg(long, env = "FULLRANK_BACKEND", value_enum, default_value_t = BackendKind::Auto)]
-    backend: BackendKind,
+    /// What computes: auto (a CUDA device that libtorch sees, else cpu), cpu, torch, torch-cuda or torch-cuda:N.
+    #[arg(long, env = "FULLRANK_BACKEND", default_value = "auto", value_parser = wish)]
+    backend: Wish,
+    /// Bytes of a card's memory that may be used beside a trainer; not given: a quarter of what is free at the start.
+    #[arg(long, env = "FULLRANK_GPU_MEMORY_BYTES")]
+    gpu_memory_bytes: Option<u64>,
+    /// Seconds that libtorch's process may take to get ready, and for a job beside those its size explains.
+    #[arg(long, env = "FULLRANK_COMPUTE_TIMEOUT_S", default_value_t = 60)]
+    compute_timeout_s: u32,
     /// In what arithmetic rows are summed whose push does not say: auto (a faster kernel where the rows' own type has
     /// taken as much from them already), f64, or fast.
     #[arg(long, env = "FULLRANK_PRECISION", default_value = "auto", value_parser = precision)]
@@ -167,17 +191,12 @@ struct LogArgs {
     log_json: bool,
 }
 
-/// What computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum BackendKind {
-    /// The best there is.
-    Auto,
-    /// Pure Rust on the CPU.
-    Cpu,
-    /// libtorch on the CPU.
-    Torch,
-    /// libtorch on a GPU.
-    TorchCuda,
+fn wish(text: &str) -> Result<Wish, String> {
+    Wish::of_text(text).ok_or_else(|| "known are auto, cpu, torch, torch-cuda and torch-cuda:N".to_string())
+}
+
+fn device(text: &str) -> Result<Device, String> {
+    Device::of_name(text).ok_or_else(|| "known are cpu, torch-cpu and cuda:N".to_string())
 }
 
 fn precision(text: &str) -> Result<Precision, String> {
@@ -199,6 +218,12 @@ pub struct Config {
     pub pipeline: Limits,
     /// Thresholds.
     pub policy: Policy,
+    /// What is to compute.
+    pub backend: Wish,
+    /// Bytes of a card's memory, if given.
+    pub gpu_memory_bytes: Option<u64>,
+    /// How long a compute worker may take longer than its job explains.
+    pub compute_timeout_s: u32,
     /// In what arithmetic rows are summed whose push does not say.
     pub precision: Precision,
     /// Threads that merge.
@@ -251,6 +276,9 @@ impl ServeArgs {
                 idle_finish_s: pipeline.idle_finish_s.into(),
             },
             policy,
+            backend: pipeline.backend,
+            gpu_memory_bytes: pipeline.gpu_memory_bytes,
+            compute_timeout_s: pipeline.compute_timeout_s,
             precision: pipeline.precision,
             threads: if pipeline.threads == 0 { cores } else { pipeline.threads },
             data_dir: self.publish.data_dir,
@@ -325,11 +353,10 @@ impl PipelineArgs {
             ("--accumulator-bytes", self.accumulator_bytes, 1 << 20),
             ("--max-streams", self.max_streams, 1),
             ("--window-patience-s", self.window_patience_s as usize, 1),
+            ("--compute-timeout-s", self.compute_timeout_s as usize, 1),
         ];
         at_least(&least, complaints);
-        if matches!(self.backend, BackendKind::Torch | BackendKind::TorchCuda) {
-            complaints.push("--backend: this build has no libtorch; use cpu or auto".to_string());
-        }
+        complaints.extend(self.backend.complaint());
     }
 }
 

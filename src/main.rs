@@ -23,6 +23,7 @@ fn main() -> ExitCode {
             println!("{:#}", web::openapi_document());
             Ok(ExitCode::SUCCESS)
         }
+        Command::ComputeWorker(args) => app::compute_worker(&args).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|complaint| {
         for line in complaint.lines() {

@@ -38,6 +38,21 @@ impl Float {
         }
     }
 
+    /// Its word, such as `bf16`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Float::F64 => "f64",
+            Float::F32 => "f32",
+            Float::F16 => "f16",
+            Float::Bf16 => "bf16",
+        }
+    }
+
+    /// The type of that word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Float::F64, Float::F32, Float::F16, Float::Bf16].into_iter().find(|float| float.word() == word)
+    }
+
     /// Unit roundoff u: half the distance from 1 to the next number.
     pub fn unit_roundoff(self) -> f64 {
         match self {
@@ -120,6 +135,16 @@ impl Rows {
         self.float
     }
 
+    /// Which index of [`Rows::bytes`] runs fastest.
+    pub fn order(&self) -> Order {
+        self.order
+    }
+
+    /// The values as they came, little-endian.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Writes rows `first .. first + count` into `out` as row-major f64, count x d.
     pub fn read(&self, first: usize, count: usize, out: &mut [f64]) {
         let size = self.float.size();
@@ -134,6 +159,21 @@ impl Rows {
             let bytes = &self.bytes[start..start + count * size];
             convert(self.float, bytes, out[column..].iter_mut().step_by(self.dim));
         }
+    }
+
+    /// Column `column` as f64, N values.
+    pub fn column(&self, column: usize) -> Vec<f64> {
+        let size = self.float.size();
+        let (first, step) = match self.order {
+            Order::RowMajor => (column, self.dim),
+            Order::ColumnMajor => (column * self.rows, 1),
+        };
+        let mut values = vec![0.0; self.rows];
+        for (row, value) in values.iter_mut().enumerate() {
+            let start = (first + row * step) * size;
+            convert(self.float, &self.bytes[start..start + size], std::iter::once(value));
+        }
+        values
     }
 
     /// The bytes of rows `first .. first + count`, row after row in the rows' own type: borrowed, or for an array in

@@ -61,6 +61,11 @@ impl Packed {
         self.dim
     }
 
+    /// All entries, in order.
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+
     /// Entries (i, 0) ..= (i, i).
     pub fn row(&self, i: usize) -> &[f64] {
         &self.values[i * (i + 1) / 2..(i + 1) * (i + 2) / 2]
@@ -135,6 +140,11 @@ impl Moments {
     /// The kernels that summed the rows; empty where a trainer did.
     pub fn origins(&self) -> &Origins {
         &self.origins
+    }
+
+    /// How the rows were summed, as far as f32 had a part in it.
+    pub fn sums(&self) -> &Rounding {
+        &self.rounding
     }
 
     /// Spectral norm of what rounding coarser than f64's may have left in Sigma, whose largest eigenvalue is at most

@@ -44,6 +44,17 @@ pub enum Device {
     Cuda(u8),
 }
 
+impl Device {
+    /// The device of that name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        match name {
+            "cpu" => Some(Device::Cpu),
+            "torch-cpu" => Some(Device::Torch),
+            _ => name.strip_prefix("cuda:")?.parse().ok().map(Device::Cuda),
+        }
+    }
+}
+
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -68,6 +68,11 @@ impl Rounding {
         Self { centred, uncentred, neighbours }
     }
 
+    /// Measured errors of entries (k, k + 1), and their values; none where all sums were f64's.
+    pub fn neighbours(&self) -> &[(f64, f64)] {
+        &self.neighbours
+    }
+
     /// Of further rows.
     pub fn merge(&mut self, other: &Rounding) {
         for (mine, theirs) in [(&mut self.centred, &other.centred), (&mut self.uncentred, &other.uncentred)] {

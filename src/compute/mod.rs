@@ -3,13 +3,24 @@
 //! Guarantees: rows go in in their own type; f64 moments and eigenvalues come out on the host. Must not: know what is
 //! measured, or keep anything between calls.
 
+pub mod choose;
 pub mod cpu;
+pub mod fault;
+pub mod rounding;
+#[cfg(feature = "torch")]
+pub mod torch;
+#[cfg(target_os = "linux")]
+pub mod worker;
 
 use nalgebra::DMatrix;
 
+use self::fault::Listener;
 use crate::analysis::floats::Rows;
 use crate::analysis::moments::Moments;
 use crate::analysis::origin::{Device, Origin, Precision};
+
+/// Bytes of rows that a device holds at a time: enough to keep it busy, little beside what a card has.
+pub const SLAB_BYTES: usize = 64 << 20;
 
 /// Why a kernel gave no result.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -26,6 +37,9 @@ pub enum ComputeError {
         /// Its dimension.
         dim: usize,
     },
+    /// The device's memory does not hold the job.
+    #[error("{0}")]
+    OutOfMemory(String),
     /// The device failed.
     #[error("{0}")]
     Device(String),
@@ -40,10 +54,14 @@ pub struct Solution {
     pub origin: Origin,
 }
 
-/// What computes. The torch backend is the second implementation; tests have failing ones.
+/// What computes: faer in this process, or libtorch in a process of its own. Tests have failing ones.
 pub trait Backend: Send + Sync {
     /// Where it runs.
     fn device(&self) -> Device;
+
+    /// Hands everything that goes wrong with the device, and is made good here, to `listener` from now on. The kernels
+    /// of this process have nothing to tell.
+    fn on_event(&self, _listener: Listener) {}
 
     /// Moments of the rows, reduced around their own mean, with the rounding that a kernel coarser than f64 leaves.
     ///

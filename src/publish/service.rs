@@ -32,6 +32,8 @@ pub struct Service {
     pub solver_failures: IntCounter,
     pub worker_panics: IntCounter,
     pub series_dropped: IntCounter,
+    pub compute_fallbacks: IntCounterVec,
+    pub compute_worker_restarts: IntCounter,
     pub inbox_batches: IntGauge,
     pub streams: IntGauge,
     pub connections: IntGauge,
@@ -71,6 +73,15 @@ impl Service {
             series_dropped: names.counter(
                 "fullrank_series_dropped_total",
                 "Series left out of scrapes because of the cardinality cap",
+            )?,
+            compute_fallbacks: names.counters(
+                "fullrank_compute_fallbacks_total",
+                "Jobs that the cpu backend did in place of the configured device, by the reason",
+                &["reason"],
+            )?,
+            compute_worker_restarts: names.counter(
+                "fullrank_compute_worker_restarts_total",
+                "Compute workers that took the place of one that failed",
             )?,
             inbox_batches: names.gauge("fullrank_inbox_batches", "Batches that wait to be merged")?,
             streams: names.gauge("fullrank_streams", "Layers of unexpired runs")?,

@@ -21,6 +21,10 @@ mod smoke;
 mod spectra;
 mod states;
 mod tidy;
+#[cfg(feature = "torch")]
+mod torch;
 mod two_stage;
 mod verdicts;
 mod windows;
+#[cfg(target_os = "linux")]
+mod worker;

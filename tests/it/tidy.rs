@@ -34,7 +34,7 @@ const FORBIDDEN: [(&str, &[&str]); 6] = [
             "rand::",
         ],
     ),
-    ("compute", &["std::net", "std::fs", "std::time", "SystemTime", "tokio", "tracing::", "jiff"]),
+    ("compute", &["std::net", "std::fs", "Instant", "SystemTime", "tokio", "tracing::", "jiff"]),
     (
         "pipeline",
         &["std::net", "std::fs", "Instant::now", "SystemTime", "Timestamp::now", "thread::spawn", "thread::Builder"],

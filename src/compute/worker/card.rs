@@ -1,0 +1,173 @@
+//! What of a card may be used, and how the workers that use it are started.
+//!
+//! Guarantees: the workers of one service together take no more of a card's memory for tensors than they were given.
+//! Must not: talk to a driver but through `nvidia-smi`; a driver may hang.
+
+use std::fmt;
+use std::process::{Command, Stdio};
+
+use super::Workers;
+use super::process::Launch;
+use crate::analysis::origin::Device;
+use crate::compute::ComputeError;
+use crate::compute::choose::Means;
+
+/// Where nothing is known of the card's memory and nothing was said.
+const UNKNOWN_SHARE: u64 = 1 << 30;
+
+/// The part of what is free at the start that is taken unless more is given: a trainer may not have its share yet.
+const FREE_PARTS: u64 = 4;
+
+/// Workers that share it: one sums, one solves.
+const WORKERS: u64 = 2;
+
+/// What may be used of a card's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Bytes of all workers together.
+    pub bytes: u64,
+    /// Bytes that the card has, where `nvidia-smi` says so.
+    pub total: Option<u64>,
+}
+
+impl Share {
+    /// Of the card with this number: what was given, or a quarter of what is free.
+    ///
+    /// # Errors
+    /// When more was given than the card has.
+    pub fn of_card(index: u8, given: Option<u64>) -> Result<Self, ComputeError> {
+        Self::of(given, memory_of(index))
+    }
+
+    /// As [`Share::of_card`], where `memory` is what the card has and what is free of it.
+    ///
+    /// # Errors
+    /// As [`Share::of_card`].
+    pub fn of(given: Option<u64>, memory: Option<(u64, u64)>) -> Result<Self, ComputeError> {
+        match (given, memory) {
+            (Some(bytes), Some((total, _))) if bytes > total => Err(ComputeError::Device(format!(
+                "--gpu-memory-bytes is {bytes}: the card has {total}; give less, or leave it out for a quarter of what is free"
+            ))),
+            (Some(bytes), memory) => Ok(Self { bytes, total: memory.map(|(total, _)| total) }),
+            (None, Some((total, free))) => Ok(Self { bytes: free / FREE_PARTS, total: Some(total) }),
+            (None, None) => Ok(Self { bytes: UNKNOWN_SHARE, total: None }),
+        }
+    }
+
+    /// The cap of one worker's caching allocator, as a part of the card's memory.
+    fn fraction(&self) -> Option<f64> {
+        self.total.filter(|total| *total > 0).map(|total| self.bytes as f64 / WORKERS as f64 / total as f64)
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "of whose memory {} MiB may be used", self.bytes >> 20)?;
+        if self.total.is_none() {
+            f.write_str(" (nvidia-smi does not say how much it has: libtorch's allocator has no cap of its own)")?;
+        }
+        Ok(())
+    }
+}
+
+/// Both workers of a device: this program's own `compute-worker`.
+///
+/// # Errors
+/// When this program's file is not known.
+pub fn workers(device: Device, share: Option<&Share>, means: &Means) -> Result<Workers, ComputeError> {
+    let program = std::env::current_exe()
+        .map_err(|error| ComputeError::Device(format!("this program's own file is not known: {error}")))?;
+    let launch = |niceness: i32| {
+        let arguments = [
+            "compute-worker".to_string(),
+            format!("--device={device}"),
+            format!("--threads={}", means.threads),
+            format!("--niceness={niceness}"),
+        ];
+        Launch {
+            program: program.clone(),
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            environment: environment(share),
+            device,
+            patience: means.patience,
+        }
+    };
+    // As the threads that wait for them.
+    let budget = share.map(|share| usize::try_from(share.bytes / WORKERS).unwrap_or(usize::MAX));
+    Ok(Workers { sums: launch(5), solves: launch(10), budget })
+}
+
+fn environment(share: Option<&Share>) -> Vec<(&'static str, Option<String>)> {
+    let Some(share) = share else { return Vec::new() };
+    // Nothing in the program refers to libtorch's CUDA half, so linkers leave it out, and nobody but a worker on a card
+    // should load it: a gigabyte, and the driver. Where it is missing the loader says so and goes on.
+    let preloaded = std::env::var("LD_PRELOAD").unwrap_or_default();
+    let mut variables = vec![
+        ("LD_PRELOAD", Some(format!("{preloaded} libtorch_cuda.so").trim().to_string())),
+        // cuBLAS, whatever libtorch asks for: no TF32.
+        ("NVIDIA_TF32_OVERRIDE", Some("0".to_string())),
+        ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", None),
+        // The same bits for the same batch.
+        ("CUBLAS_WORKSPACE_CONFIG", Some(":4096:8".to_string())),
+        // Numbers of cards as nvidia-smi's, which is asked for their memory.
+        ("CUDA_DEVICE_ORDER", Some("PCI_BUS_ID".to_string())),
+    ];
+    if let Some(fraction) = share.fraction() {
+        variables.push(("PYTORCH_CUDA_ALLOC_CONF", Some(format!("per_process_memory_fraction:{fraction:.6}"))));
+    }
+    variables
+}
+
+/// (bytes that the card has, bytes that are free)
+fn memory_of(index: u8) -> Option<(u64, u64)> {
+    let id = visible(index, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())?;
+    let output = Command::new("nvidia-smi")
+        .args(["--query-gpu=memory.total,memory.free", "--format=csv,noheader,nounits", "-i", &id])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    parse(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// nvidia-smi's name of the card that CUDA calls by this number.
+fn visible(index: u8, visible_devices: Option<&str>) -> Option<String> {
+    match visible_devices {
+        None => Some(index.to_string()),
+        Some(list) => list.split(',').nth(index.into()).map(|id| id.trim().to_string()),
+    }
+}
+
+/// "81559, 80994", in MiB.
+fn parse(line: &str) -> Option<(u64, u64)> {
+    let (total, free) = line.trim().split_once(',')?;
+    let bytes = |text: &str| text.trim().parse::<u64>().ok().map(|mib| mib << 20);
+    Some((bytes(total)?, bytes(free)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_what_was_given_or_a_quarter_of_what_is_free() {
+        let gib = 1 << 30;
+        assert_eq!(
+            Share::of(None, Some((80 * gib, 40 * gib))).unwrap(),
+            Share { bytes: 10 * gib, total: Some(80 * gib) }
+        );
+        assert_eq!(Share::of(Some(gib), Some((80 * gib, 0))).unwrap().fraction(), Some(0.5 / 80.0));
+        assert_eq!(Share::of(None, None).unwrap(), Share { bytes: UNKNOWN_SHARE, total: None });
+        let refused = Share::of(Some(81 * gib), Some((80 * gib, 0))).unwrap_err().to_string();
+        assert!(refused.contains("--gpu-memory-bytes is") && refused.contains("give less"), "{refused}");
+    }
+
+    #[test]
+    fn cards_are_found_by_what_is_visible() {
+        assert_eq!(visible(1, None).as_deref(), Some("1"));
+        assert_eq!(visible(1, Some("3, GPU-5a")).as_deref(), Some("GPU-5a"));
+        assert_eq!(visible(2, Some("3,1")), None);
+        assert_eq!(parse("81559, 80994\n"), Some((81559 << 20, 80994 << 20)));
+        assert_eq!(parse("[N/A], [N/A]"), None);
+    }
+}

@@ -1,0 +1,154 @@
+//! What a worker's numbers must satisfy before they are taken: cheap beside the kernels, and enough to find one that lies.
+//!
+//! Guarantees: everything that passes is finite, of the right size, and agrees with the operands where that costs no more
+//! than reading them. Must not: repair anything.
+
+use nalgebra::{DMatrix, DVector};
+
+use crate::analysis::floats::Rows;
+use crate::analysis::moments::{Moments, Packed};
+
+/// What a kernel in f32 may be off by, relative to a sum of squares: 512 u is 3e-5. A lie is off by more.
+const LOOSE: f64 = 1e-3;
+
+/// The same of one in f64, with room for sums of a million terms.
+const TIGHT: f64 = 1e-9;
+
+/// Every value is finite.
+pub fn finite(results: &[Vec<f64>]) -> Result<(), String> {
+    match results.iter().flatten().find(|value| !value.is_finite()) {
+        Some(value) => Err(format!("it holds {value}")),
+        None => Ok(()),
+    }
+}
+
+/// A mean and a scatter: three coordinates are summed again, and every entry obeys Cauchy and Schwarz.
+pub fn moments(rows: &Rows, mean: &[f64], scatter: &Packed) -> Result<(), String> {
+    let n = rows.len() as f64;
+    for k in probes(rows.dim()) {
+        let column = rows.column(k);
+        let largest = column.iter().fold(0.0f64, |largest, x| largest.max(x.abs()));
+        let shift = column[0];
+        let own_mean = shift + column.iter().map(|x| x - shift).sum::<f64>() / n;
+        let squares: f64 = column.iter().map(|x| (x - own_mean).powi(2)).sum();
+        // Either mean carries a few roundings of the largest value, whose squares add up.
+        let noise = 16.0 * f64::EPSILON * largest;
+        let spread = (squares / n).sqrt();
+        if (mean[k] - own_mean).abs() > LOOSE * spread + noise {
+            return Err(format!("the mean of coordinate {k} is {}, should be {own_mean}", mean[k]));
+        }
+        if (scatter.diagonal(k) - squares).abs() > LOOSE * squares + n * noise * noise {
+            return Err(format!("M2 holds {} at ({k}, {k}), should be {squares}", scatter.diagonal(k)));
+        }
+    }
+    let deviations: Vec<f64> = (0..scatter.dim()).map(|k| scatter.diagonal(k).sqrt()).collect();
+    // Rounding may leave more beside a coordinate that is constant.
+    let room = LOOSE * scatter.trace() / scatter.dim() as f64;
+    for (i, deviation) in deviations.iter().enumerate() {
+        for (j, value) in scatter.row(i).iter().enumerate() {
+            // A negative diagonal has no root: NaN fails here, too.
+            let within = value.abs() <= (1.0 + LOOSE) * deviation * deviations[j] + room;
+            if !within {
+                return Err(format!("M2 holds {value} at ({i}, {j}), above what its diagonal allows"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// sum_i (a_i - mean_a)(b_i - mean_b)^T at three places of its diagonal.
+pub fn cross(a: (&Rows, &Moments), b: (&Rows, &Moments), product: &DMatrix<f64>) -> Result<(), String> {
+    for k in probes(a.0.dim()) {
+        let centred = |(rows, moments): (&Rows, &Moments)| -> Vec<f64> {
+            rows.column(k).iter().map(|x| x - moments.mean()[k]).collect()
+        };
+        let (left, right) = (centred(a), centred(b));
+        let sum: f64 = left.iter().zip(&right).map(|(x, y)| x * y).sum();
+        let size: f64 = left.iter().zip(&right).map(|(x, y)| (x * y).abs()).sum();
+        same("the product", product[(k, k)], sum, LOOSE * size)?;
+    }
+    Ok(())
+}
+
+/// C = A^T B, times one vector, is A^T (B v) (Freivalds 1977).
+pub fn inner(a: &DMatrix<f64>, b: &DMatrix<f64>, c: &DMatrix<f64>) -> Result<(), String> {
+    let v = signs(b.ncols());
+    let off = (c * &v - a.tr_mul(&(b * &v))).norm();
+    same("what a product leaves", off, 0.0, TIGHT * a.norm() * b.norm() * v.norm())
+}
+
+/// The same of X^T X or X X^T, of which only the lower triangle counts.
+pub fn gram(x: &DMatrix<f64>, outer: bool, c: &DMatrix<f64>) -> Result<(), String> {
+    let v = signs(c.ncols());
+    let expected = if outer { x * x.tr_mul(&v) } else { x.tr_mul(&(x * &v)) };
+    let off = (lower_times(c, &v) - expected).norm();
+    same("what a product leaves", off, 0.0, TIGHT * x.norm_squared() * v.norm())
+}
+
+/// The sum and the sum of squares, as [`crate::analysis::spectrum::Problem::check`] asks for them later.
+pub fn eigenvalues(symmetric: &DMatrix<f64>, values: &[f64]) -> Result<(), String> {
+    let n = symmetric.nrows() as f64;
+    let (mut trace, mut squares) = (0.0, 0.0);
+    for j in 0..symmetric.ncols() {
+        trace += symmetric[(j, j)];
+        squares += symmetric[(j, j)].powi(2);
+        squares += 2.0 * symmetric.view((j + 1, j), (symmetric.nrows() - j - 1, 1)).norm_squared();
+    }
+    let error = 32.0 * f64::EPSILON * n.sqrt() * squares.sqrt();
+    same("the sum of the eigenvalues", values.iter().sum(), trace, error * n.sqrt())?;
+    let got = values.iter().map(|x| x * x).sum();
+    same("the sum of their squares", got, squares, 2.0 * error * squares.sqrt())
+}
+
+/// Besides: descending, of norm one, and three of the vectors solve the equation.
+pub fn eigenvectors(symmetric: &DMatrix<f64>, values: &[f64], vectors: &DMatrix<f64>) -> Result<(), String> {
+    eigenvalues(symmetric, values)?;
+    if values.windows(2).any(|pair| pair[0] < pair[1]) {
+        return Err("the eigenvalues are not in descending order".to_string());
+    }
+    for (k, vector) in vectors.column_iter().enumerate() {
+        same(&format!("the norm of eigenvector {k}"), vector.norm(), 1.0, TIGHT)?;
+    }
+    for k in probes(values.len()) {
+        let vector = DVector::from(vectors.column(k));
+        let off = (lower_times(symmetric, &vector) - values[k] * &vector).norm();
+        same(&format!("what eigenvector {k} leaves"), off, 0.0, TIGHT * symmetric.norm())?;
+    }
+    Ok(())
+}
+
+fn same(what: &str, got: f64, expected: f64, tolerance: f64) -> Result<(), String> {
+    // Written so that NaN fails.
+    if (got - expected).abs() <= tolerance {
+        return Ok(());
+    }
+    Err(format!("{what} is {got}, should be {expected} to within {tolerance}"))
+}
+
+/// S v of the symmetric matrix in the lower triangle.
+fn lower_times(lower: &DMatrix<f64>, v: &DVector<f64>) -> DVector<f64> {
+    let n = lower.nrows();
+    let mut product = DVector::zeros(n);
+    for j in 0..n {
+        let column = lower.view((j, j), (n - j, 1));
+        let mut sum = column[0] * v[j];
+        for (i, value) in column.iter().enumerate().skip(1) {
+            product[j + i] += value * v[j];
+            sum += value * v[j + i];
+        }
+        product[j] += sum;
+    }
+    product
+}
+
+/// The first, the middle and the last of `n`.
+fn probes(n: usize) -> impl Iterator<Item = usize> {
+    let mut probes = vec![0, n / 2, n.saturating_sub(1)];
+    probes.dedup();
+    probes.into_iter().filter(move |k| *k < n)
+}
+
+/// +1 and -1 by the Thue and Morse sequence, which no period of the columns follows.
+fn signs(n: usize) -> DVector<f64> {
+    DVector::from_iterator(n, (0..n).map(|i| if i.count_ones() % 2 == 0 { 1.0 } else { -1.0 }))
+}

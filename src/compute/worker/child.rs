@@ -1,0 +1,175 @@
+//! The worker's side: takes jobs from the service that started it until that is gone.
+//!
+//! Guarantees: the process ends when the service does, also in the middle of a job, and after an error of the device,
+//! which may have left it unusable. Must not: write to standard output, which is the shared memory; it is moved to standard
+//! error at once, for libraries that print.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use bytes::Bytes;
+use nalgebra::DMatrix;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Signal, getpid, kill_process};
+
+use super::frames::{self, Failure, FrameError, Hello, Kernel, Layout, Outcome, PROTOCOL, Reply, Request, Word};
+use super::memory::{Cursor, Memory};
+use crate::analysis::floats::{self, Float, Order, Rows};
+use crate::analysis::moments::{Moments, Packed};
+use crate::analysis::origin::{Device, Origin, Precision};
+use crate::analysis::rounding::Rounding;
+use crate::compute::{Backend, ComputeError};
+
+/// What a job comes back with.
+struct Done {
+    kernel: String,
+    results: Vec<Vec<f64>>,
+}
+
+/// Serves the process at the other end of standard input with the backend that `open` opens.
+///
+/// # Errors
+/// When it was not started by the service, or the stream fails.
+pub fn serve<B: Backend>(device: Device, open: impl FnOnce() -> Result<B, ComputeError>) -> Result<(), String> {
+    let (mut stream, memory) = handed_over().map_err(|error| {
+        format!("standard input and output are not those that the service gives to its workers: {error}")
+    })?;
+    end_with(&stream).map_err(|error| format!("cannot watch the service: {error}"))?;
+    let opened = open();
+    let complaint = opened.as_ref().err().map(ToString::to_string);
+    let hello = Hello { protocol: PROTOCOL, device: device.to_string(), complaint };
+    frames::write(&mut stream, &hello).map_err(|error| error.to_string())?;
+    let Ok(backend) = opened else { return Ok(()) };
+    loop {
+        let request: Request = match frames::read(&mut stream) {
+            Ok(request) => request,
+            Err(FrameError::Closed) => return Ok(()),
+            Err(error) => return Err(error.to_string()),
+        };
+        let done = operands(&request, memory.start()).and_then(|given| compute(&backend, request.kernel, given));
+        let broken = matches!(done, Err(ComputeError::Device(_) | ComputeError::OutOfMemory(_)));
+        let outcome = done.and_then(|done| write(done, &memory)).unwrap_or_else(|error| failed(&error));
+        frames::write(&mut stream, &Reply { job: request.job, outcome }).map_err(|error| error.to_string())?;
+        if broken {
+            return Ok(());
+        }
+    }
+}
+
+fn handed_over() -> io::Result<(UnixStream, Memory)> {
+    let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    // Fails where it is no socket.
+    stream.peer_addr()?;
+    let memory = Memory::of(io::stdout().as_fd().try_clone_to_owned()?);
+    rustix::stdio::dup2_stdout(io::stderr().as_fd())?;
+    Ok((stream, memory))
+}
+
+/// Kills this process once the other end of the stream is gone, whatever the main thread is in: it may hang in a driver.
+fn end_with(stream: &UnixStream) -> io::Result<()> {
+    let stream = stream.try_clone()?;
+    let watch = move || {
+        let mut watched = [PollFd::new(&stream, PollFlags::RDHUP)];
+        while poll(&mut watched, None).is_err() {}
+        let _ = kill_process(getpid(), Signal::KILL);
+    };
+    std::thread::Builder::new().name("parent".to_string()).spawn(watch).map(drop)
+}
+
+enum Given {
+    Rows(Rows),
+    Matrix(DMatrix<f64>),
+}
+
+fn operands(request: &Request, mut from: Cursor<'_>) -> Result<Vec<Given>, ComputeError> {
+    let unreadable = |what: String| ComputeError::Device(format!("an operand could not be read: {what}"));
+    let mut given = Vec::new();
+    for layout in &request.operands {
+        given.push(match layout {
+            Layout::Rows { float, row_major, rows, dim } => {
+                let float = Float::of_word(float).ok_or_else(|| unreadable(format!("type {float}")))?;
+                let order = if *row_major { Order::RowMajor } else { Order::ColumnMajor };
+                let bytes = from.take(rows * dim * float.size()).map_err(|error| unreadable(error.to_string()))?;
+                let rows = Rows::new(float, order, (*rows, *dim), Bytes::from(bytes));
+                Given::Rows(rows.map_err(|error| unreadable(error.to_string()))?)
+            }
+            Layout::Matrix { rows, columns } => {
+                let values = from.take_numbers(rows * columns).map_err(|error| unreadable(error.to_string()))?;
+                Given::Matrix(DMatrix::from_vec(*rows, *columns, values))
+            }
+        });
+    }
+    Ok(given)
+}
+
+fn compute(backend: &impl Backend, kernel: Kernel, given: Vec<Given>) -> Result<Done, ComputeError> {
+    use Given::{Matrix, Rows};
+    let plain = |matrix: DMatrix<f64>| Done { kernel: "f64".to_string(), results: vec![values(matrix)] };
+    match (kernel, &given[..]) {
+        (Kernel::Moments { precision }, [Rows(rows)]) => {
+            let moments = backend.moments(rows, precision.precision())?;
+            let kernel = moments.origins().iter().next().map_or("f64", |origin| origin.kernel).to_string();
+            let mut neighbours = moments.sums().neighbours().to_vec();
+            neighbours.resize(rows.dim() - 1, (0.0, 0.0));
+            let (errors, entries) = neighbours.into_iter().unzip();
+            let results = vec![moments.mean().to_vec(), moments.scatter().values().to_vec(), errors, entries];
+            Ok(Done { kernel, results })
+        }
+        (Kernel::Cross, [Rows(a), Rows(b), Matrix(mean_a), Matrix(mean_b)]) => {
+            // Of the moments a kernel needs the mean, and how they were summed: in f64, as nothing else is said.
+            let of = |rows: &floats::Rows, mean: &DMatrix<f64>| {
+                let scatter = Packed::zeros(rows.dim());
+                let origin = Origin { device: backend.device(), kernel: "f64" };
+                Moments::new(rows.len() as u64, mean.as_slice().to_vec(), scatter).computed(origin, Rounding::default())
+            };
+            backend.cross((a, &of(a, mean_a)), (b, &of(b, mean_b))).map(plain)
+        }
+        (Kernel::Gram { outer }, [Matrix(x)]) => backend.gram(x, outer).map(plain),
+        (Kernel::Inner, [Matrix(a), Matrix(b)]) => backend.inner(a, b).map(plain),
+        (Kernel::Eigenvalues, [Matrix(symmetric)]) => {
+            let solved = backend.eigenvalues(symmetric)?;
+            Ok(Done { kernel: solved.origin.kernel.to_string(), results: vec![solved.values] })
+        }
+        (Kernel::Eigenvectors, [Matrix(symmetric)]) => {
+            let (eigenvalues, vectors) = backend.eigenvectors(symmetric)?;
+            Ok(Done { kernel: "f64".to_string(), results: vec![eigenvalues, values(vectors)] })
+        }
+        (Kernel::Whiten, [Matrix(a), Matrix(b)]) => backend.whiten(a, b).map(plain),
+        (kernel, given) => Err(ComputeError::Device(format!("{kernel:?} does not take {} such operands", given.len()))),
+    }
+}
+
+fn write(done: Done, memory: &Memory) -> Result<Outcome, ComputeError> {
+    let mut to = memory.start();
+    for result in &done.results {
+        to.put_numbers(result).map_err(|error| ComputeError::OutOfMemory(format!("the results: {error}")))?;
+    }
+    let results = done.results.iter().map(Vec::len).collect();
+    Ok(Outcome::Done { kernel: done.kernel, results })
+}
+
+fn failed(error: &ComputeError) -> Outcome {
+    let what = match error {
+        ComputeError::NoConvergence { .. } | ComputeError::NotPositiveDefinite { .. } => Failure::NoResult,
+        ComputeError::OutOfMemory(_) => Failure::OutOfMemory,
+        ComputeError::Device(_) => Failure::Device,
+    };
+    // A frame holds eight times that, and JSON may need several bytes a character.
+    let detail = error.to_string().chars().take(2048).collect();
+    Outcome::Failed { what, detail }
+}
+
+fn values(matrix: DMatrix<f64>) -> Vec<f64> {
+    matrix.data.into()
+}
+
+impl Word {
+    fn precision(self) -> Precision {
+        match self {
+            Word::Auto => Precision::Auto,
+            Word::F64 => Precision::F64,
+            Word::Fast => Precision::Fast,
+        }
+    }
+}

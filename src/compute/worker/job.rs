@@ -1,0 +1,210 @@
+//! One call of a kernel, as it is sent to a worker: operands, the shapes of its results, its cost in time and memory.
+//!
+//! Must not: compute.
+
+use std::io;
+
+use nalgebra::DMatrix;
+
+use super::frames::{Kernel, Layout, Word};
+use super::memory::Cursor;
+use crate::analysis::floats::{Order, Rows};
+use crate::analysis::moments::Moments;
+use crate::analysis::origin::Precision;
+
+/// Multiply-adds a second that every device is trusted with: a slow core does a few times that.
+const SLOWEST: f64 = 1e9;
+
+/// Bytes a second that are copied to and from a worker, at the least.
+const SLOWEST_COPY: f64 = 100e6;
+
+/// What is sent.
+pub enum Operand<'a> {
+    /// Rows in their own type.
+    Rows(&'a Rows),
+    /// A matrix.
+    Matrix(&'a DMatrix<f64>),
+    /// A vector.
+    Vector(&'a [f64]),
+}
+
+/// See the file's head.
+pub struct Job<'a> {
+    /// What to do.
+    pub kernel: Kernel,
+    /// With what.
+    pub operands: Vec<Operand<'a>>,
+    /// How many values each result has.
+    pub results: Vec<usize>,
+    /// Multiply-adds, roughly.
+    work: f64,
+    /// Values in f64 that the device holds at a time beside the rows, at most.
+    held: usize,
+}
+
+impl<'a> Job<'a> {
+    /// [`crate::compute::Backend::moments`]: the mean, the packed scatter, and of its entries (k, k + 1) the measured errors
+    /// and the values they belong to, which are zeros where all sums were f64's.
+    pub fn moments(rows: &'a Rows, precision: Precision) -> Self {
+        let (n, d) = (rows.len(), rows.dim());
+        let precision = match precision {
+            Precision::Auto => Word::Auto,
+            Precision::F64 => Word::F64,
+            Precision::Fast => Word::Fast,
+        };
+        Self {
+            kernel: Kernel::Moments { precision },
+            operands: vec![Operand::Rows(rows)],
+            results: vec![d, d * (d + 1) / 2, d - 1, d - 1],
+            work: product(n, d, d),
+            // Two scatters, a product and an outer product; a block of 512 rows three times.
+            held: 4 * d * d + 1536 * d,
+        }
+    }
+
+    /// [`crate::compute::Backend::cross`].
+    pub fn cross(a: (&'a Rows, &'a Moments), b: (&'a Rows, &'a Moments)) -> Self {
+        let (n, d) = (a.0.len(), a.0.dim());
+        let means = [a, b].map(|(_, moments)| Operand::Vector(moments.mean()));
+        Self {
+            kernel: Kernel::Cross,
+            operands: [a, b].map(|(rows, _)| Operand::Rows(rows)).into_iter().chain(means).collect(),
+            results: vec![d * d],
+            work: product(n, d, d),
+            held: 2 * d * d + 2048 * d,
+        }
+    }
+
+    /// [`crate::compute::Backend::gram`].
+    pub fn gram(x: &'a DMatrix<f64>, outer: bool) -> Self {
+        let (n, deep) = if outer { (x.nrows(), x.ncols()) } else { (x.ncols(), x.nrows()) };
+        Self {
+            kernel: Kernel::Gram { outer },
+            operands: vec![Operand::Matrix(x)],
+            results: vec![n * n],
+            work: product(n, n, deep),
+            held: n * n + x.len(),
+        }
+    }
+
+    /// [`crate::compute::Backend::inner`].
+    pub fn inner(a: &'a DMatrix<f64>, b: &'a DMatrix<f64>) -> Self {
+        let (n, m) = (a.ncols(), b.ncols());
+        Self {
+            kernel: Kernel::Inner,
+            operands: vec![Operand::Matrix(a), Operand::Matrix(b)],
+            results: vec![n * m],
+            work: product(n, m, a.nrows()),
+            held: n * m + a.len() + b.len(),
+        }
+    }
+
+    /// [`crate::compute::Backend::eigenvalues`]: 4/3 d^3 for the reduction to a tridiagonal matrix.
+    pub fn eigenvalues(symmetric: &'a DMatrix<f64>) -> Self {
+        let d = symmetric.nrows();
+        Self {
+            kernel: Kernel::Eigenvalues,
+            operands: vec![Operand::Matrix(symmetric)],
+            results: vec![d],
+            work: 1.4 * product(d, d, d),
+            // The matrix, the solver's copy and its workspace.
+            held: 3 * d * d,
+        }
+    }
+
+    /// [`crate::compute::Backend::eigenvectors`]: values and vectors; about 9 d^3 in all.
+    pub fn eigenvectors(symmetric: &'a DMatrix<f64>) -> Self {
+        let d = symmetric.nrows();
+        Self {
+            kernel: Kernel::Eigenvectors,
+            operands: vec![Operand::Matrix(symmetric)],
+            results: vec![d, d * d],
+            work: 9.0 * product(d, d, d),
+            held: 6 * d * d,
+        }
+    }
+
+    /// [`crate::compute::Backend::whiten`].
+    pub fn whiten(a: &'a DMatrix<f64>, b: &'a DMatrix<f64>) -> Self {
+        let (dim, columns) = b.shape();
+        Self {
+            kernel: Kernel::Whiten,
+            operands: vec![Operand::Matrix(a), Operand::Matrix(b)],
+            results: vec![dim * columns],
+            work: product(dim, dim, dim) + product(dim, dim, columns),
+            held: 3 * dim * dim + 3 * b.len(),
+        }
+    }
+
+    /// Seconds that a slow device may take.
+    pub fn seconds(&self) -> f64 {
+        let results: usize = self.results.iter().sum();
+        let sent: usize = self.operands.iter().map(Operand::bytes).sum();
+        self.work / SLOWEST + (sent + 8 * results) as f64 / SLOWEST_COPY
+    }
+
+    /// Bytes of the device's memory that it takes. Of rows at most `slab` bytes are there at a time, but 512 rows.
+    pub fn device_bytes(&self, slab: usize) -> usize {
+        let rows: usize = self.operands.iter().map(|operand| operand.bytes_held(slab)).sum();
+        rows + 8 * self.held
+    }
+
+    /// Whether there is nothing to compute with.
+    pub fn is_empty(&self) -> bool {
+        self.operands.iter().any(|operand| operand.bytes() == 0)
+    }
+
+    /// The operands' shapes.
+    pub fn layouts(&self) -> Vec<Layout> {
+        self.operands.iter().map(Operand::layout).collect()
+    }
+
+    /// Writes the operands.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub fn write(&self, mut to: Cursor<'_>) -> io::Result<()> {
+        for operand in &self.operands {
+            match operand {
+                Operand::Rows(rows) => to.put(rows.bytes())?,
+                Operand::Matrix(matrix) => to.put_numbers(matrix.as_slice())?,
+                Operand::Vector(values) => to.put_numbers(values)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Operand<'_> {
+    fn layout(&self) -> Layout {
+        match self {
+            Operand::Rows(rows) => Layout::Rows {
+                float: rows.float().word().to_string(),
+                row_major: rows.order() == Order::RowMajor,
+                rows: rows.len(),
+                dim: rows.dim(),
+            },
+            Operand::Matrix(matrix) => Layout::Matrix { rows: matrix.nrows(), columns: matrix.ncols() },
+            Operand::Vector(values) => Layout::Matrix { rows: values.len(), columns: 1 },
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Operand::Rows(rows) => rows.bytes().len(),
+            Operand::Matrix(matrix) => 8 * matrix.len(),
+            Operand::Vector(values) => 8 * values.len(),
+        }
+    }
+
+    fn bytes_held(&self, slab: usize) -> usize {
+        match self {
+            Operand::Rows(rows) => slab.max(512 * rows.dim() * rows.float().size()).min(rows.bytes().len()),
+            Operand::Matrix(_) | Operand::Vector(_) => 0,
+        }
+    }
+}
+
+fn product(a: usize, b: usize, c: usize) -> f64 {
+    a as f64 * b as f64 * c as f64
+}

@@ -1,0 +1,106 @@
+//! A line of jobs to one worker at a time, and when the next one is started after it failed.
+//!
+//! Guarantees: a worker that failed gets no second job. The next is started with the next job, after a second failure in a
+//! row one second later, then twice as late each time, at most a minute. Must not: compute in the worker's place.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::Clock;
+use super::job::Job;
+use super::process::{Answer, Broken, Launch, Process};
+use crate::compute::fault::{Event, Reason};
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// See the file's head.
+pub struct Lane {
+    launch: Launch,
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+struct State {
+    process: Option<Process>,
+    /// Failures since the last answer.
+    failures: u32,
+    /// No worker is started before.
+    not_before: Duration,
+}
+
+impl Lane {
+    /// Starts the first worker.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub fn start(launch: Launch, clock: Clock) -> Result<Self, Broken> {
+        let process = Some(Process::start(&launch, &clock)?);
+        let state = Mutex::new(State { process, failures: 0, not_before: Duration::ZERO });
+        Ok(Self { launch, clock, state })
+    }
+
+    /// Has a job done, waiting for those before it, and takes the answer if `check` does; tells of a worker's end and of
+    /// another's start.
+    ///
+    /// # Errors
+    /// When there is no answer to be had now.
+    pub fn ask<T>(
+        &self,
+        job: &Job<'_>,
+        check: impl FnOnce(Answer) -> Result<T, String>,
+        tell: &dyn Fn(&Event),
+    ) -> Result<T, Broken> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let answered = self.ready(&mut state, tell).and_then(|process| {
+            let answer = process.ask(job)?;
+            check(answer).map_err(|detail| Broken::new(Reason::Malformed, format!("{:?}: {detail}", job.kernel)))
+        });
+        match &answered {
+            Ok(_) => state.failures = 0,
+            Err(broken) if broken.reason.ends_worker() => self.end(&mut state, broken, tell),
+            Err(_) => {}
+        }
+        answered
+    }
+
+    fn ready<'a>(&self, state: &'a mut State, tell: &dyn Fn(&Event)) -> Result<&'a mut Process, Broken> {
+        if state.process.is_none() {
+            let left = state.not_before.saturating_sub((self.clock)());
+            if !left.is_zero() {
+                let detail = format!("the next worker is started in {:.1} s", left.as_secs_f64());
+                return Err(Broken::new(Reason::BackingOff, detail));
+            }
+            state.process = Some(Process::start(&self.launch, &self.clock)?);
+            tell(&Event::Restarted);
+        }
+        state.process.as_mut().ok_or_else(|| Broken::new(Reason::NotStarted, "there is no worker"))
+    }
+
+    fn end(&self, state: &mut State, broken: &Broken, tell: &dyn Fn(&Event)) {
+        state.process = None;
+        let pause = pause(state.failures);
+        state.failures += 1;
+        state.not_before = (self.clock)() + pause;
+        tell(&Event::Ended { reason: broken.reason, detail: broken.detail.clone(), pause });
+    }
+}
+
+/// None after the first failure, then one second, doubled.
+fn pause(failures_before: u32) -> Duration {
+    match failures_before.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(doublings) => FIRST_PAUSE.saturating_mul(1 << doublings.min(6)).min(LONGEST_PAUSE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        let seconds: Vec<u64> = (0..10).map(|failures| pause(failures).as_secs()).collect();
+        assert_eq!(seconds, [0, 1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    }
+}

@@ -1,0 +1,210 @@
+//! A backend in a process of its own: a segmentation fault, an abort, a broken CUDA context, a lack of memory or a hang of
+//! libtorch costs one job, which this process's own kernels do again.
+//!
+//! Guarantees: every call has an answer that was checked, or is done by [`Cpu`]; the result's origin says by which. A
+//! merge never waits for an eigensolve: they have a worker each. Must not: link libtorch, or log.
+//!
+//! [`frames`] is what is said, [`memory`] what is shared, [`job`] what is asked, [`process`] one worker, [`lane`] one
+//! after another, [`card`] what they may use, [`checks`] what is believed; [`child`] is the other side.
+
+pub mod card;
+pub mod checks;
+pub mod child;
+pub mod frames;
+pub mod job;
+pub mod lane;
+pub mod memory;
+pub mod process;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use nalgebra::DMatrix;
+
+use self::job::Job;
+use self::lane::Lane;
+use self::process::{Answer, Broken, Launch};
+use super::cpu::Cpu;
+use super::fault::{Event, Listener, Reason};
+use super::rounding::of_kernel;
+use super::{Backend, ComputeError, SLAB_BYTES, Solution};
+use crate::analysis::floats::Rows;
+use crate::analysis::moments::{Moments, Packed};
+use crate::analysis::origin::{Device, Origin, Precision};
+
+/// Time since some start, which never goes back.
+pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// Words that a worker may say for what computed.
+const KERNELS: [&str; 6] = ["f64", "f32", "bf16", "eigh", "faer", "two-stage"];
+
+/// A device behind workers, with this process's kernels to fall back on. See the file's head.
+pub struct Supervised {
+    device: Device,
+    cpu: Cpu,
+    sums: Lane,
+    solves: Lane,
+    /// Bytes of the device's memory that one worker may take.
+    budget: Option<usize>,
+    listener: OnceLock<Listener>,
+}
+
+/// The two workers of a device.
+pub struct Workers {
+    /// Moments and products.
+    pub sums: Launch,
+    /// Eigenvalues, eigenvectors, whitening.
+    pub solves: Launch,
+    /// Bytes of the device's memory that each may take; `None`: the device is this machine's own memory.
+    pub budget: Option<usize>,
+}
+
+impl Supervised {
+    /// Starts both workers.
+    ///
+    /// # Errors
+    /// When one does not get ready.
+    pub fn start(workers: Workers, cpu: Cpu, clock: &Clock) -> Result<Self, ComputeError> {
+        let failed = |broken: Broken| ComputeError::Device(broken.detail);
+        let device = workers.sums.device;
+        let sums = Lane::start(workers.sums, clock.clone()).map_err(failed)?;
+        let solves = Lane::start(workers.solves, clock.clone()).map_err(failed)?;
+        Ok(Self { device, cpu, sums, solves, budget: workers.budget, listener: OnceLock::new() })
+    }
+
+    /// The answer of a worker, if there is one that `check` takes; `None`: it is this process's turn, and who listens
+    /// knows why.
+    fn ask<T>(&self, lane: &Lane, job: &Job<'_>, check: impl FnOnce(Answer) -> Result<T, String>) -> Option<T> {
+        if job.is_empty() {
+            return None;
+        }
+        let tell = |event: &Event| {
+            if let Some(listener) = self.listener.get() {
+                listener(event);
+            }
+        };
+        if self.budget.is_some_and(|budget| job.device_bytes(SLAB_BYTES) > budget) {
+            tell(&Event::FellBack(Reason::OverBudget));
+            return None;
+        }
+        let answer = lane.ask(job, check, &tell);
+        answer.map_err(|broken| tell(&Event::FellBack(broken.reason))).ok()
+    }
+
+    fn origin(&self, kernel: &str) -> Result<Origin, String> {
+        let kernel = KERNELS.into_iter().find(|known| *known == kernel);
+        let kernel = kernel.ok_or_else(|| "it names a kernel that is not known".to_string())?;
+        Ok(Origin { device: self.device, kernel })
+    }
+}
+
+impl Backend for Supervised {
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn on_event(&self, listener: Listener) {
+        // The first one stays.
+        let _ = self.listener.set(listener);
+    }
+
+    fn moments(&self, rows: &Rows, precision: Precision) -> Result<Moments, ComputeError> {
+        let check = |answer: Answer| {
+            let origin = self.origin(&answer.kernel)?;
+            let [mean, scatter, errors, entries] = results(answer.results)?;
+            let scatter = Packed::from_rows(rows.dim(), scatter).ok_or("the scatter is no triangle")?;
+            checks::moments(rows, &mean, &scatter)?;
+            let neighbours = errors.into_iter().zip(entries).collect();
+            let rounding = of_kernel(origin.kernel, rows.len(), neighbours).ok_or("its kernel sums no rows")?;
+            Ok(Moments::new(rows.len() as u64, mean, scatter).computed(origin, rounding))
+        };
+        match self.ask(&self.sums, &Job::moments(rows, precision), check) {
+            Some(moments) => Ok(moments),
+            None => self.cpu.moments(rows, precision),
+        }
+    }
+
+    fn cross(&self, a: (&Rows, &Moments), b: (&Rows, &Moments)) -> Result<DMatrix<f64>, ComputeError> {
+        let dim = a.0.dim();
+        let check = |answer: Answer| {
+            let [product] = results(answer.results)?;
+            let product = DMatrix::from_vec(dim, dim, product);
+            checks::cross(a, b, &product)?;
+            Ok(product)
+        };
+        match self.ask(&self.sums, &Job::cross(a, b), check) {
+            Some(product) => Ok(product),
+            None => self.cpu.cross(a, b),
+        }
+    }
+
+    fn gram(&self, x: &DMatrix<f64>, outer: bool) -> Result<DMatrix<f64>, ComputeError> {
+        let n = if outer { x.nrows() } else { x.ncols() };
+        let check = |answer: Answer| {
+            let [product] = results(answer.results)?;
+            let product = DMatrix::from_vec(n, n, product);
+            checks::gram(x, outer, &product)?;
+            Ok(product)
+        };
+        match self.ask(&self.sums, &Job::gram(x, outer), check) {
+            Some(product) => Ok(product),
+            None => self.cpu.gram(x, outer),
+        }
+    }
+
+    fn inner(&self, a: &DMatrix<f64>, b: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError> {
+        let check = |answer: Answer| {
+            let [product] = results(answer.results)?;
+            let product = DMatrix::from_vec(a.ncols(), b.ncols(), product);
+            checks::inner(a, b, &product)?;
+            Ok(product)
+        };
+        match self.ask(&self.sums, &Job::inner(a, b), check) {
+            Some(product) => Ok(product),
+            None => self.cpu.inner(a, b),
+        }
+    }
+
+    fn eigenvalues(&self, symmetric: &DMatrix<f64>) -> Result<Solution, ComputeError> {
+        let check = |answer: Answer| {
+            let origin = self.origin(&answer.kernel)?;
+            let [values] = results(answer.results)?;
+            checks::eigenvalues(symmetric, &values)?;
+            Ok(Solution { values, origin })
+        };
+        match self.ask(&self.solves, &Job::eigenvalues(symmetric), check) {
+            Some(solution) => Ok(solution),
+            None => self.cpu.eigenvalues(symmetric),
+        }
+    }
+
+    fn eigenvectors(&self, symmetric: &DMatrix<f64>) -> Result<(Vec<f64>, DMatrix<f64>), ComputeError> {
+        let dim = symmetric.nrows();
+        let check = |answer: Answer| {
+            let [values, vectors] = results(answer.results)?;
+            let vectors = DMatrix::from_vec(dim, dim, vectors);
+            checks::eigenvectors(symmetric, &values, &vectors)?;
+            Ok((values, vectors))
+        };
+        match self.ask(&self.solves, &Job::eigenvectors(symmetric), check) {
+            Some(solved) => Ok(solved),
+            None => self.cpu.eigenvectors(symmetric),
+        }
+    }
+
+    fn whiten(&self, a: &DMatrix<f64>, b: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError> {
+        let check = |answer: Answer| {
+            let [solved] = results(answer.results)?;
+            Ok(DMatrix::from_vec(b.nrows(), b.ncols(), solved))
+        };
+        match self.ask(&self.solves, &Job::whiten(a, b), check) {
+            Some(solved) => Ok(solved),
+            None => self.cpu.whiten(a, b),
+        }
+    }
+}
+
+fn results<const N: usize>(results: Vec<Vec<f64>>) -> Result<[Vec<f64>; N], String> {
+    let count = results.len();
+    results.try_into().map_err(|_| format!("{count} results came, {N} were asked for"))
+}
