@@ -58,7 +58,7 @@ impl Race<'_> {
         let ratios: Vec<f64> = other.iter().zip(&mine).map(|(theirs, ours)| theirs / ours).collect();
         let ((mine, a), (other, b), (ratio, spread)) = (median(mine), median(other), median(ratios));
         let reached = self.marks.map_or(String::new(), |marks| {
-            let best = marks.iter().zip(["must", "goal", "moonshot"]).filter(|(mark, _)| ratio >= **mark).next_back();
+            let best = marks.iter().zip(["must", "goal", "moonshot"]).rfind(|(mark, _)| ratio >= **mark);
             let [must, goal, moonshot] = marks;
             format!("{must} / {goal} / {moonshot}: {}", best.map_or("missed", |(_, name)| name))
         });

@@ -3,6 +3,7 @@
 //! Guarantees: the same rows and number of threads give the same bits: each entry of a result is summed by one thread,
 //! in row order, whatever the timing. Must not: be called on a thread that serves sockets.
 
+mod columns;
 mod eigen;
 mod panels;
 mod sums;

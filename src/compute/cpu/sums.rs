@@ -9,7 +9,8 @@ use nalgebra::DMatrix;
 use rayon::prelude::*;
 
 use super::Cpu;
-use super::panels::{BLOCK_ROWS, ColumnSums, Lane, Panels};
+use super::columns::ColumnSums;
+use super::panels::{BLOCK_ROWS, Lane, Panels, Source};
 use super::tiles::{Place, Shape, TILE_ROWS, Tile};
 use crate::analysis::floats::Rows;
 use crate::analysis::moments::{Moments, Packed};
@@ -232,7 +233,8 @@ impl Cpu {
         let mut scratch = Vec::new();
         let bytes = rows.block(first, count, &mut scratch);
         let (dim, width) = (rows.dim(), panels.width());
-        let pack = |(p, panel): (usize, &mut [T])| T::pack(rows.float(), bytes, (dim, p * width), shift, panel, width);
+        let source = Source { float: rows.float(), bytes, dim };
+        let pack = |(p, panel): (usize, &mut [T])| T::pack(source, p * width, shift, panel);
         let blocks = panels.start_block(count.div_ceil(T::ROWS), dim);
         if threads == 1 {
             blocks.for_each(pack);
