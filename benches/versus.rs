@@ -280,6 +280,14 @@ fn main() {
     if want("steps") {
         steps(&mut theirs, &z());
     }
+    if wanted.iter().any(|word| word == "parts") {
+        let mut ours = Ours::new();
+        ours.fill_window(&z().rows, 1024);
+        let parts: Vec<[f64; 4]> = (0..15).map(|_| ours.parts()).collect();
+        for (k, what) in ["moments", "row pass", "merge", "measures"].iter().enumerate() {
+            println!("{what}: {}", show(median(parts.iter().map(|part| part[k]).collect()).0));
+        }
+    }
     if want("ingest") {
         ingest::run();
     }

@@ -63,7 +63,7 @@ impl Line<'_> {
                 "uniformity, w2_uniformity and duplicate_rows"
             };
             let (kept, total) = (reservoir::CAPACITY, moments.rows());
-            notes.push(format!("{sampled} come from a sample of {kept} of {total} rows"));
+            notes.push(format!("{sampled} come from a sample of at most {kept} of {total} rows"));
         }
         let spectrum =
             covariance.map(|solved| Spectrum { values: solved.values, numeric_floor: solved.floor, input_floor });
