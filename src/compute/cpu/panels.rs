@@ -7,9 +7,10 @@ use half::f16;
 use super::tiles::{Tile, WIDTH_32, WIDTH_64};
 use super::vectors::wide;
 use crate::analysis::floats::Float;
+use crate::compute::rounding::F32_BLOCK_ROWS;
 
-/// Rows packed and multiplied at a time: the longest sum that is carried in f32 (512 rows are 256 lanes of bf16 pairs).
-pub(super) const BLOCK_ROWS: usize = 512;
+/// Rows packed and multiplied at a time (512 rows are 256 lanes of bf16 pairs).
+pub(super) const BLOCK_ROWS: usize = F32_BLOCK_ROWS;
 
 /// A block of whole rows, as they came.
 #[derive(Clone, Copy)]
