@@ -195,15 +195,27 @@ impl Rows {
         scratch
     }
 
-    /// Whether every value is one of bf16's: bf16 itself, or f32 with nothing in its lower half.
+    /// Whether every value is one of bf16's, and they use all of its digits: bf16 itself, or f32 that was rounded to it. Of
+    /// rounded values half have the last digit set; small whole numbers, which fit bf16 without ever having been rounded
+    /// to it, hardly any.
     pub fn holds_bf16(&self) -> bool {
-        let empty = |values: &[[u8; 4]]| values.iter().fold(0, |bits, b| bits | b[0] | b[1]) == 0;
         match self.float {
             Float::Bf16 => true,
-            // In pieces, so that other values are found out at once.
-            Float::F32 => self.bytes.as_chunks().0.chunks(4096).all(empty),
+            Float::F32 => {
+                let mut odd = 0;
+                // In pieces, so that other values are found out at once.
+                self.bytes.as_chunks::<4>().0.chunks(4096).all(|values| {
+                    odd += values.iter().filter(|b| b[2] & 1 == 1).count();
+                    values.iter().fold(0, |bits, b| bits | b[0] | b[1]) == 0
+                }) && odd >= self.rows * self.dim / 4
+            }
             Float::F16 | Float::F64 => false,
         }
+    }
+
+    /// The type whose rounding the values have been through.
+    pub fn resolution(&self) -> Float {
+        if self.holds_bf16() { Float::Bf16 } else { self.float }
     }
 
     /// The rows of nonzero norm divided by it, as f64; `None` when all are zero.

@@ -180,10 +180,9 @@ fn invariants(lower: &DMatrix<f64>) -> (f64, f64) {
     let (mut trace, mut squares) = (0.0, 0.0);
     for j in 0..lower.ncols() {
         trace += lower[(j, j)];
-        squares += lower[(j, j)].powi(2);
-        for i in j + 1..lower.nrows() {
-            squares += 2.0 * lower[(i, j)].powi(2);
-        }
+        // Column by column: equal small squares added one by one to a large sum are all rounded the same way.
+        let below: f64 = lower.column(j).iter().skip(j + 1).map(|x| x * x).sum();
+        squares += lower[(j, j)].powi(2) + 2.0 * below;
     }
     (trace, squares)
 }

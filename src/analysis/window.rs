@@ -64,7 +64,7 @@ impl Accumulator {
             statistics: Some(pass.statistics),
             reservoir: Some(pass.reservoir),
             pairs,
-            float: views.iter().map(Rows::float).max().unwrap_or(Float::F64),
+            float: views.iter().map(Rows::resolution).max().unwrap_or(Float::F64),
         }
     }
 

@@ -358,7 +358,12 @@ fn grpc_pushes() {
     check(vec![header(), Part::Chunk(vec![0; 5 << 20].into())], large, "too_large", "");
     check(vec![Part::Header(grpc_header("seq=1", 8192, 8192))], large, "too_large", "8388608");
     let bad = f32_bytes(&[0.0, 1.0, f32::NAN, 2.0]);
-    check(vec![Part::Header(grpc_header("seq=1", 2, 2)), Part::Chunk(bad.into())], invalid, "not_finite", "row 1, column 0");
+    check(
+        vec![Part::Header(grpc_header("seq=1", 2, 2)), Part::Chunk(bad.into())],
+        invalid,
+        "not_finite",
+        "row 1, column 0",
+    );
     let accepted = grpc.push(grpc_header("seq=1&window=0&last=1", 16, 4), &f32_bytes(&gaussian(16, 4, 1))).unwrap();
     assert_eq!((accepted.duplicate, accepted.rows, accepted.window), (false, 16, 0));
     let failed = tonic::Code::FailedPrecondition;

@@ -1,6 +1,9 @@
 //! The two-stage eigensolver against faer's one-stage one, against closed forms, and on what breaks eigensolvers.
 
 use faer::{MatRef, Side};
+use fullrank::analysis::floats::Rows;
+use fullrank::analysis::origin::Precision;
+use fullrank::analysis::spectrum::Problem;
 use fullrank::compute::Backend;
 use fullrank::compute::cpu::Cpu;
 use nalgebra::DMatrix;
@@ -159,4 +162,29 @@ fn only_the_lower_triangle_counts_and_threads_change_no_bit() {
         }
     }
     assert_eq!(one, Cpu::new(2).unwrap().eigenvalues(&matrix).unwrap());
+}
+
+/// Layers with dead coordinates behind a bias, and one-hot rows: their reduction meets lengths whose squares underflow.
+#[test]
+fn constant_coordinates() {
+    let backend = Cpu::new(2).unwrap();
+    for (n, d) in [(600, 384), (600, 400), (431, 432), (2000, 400), (500, 481)] {
+        let z = normal(n, d, (n + d) as u64);
+        let populations = [
+            ("half constant", DMatrix::from_fn(n, d, |i, k| if k % 2 == 0 { 0.5 } else { z[(i, k)] })),
+            ("a third dead", DMatrix::from_fn(n, d, |i, k| if k % 3 == 0 { 0.1 } else { z[(i, k)] })),
+            ("the first half dead", DMatrix::from_fn(n, d, |i, k| if k < d / 2 { 0.3 } else { z[(i, k)] })),
+            ("one-hot", DMatrix::from_fn(n, d, |i, k| f64::from(i * 7 % d == k))),
+            ("tiny columns", DMatrix::from_fn(n, d, |i, k| z[(i, k)] * if k < 100 { 1e-158 } else { 1.0 })),
+        ];
+        for (name, rows) in populations {
+            let values: Vec<f64> = rows.transpose().iter().copied().collect();
+            let rows = Rows::from_f64((n, d), &values).unwrap();
+            let moments = backend.moments(&rows, Precision::F64).unwrap();
+            for problem in [Problem::covariance(&moments), Problem::second_moment(&moments)] {
+                let checked = problem.check(backend.eigenvalues(problem.matrix()).unwrap().values);
+                assert!(checked.is_ok(), "{name}, {n} x {d}: {}", checked.unwrap_err());
+            }
+        }
+    }
 }

@@ -76,8 +76,10 @@ impl Spread {
         self.variances.iter().zip(&self.squared_means).map(|(v, m)| v + m).fold(0.0, f64::max)
     }
 
-    fn mean_is_small(&self) -> bool {
-        self.squared_means.iter().sum::<f64>() <= self.variances.iter().sum()
+    /// Whether no coordinate's mean outdoes its spread: pairs cannot take a mean off, and one that hardly varies repeats the
+    /// same product in each row, whose rounding adds up.
+    fn means_are_small(&self) -> bool {
+        self.variances.iter().zip(&self.squared_means).all(|(variance, square)| square <= variance)
     }
 }
 
@@ -139,7 +141,10 @@ impl Cpu {
 
     /// sum_i (a_i - mean_a)(b_i - mean_b)^T, in f32 where the moments of both were summed faster than in f64.
     pub(super) fn sum_cross(&self, (a, of_a): (&Rows, &Moments), (b, of_b): (&Rows, &Moments)) -> DMatrix<f64> {
-        let fast = [of_a, of_b].iter().all(|m| m.origins().iter().all(|origin| *origin != Kernel::F64.origin()));
+        let fast = [of_a, of_b].iter().all(|moments| {
+            let by_fast = moments.origins().iter().all(|origin| origin.kernel != "f64");
+            by_fast && !moments.origins().is_empty() && F32_RANGE.contains(&moments.largest_mean_square())
+        });
         let (n, d, means) = (a.len(), a.dim(), (of_a.mean(), of_b.mean()));
         if !fast {
             let mut product = DMatrix::zeros(d, d);
@@ -164,16 +169,12 @@ impl Cpu {
             return (Kernel::F64, 0.0);
         }
         let noise = spectrum::quantisation(float, (n, rows.dim()), largest);
-        let bf16 = (holds_bf16 && self.tiles.bf16.is_some()).then_some(Kernel::Bf16);
+        let bf16 = (holds_bf16 && self.tiles.bf16.is_some() && spread.means_are_small()).then_some(Kernel::Bf16);
         let mut faster = bf16.into_iter().chain([Kernel::F32]);
         match precision {
             Precision::F64 => (Kernel::F64, 0.0),
             Precision::Auto => (faster.find(|k| spread.rounding(*k, n) <= noise).unwrap_or(Kernel::F64), noise),
-            // A mean that dwarfs the spread is what pairs cannot take off.
-            Precision::Fast => {
-                let kernel = faster.find(|k| *k == Kernel::F32 || spread.mean_is_small()).unwrap_or(Kernel::F32);
-                (kernel, f64::INFINITY)
-            }
+            Precision::Fast => (faster.next().unwrap_or(Kernel::F32), f64::INFINITY),
         }
     }
 

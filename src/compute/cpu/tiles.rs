@@ -79,6 +79,10 @@ impl<T> Tile<T> {
     /// Adds the product of 8 columns from column `offset` of the panel `left` and all columns of the panel `right`.
     pub(super) fn add(&self, (left, offset): (&[T], usize), right: &[T], to: &mut Place<'_>) {
         assert!(left.len() == right.len() && left.len().is_multiple_of(self.width) && offset + TILE_ROWS <= self.width);
+        assert!((1..=TILE_ROWS).contains(&to.height));
+        if left.is_empty() {
+            return;
+        }
         // SAFETY: both panels hold `lanes` times W values; a tile reads W values of `right` and 8 of `left` from
         // column `offset` on in each lane, and offset + 8 <= W. It writes to `to` through checked slices only. `add` was
         // chosen by what the processor reports at run time.
@@ -101,7 +105,12 @@ impl StridedTile {
     pub(super) fn add(&self, (left, across, along): (&[f64], usize, usize), right: &[f64], to: &mut Place<'_>) {
         let lanes = right.len() / WIDTH_64;
         assert!(right.len().is_multiple_of(WIDTH_64) && (1..=TILE_ROWS).contains(&to.height));
-        assert!(lanes == 0 || (to.height - 1) * across + (lanes - 1) * along < left.len());
+        if lanes == 0 {
+            return;
+        }
+        let last = (to.height - 1).checked_mul(across).zip((lanes - 1).checked_mul(along));
+        let last = last.and_then(|(column, lane)| column.checked_add(lane));
+        assert!(last.is_some_and(|last| last < left.len()));
         // SAFETY: `right` holds `lanes` times W values; of `left` the tile reads columns below `to.height` of lanes below
         // `lanes`, the last of which is inside. It writes to `to` through checked slices only. `add` was chosen by what
         // the processor reports at run time.

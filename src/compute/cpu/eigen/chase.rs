@@ -38,8 +38,19 @@ impl Band {
     /// Diagonal (n) and off-diagonal (n - 1) of the tridiagonal matrix with the same eigenvalues.
     pub(super) fn into_tridiagonal(self) -> (Vec<f64>, Vec<f64>) {
         let sweeps = self.n.saturating_sub(2);
-        let order = Order { next: AtomicUsize::new(0), done: (0..sweeps).map(|_| AtomicUsize::new(0)).collect() };
-        rayon::broadcast(|_| chase(&self, &order));
+        let threads = if self.n < TOGETHER_FROM { 1 } else { rayon::current_num_threads() };
+        let order = Order {
+            next: AtomicUsize::new(0),
+            done: (0..sweeps).map(|_| AtomicUsize::new(0)).collect(),
+            threads: AtomicUsize::new(threads),
+            stalls: AtomicUsize::new(0),
+        };
+        rayon::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(|_| chase(&self, &order));
+            }
+            chase(&self, &order);
+        });
         let stride = 2 * self.bandwidth;
         let columns = self.groups.into_iter().flat_map(|group| {
             let group = group.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -89,6 +100,10 @@ struct Order {
     next: AtomicUsize,
     /// Blocks done of each column's chase.
     done: Vec<AtomicUsize>,
+    /// Threads that take columns, or are going to.
+    threads: AtomicUsize,
+    /// Times that one was held up.
+    stalls: AtomicUsize,
 }
 
 /// Sets a column's chase to done, also when its thread panics: whoever waits for it then goes on, and the panic is passed on
@@ -105,22 +120,46 @@ impl Order {
     /// Waits until the chase of the column before has left the blocks up to `block` and the one after, which share entries.
     fn wait(&self, column: usize, block: usize) {
         let Some(before) = column.checked_sub(1) else { return };
-        let mut turns = 0u32;
+        let mut spins = 0u32;
         while self.done[before].load(Ordering::Acquire) < block + 2 {
-            turns += 1;
-            // A block takes about a microsecond; whoever is held up longer lets others run.
-            if turns.is_multiple_of(64) { std::thread::yield_now() } else { std::hint::spin_loop() }
+            spins = spins.saturating_add(1);
+            if spins == SPINS * TURNS {
+                self.stalls.fetch_add(1, Ordering::Relaxed);
+            }
+            if spins.is_multiple_of(SPINS) { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
+    }
+
+    /// Whether this thread is to leave the chase to the others: there are some, and the processor is needed elsewhere.
+    fn leave(&self) -> bool {
+        let others = |threads: usize| (threads > 1).then(|| threads - 1);
+        self.stalls.load(Ordering::Relaxed) >= MOST_STALLS
+            && self.threads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, others).is_ok()
     }
 }
 
+/// Squares of lengths under this have lost digits to underflow, so that no reflector made of them is orthogonal. The matrix
+/// is scaled to entries around 1: what is dropped is under 1e-140.
+const NEGLIGIBLE_SQUARE: f64 = 1e-280;
+
+/// From this order on a second thread helps, where there is one.
+const TOGETHER_FROM: usize = 1024;
+
+/// Spins until a waiting thread lets others run, and how often it does so until it says that it is held up. A block takes
+/// about a microsecond, a spin a few nanoseconds: sixteen turns are far more than any wait between threads that run.
+const SPINS: u32 = 64;
+const TURNS: u32 = 16;
+/// How often a chase is held up until all but one thread leave it: others need the processor, and threads that wait for one
+/// another are then slower than one alone.
+const MOST_STALLS: usize = 2;
+
 /// Turns x into (beta, v_1, v_2 ...) and returns tau, so that I - tau v v^T, v_0 = 1, maps x to beta e_0 (Golub and Van
-/// Loan, 5.1). Below the entry whose square underflows beside the others nothing is done.
+/// Loan, 5.1). What is too small is dropped instead.
 #[inline(always)]
 pub(super) fn reflector<const FUSED: bool>(x: &mut [f64]) -> f64 {
     let (first, rest) = x.split_at_mut(1);
     let below = dot::<FUSED>(rest, rest);
-    if below == 0.0 {
+    if below < NEGLIGIBLE_SQUARE {
         rest.fill(0.0);
         return 0.0;
     }
@@ -140,7 +179,7 @@ wide!(fn chase(band: &Band, order: &Order) = chase_body);
 fn chase_body<const FUSED: bool>(band: &Band, order: &Order) {
     let (n, b) = (band.n, band.bandwidth);
     let (mut v, mut next, mut w) = (vec![0.0; b], vec![0.0; b], vec![0.0; b]);
-    loop {
+    while !order.leave() {
         let column = order.next.fetch_add(1, Ordering::Relaxed);
         let Some(done) = order.done.get(column).map(Done) else { return };
         order.wait(column, 0);
