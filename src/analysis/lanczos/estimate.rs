@@ -19,8 +19,13 @@ use super::quadrature::{self, Probe};
 use super::{Kernels, Operator, PROBES, Signs};
 use crate::analysis::spectrum::Eigenvalues;
 
-/// The 97.5 % point of Student's t with PROBES - 1 = 31 degrees of freedom.
-const STUDENT: f64 = 2.0395;
+/// Of the probes' degrees of freedom a parabola takes three: the 97.5 % point of Student's t with the other 29.
+const FITTED: f64 = 3.0;
+const STUDENT: f64 = 2.0452;
+
+/// Eigenvalues above a Ritz value, as the probes count them outside the deflated space, from which on one was missed:
+/// their mean errs by sqrt(2 / 32) = 1/4.
+const MISSED: f64 = 0.5;
 
 /// A moment of the rest under this share of the whole's is a difference that rounding has eaten (relative error 1e-14 / 1e-7).
 const LEAST_SHARE: f64 = 1e-7;
@@ -34,6 +39,9 @@ pub struct Estimate {
     floor: f64,
     /// Converged Ritz values from the largest on, with their residuals.
     values: Vec<(f64, f64)>,
+    /// How many of them are the first eigenvalues without a gap: of one that is repeated more often than a block is
+    /// wide, copies may be missing.
+    known: usize,
     top: (f64, f64),
     /// Every other eigenvalue is under the floor.
     complete: bool,
@@ -88,7 +96,13 @@ impl Estimate {
         }
         let probes =
             if complete { Vec::new() } else { quadrature::probe(operator, &vectors, floor, (random, kernels))? };
-        Ok(Self { dim, unit: operator.unit, trace: operator.trace, floor, values, top, complete, traces, probes })
+        let above = |limit: f64| {
+            let nodes = probes.iter().flat_map(|probe| &probe.gauss);
+            nodes.filter(|(x, _)| *x > limit).map(|(_, weight)| weight).sum::<f64>() / PROBES as f64
+        };
+        let known = values.iter().take_while(|(value, residual)| above(value + residual) < MISSED).count();
+        let (unit, trace) = (operator.unit, operator.trace);
+        Ok(Self { dim, unit, trace, floor, values, known, top, complete, traces, probes })
     }
 
     /// All eigenvalues, where those that are not known are under the floor: they are rounding, and stand as zeros.
@@ -100,12 +114,12 @@ impl Estimate {
 
     /// The first eigenvalues, as far as they are known.
     pub fn resolved(&self) -> Vec<f64> {
-        self.values.iter().map(|(value, _)| value * self.unit).collect()
+        self.values[..self.known].iter().map(|(value, _)| value * self.unit).collect()
     }
 
     /// By how much each of them may be off.
     pub fn residuals(&self) -> impl Iterator<Item = f64> {
-        self.values.iter().map(|(_, residual)| residual * self.unit)
+        self.values[..self.known].iter().map(|(_, residual)| residual * self.unit)
     }
 
     /// d.
@@ -211,7 +225,7 @@ impl Sum {
     fn error(&self) -> f64 {
         let n = self.spread.len() as f64;
         let squares: f64 = self.spread.iter().map(|x| x * x).sum();
-        let chance = if n > 1.0 { STUDENT * (squares / (n - 1.0) / n).sqrt() } else { 0.0 };
+        let chance = if n > FITTED { STUDENT * (squares / (n - FITTED) / n).sqrt() } else { 0.0 };
         self.bound + chance
     }
 }
