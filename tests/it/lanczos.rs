@@ -95,8 +95,16 @@ fn experiment() {
         let inside = |t: f64, r: fullrank::analysis::lanczos::Ranged| r.interval.0 <= t && t <= r.interval.1;
         eprintln!(
             "{name:10} {:?} k {} D1 {truth:.3} {:.3} err {:+.1e} half {:.1e} {}  rankme {me:.3} {:.3} err {:+.1e} half {:.1e} {}",
-            now.elapsed(), found.resolved().len(), ranged.value, ranged.value / truth - 1.0, width(ranged), inside(truth, ranged),
-            my.value, my.value / me - 1.0, width(my), inside(me, my)
+            now.elapsed(),
+            found.resolved().len(),
+            ranged.value,
+            ranged.value / truth - 1.0,
+            width(ranged),
+            inside(truth, ranged),
+            my.value,
+            my.value / me - 1.0,
+            width(my),
+            inside(me, my)
         );
     }
 }

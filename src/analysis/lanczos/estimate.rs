@@ -75,6 +75,22 @@ impl Estimate {
     /// What a kernel returned; or what came out cannot belong to the matrix.
     pub fn of(operator: &Operator<'_>, kernels: &Kernels<'_>) -> Result<Self, String> {
         let dim = operator.dim();
+        if operator.is_zero() {
+            let (values, traces, probes) = (Vec::new(), Vec::new(), Vec::new());
+            let (top, floor) = ((0.0, 0.0), 0.0);
+            return Ok(Self {
+                dim,
+                unit: 1.0,
+                trace: 0.0,
+                floor,
+                values,
+                known: 0,
+                top,
+                complete: true,
+                traces,
+                probes,
+            });
+        }
         let (squares, diagonal) = operator.norms();
         let random = &mut Signs(dim as u64);
         let most = operator.floor(diagonal, operator.trace);

@@ -62,6 +62,11 @@ impl<'a> Operator<'a> {
         Self { moments, mean, unit, trace: trace / unit }
     }
 
+    /// Whether there is nothing to find: every entry is zero.
+    pub fn is_zero(&self) -> bool {
+        self.trace == 0.0
+    }
+
     fn dim(&self) -> usize {
         self.moments.dim()
     }

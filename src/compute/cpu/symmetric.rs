@@ -49,12 +49,7 @@ impl Cpu {
 }
 
 /// Adds what the rows `rows` of the triangle, and their mirror image above the diagonal, make of X.
-fn add_strip(
-    a: &Packed,
-    rows: Range<usize>,
-    x: MatRef<'_, f64>,
-    (mut sum, block): (MatMut<'_, f64>, &mut [f64]),
-) {
+fn add_strip(a: &Packed, rows: Range<usize>, x: MatRef<'_, f64>, (mut sum, block): (MatMut<'_, f64>, &mut [f64])) {
     let height = rows.len();
     let of_rows = x.subrows(rows.start, height);
     for start in (0..rows.start).step_by(BLOCK) {
