@@ -207,7 +207,7 @@ impl Line<'_> {
     fn outcome(&self, content: &Content, step: Solving, verdict: Verdict) -> Outcome {
         let shape = shape(content, step.role);
         let sampled = step.measured.intervals.contains_key("uniformity");
-        let exact = step.solved.spectrum.is_some() && step.solved.second_estimate.is_none() && !sampled;
+        let exact = step.solved.spectrum.is_some() && step.measured.estimated.is_empty() && !sampled;
         let mut notes = step.notes;
         notes.extend(remarks(content, step.role, &step.measured));
         let rows = content.roles.get(&step.role);
@@ -234,6 +234,7 @@ impl Line<'_> {
             kernel: origin::kernels(&outcome.summed_by),
             solver: origin::kernels(&outcome.solved_by),
             exact: outcome.exact,
+            estimated: outcome.measured.estimated.clone(),
             intervals: outcome.measured.intervals.clone(),
             alpha_fit: outcome.measured.alpha_fit,
             rankme: Some(RankMe::of(&content.scalars)),

@@ -30,7 +30,7 @@ const FAMILIES: [(&str, &str, &[&str]); 13] = [
     ),
     (
         "fullrank_approximate",
-        "1 where the spectrum was too large to be solved: entropy_rank, rankme and intrinsic_dimension are then estimates",
+        "1 where the newest report's entropy_rank, intrinsic_dimension or rankme is an estimate, else 0",
         &["run", "layer"],
     ),
     ("fullrank_verdict", "1 for the published state, latched once collapsed", &["run", "layer", "state"]),
@@ -154,9 +154,8 @@ impl Series {
                 self.add("fullrank_components_for_variance", labels, &[("share", label)], value);
             }
         }
-        if let Some(complete) = newest.complete_spectrum() {
-            self.add("fullrank_approximate", labels, &[], f64::from(u8::from(!complete)));
-        }
+        let approximate = f64::from(u8::from(!report.computed.estimated.is_empty()));
+        self.add("fullrank_approximate", labels, &[], approximate);
         if let Some(eigenvalues) = &newest.eigenvalues {
             for component in log_spaced_components(eigenvalues.len()) {
                 let label = component.to_string();

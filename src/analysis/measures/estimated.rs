@@ -28,6 +28,7 @@ pub(super) fn fill(estimate: &Estimate, (floor, samples): (f64, u64), out: &mut 
     let intrinsic = estimate.intrinsic_dimension();
     m.intrinsic_dimension = Some(intrinsic.value);
     out.intervals.insert("intrinsic_dimension", intrinsic.interval);
+    out.estimated.extend(["entropy_rank", "intrinsic_dimension"]);
 
     let decades = |rank: usize| {
         let value = *values.get(rank.checked_sub(1)?)?;
@@ -62,4 +63,5 @@ pub(super) fn fill_rankme(squares: &Estimate, rows: u64, epsilon: f64, out: &mut
     let rankme = squares.rankme((rows as usize).min(squares.dim()), epsilon);
     out.measures.rankme = Some(rankme.value);
     out.intervals.insert("rankme", rankme.interval);
+    out.estimated.push("rankme");
 }

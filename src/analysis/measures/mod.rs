@@ -123,6 +123,8 @@ pub struct Measured {
     pub measures: Measures,
     /// 95 % confidence intervals, or bounds by the noise floor, by measure.
     pub intervals: BTreeMap<&'static str, (f64, f64)>,
+    /// Measures that are estimates, because the spectrum was too large to be solved.
+    pub estimated: Vec<&'static str>,
     /// Over what alpha was fitted.
     pub alpha_fit: Option<AlphaFit>,
 }
