@@ -103,11 +103,11 @@ fn holds(truth: f64, ranged: Ranged) -> bool {
     ranged.interval.0 <= truth && truth <= ranged.interval.1
 }
 
-/// Of 32 rotations of each spectrum an interval of 95 % covers 30.4 on average. Over all eight, P(X <= 232 of 256) = 0.3 %
-/// by the binomial law; of one spectrum, P(X <= 25 of 32) is 0.05 %, and there are eight of them.
+/// Of 16 rotations of each spectrum an interval of 95 % covers 15.2 on average. Over all eight, P(X <= 113 of 128) = 0.2 %
+/// by the binomial law; of one spectrum, P(X <= 11 of 16) = 0.1 %. On 40 rotations of each: 298 and 301 of 320.
 #[test]
 fn intervals_cover_the_closed_forms_as_often_as_they_say_and_are_narrow() {
-    const SEEDS: u64 = 32;
+    const SEEDS: u64 = 16;
     let backend = Cpu::new(2).unwrap();
     let mut covered = [0u64; 2];
     for (name, mut eigenvalues, widest) in spectra(256) {
@@ -130,12 +130,12 @@ fn intervals_cover_the_closed_forms_as_often_as_they_say_and_are_narrow() {
             assert!(wider.0 <= truth && truth <= wider.1, "{name}: {truth} in {intrinsic:?}");
         }
         for (all, mine) in covered.iter_mut().zip(mine) {
-            assert!(mine > 25, "{name}: {mine} of {SEEDS}");
+            assert!(mine > 11, "{name}: {mine} of {SEEDS}");
             *all += mine;
         }
     }
     for covered in covered {
-        assert!(covered > 232, "{covered} of {}", 8 * SEEDS);
+        assert!(covered > 113, "{covered} of {}", 8 * SEEDS);
     }
 }
 
@@ -368,17 +368,17 @@ fn a_service_with_little_memory_for_solvers() {
         let spectrum = server.json("/v1/runs/r/layers/l/spectrum");
         assert_eq!((&spectrum["dim"], &spectrum["complete"]), (&256.into(), &false.into()));
         assert!(spectrum["eigenvalues"].as_array().unwrap().len() < 256);
-        assert_eq!(server.metrics().get("fullrank_approximate{layer=\"l\",run=\"r\"}"), Some(1.0));
+        assert_eq!(server.metrics().get("fullrank_approximate{run=\"r\",layer=\"l\"}"), Some(1.0));
     };
     labelled(&server);
     let limits = server.json("/v1/limits");
     assert_eq!((&limits["solver_bytes"], &limits["solver_bytes_used"]), (&(1 << 20).into(), &0.into()));
-    assert_eq!((&limits["max_exact_dim"], &limits["max_dim"]), (&97.into(), &16_384.into()));
+    assert_eq!((&limits["max_exact_dim"], &limits["max_dim"]), (&99.into(), &16_384.into()));
     // What fits goes on as ever.
     let small = server.report("r/small?window=0&seq=1&last=1", gaussian_body(200, 64, 3));
     assert_eq!(small["computed"]["exact"], true);
     let metrics = server.metrics();
-    assert_eq!(metrics.get("fullrank_approximate{layer=\"small\",run=\"r\"}"), Some(0.0));
+    assert_eq!(metrics.get("fullrank_approximate{run=\"r\",layer=\"small\"}"), Some(0.0));
     server.stop();
     labelled(&Server::start(&flags));
 }
@@ -386,7 +386,7 @@ fn a_service_with_little_memory_for_solvers() {
 /// Many windows of two sizes over more threads than there is memory for: all get their turn, and none fails.
 #[test]
 fn solves_wait_for_each_other_without_end_to_none() {
-    let server = Server::start(&["--solver-bytes", "2000000", "--threads", "4"]);
+    let server = Server::start(&["--solver-bytes", "3000000", "--threads", "4"]);
     for window in 0..4 {
         for (layer, dim) in [("a", 200), ("b", 100), ("c", 256), ("d", 60)] {
             let place = format!("r/{layer}?window={window}&seq={window}&last=1");
@@ -406,4 +406,25 @@ fn solves_wait_for_each_other_without_end_to_none() {
     }
     assert_eq!(server.json("/v1/limits")["solver_bytes_used"], 0);
     assert_eq!(server.metrics().get("fullrank_solver_failures_total"), Some(0.0));
+}
+
+#[test]
+fn figures() {
+    let Ok(d) = std::env::var("FIGURES") else { return };
+    let (d, backend) = (d.parse::<usize>().unwrap(), Cpu::new(2).unwrap());
+    for (name, mut eigenvalues, _) in spectra(d).into_iter().take(4) {
+        eigenvalues.sort_by(|a, b| b.total_cmp(a));
+        let moments = with_spectrum(&eigenvalues, 1);
+        let now = std::time::Instant::now();
+        let found = estimate(&Operator::covariance(&moments), &backend);
+        let took = now.elapsed();
+        let shares = ranks(&eigenvalues, &found).map(|(_, truth, r)| (half(r) / truth, r.value / truth - 1.0));
+        eprintln!("{name} d {d} {took:?} known {} (half, error) {shares:.6?}", found.resolved().len());
+        if name == "1 / i" {
+            let now = std::time::Instant::now();
+            let problem = Problem::covariance(&moments);
+            let exact = problem.check(backend.eigenvalues(problem.matrix()).unwrap().values).unwrap();
+            eprintln!("exact {:?} {}", now.elapsed(), exact.values.len());
+        }
+    }
 }

@@ -30,6 +30,10 @@ const MISSED: f64 = 0.5;
 /// A moment of the rest under this share of the whole's is a difference that rounding has eaten (relative error 1e-14 / 1e-7).
 const LEAST_SHARE: f64 = 1e-7;
 
+/// The least width of the rest's spectrum, as a share of its mean, that a parabola is fitted to: its square is
+/// still far above the traces' relative error of 1e-14.
+const LEAST_WIDTH: f64 = 1e-4;
+
 /// What is known of one matrix's spectrum, in units of `unit`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Estimate {
@@ -262,7 +266,8 @@ impl Parabola {
         let total: f64 = nodes().map(|(_, weight)| weight).sum();
         let centre = nodes().map(|(x, weight)| weight * x).sum::<f64>() / total;
         let width = (nodes().map(|(x, weight)| weight * (x - centre).powi(2)).sum::<f64>() / total).sqrt();
-        let mut out = Self { centre, width: if width > 0.0 { width } else { 1.0 }, coefficients: Vector3::zeros() };
+        // Nodes all in one place have no width but rounding, by whose powers nothing may be divided.
+        let mut out = Self { centre, width: width.max(LEAST_WIDTH * centre), coefficients: Vector3::zeros() };
         let (mut normal, mut right) = (Matrix3::zeros(), Vector3::zeros());
         for (x, weight) in nodes() {
             let mut powers = out.powers(*x);
