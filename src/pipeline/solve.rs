@@ -34,20 +34,7 @@ impl Line<'_> {
                     None
                 })
         };
-        // One after the other: each gives its memory back before the next takes its own.
-        let (covariance, second_moment) = match spectrum::rows_at_hand(rows.reservoir.as_ref(), moments.dim()) {
-            Some(kept) => (
-                self.by_gram(&kept, moments.mean()).map(whole),
-                self.by_gram(&kept, &vec![0.0; moments.dim()]).map(whole),
-            ),
-            None if !self.room.holds(exact_bytes(moments.dim())) => {
-                (self.estimate(&Operator::covariance(moments)), self.estimate(&Operator::second_moment(moments)))
-            }
-            None => {
-                let covariance = self.eigenvalues(&Problem::covariance(moments)).map(whole);
-                (covariance, self.eigenvalues(&Problem::second_moment(moments)).map(whole))
-            }
-        };
+        let [covariance, second_moment] = self.both(rows);
         let (covariance, estimate) = split(covariance, |result| keep("the spectrum", result));
         let (second_moment, second_estimate) = split(second_moment, |result| keep("rankme", result));
         let input_floor = spectrum::input_floor(rows.float, moments);
@@ -68,15 +55,7 @@ impl Line<'_> {
                 None
             })
         });
-        if rows.reservoir.as_ref().is_some_and(|reservoir| !reservoir.complete()) {
-            let sampled = if unit_exact {
-                "uniformity and duplicate_rows"
-            } else {
-                "uniformity, w2_uniformity and duplicate_rows"
-            };
-            let (kept, total) = (reservoir::CAPACITY, moments.rows());
-            notes.push(format!("{sampled} come from a sample of {kept} of {total} rows"));
-        }
+        notes.extend(sampled(rows, unit_exact));
         if estimate.is_some() || second_estimate.is_some() {
             origins.insert(LANCZOS);
         }
@@ -85,6 +64,21 @@ impl Line<'_> {
         let spectrum =
             covariance.map(|solved| Spectrum { values: solved.values, numeric_floor: solved.floor, input_floor });
         Solved { spectrum, second_moment, estimate, second_estimate, unit, uniformity, origins }
+    }
+
+    /// The covariance and the second moment, one after the other: each gives its memory back before the next takes its own.
+    fn both(&self, rows: &Accumulator) -> [Result<Found, SolveError>; 2] {
+        let moments = &rows.moments;
+        let dim = moments.dim();
+        if let Some(kept) = spectrum::rows_at_hand(rows.reservoir.as_ref(), dim) {
+            let covariance = self.by_gram(&kept, moments.mean()).map(Found::All);
+            return [covariance, self.by_gram(&kept, &vec![0.0; dim]).map(Found::All)];
+        }
+        if self.room.holds(exact_bytes(dim)) {
+            let covariance = self.eigenvalues(&Problem::covariance(moments)).map(Found::All);
+            return [covariance, self.eigenvalues(&Problem::second_moment(moments)).map(Found::All)];
+        }
+        [self.estimate(&Operator::covariance(moments)), self.estimate(&Operator::second_moment(moments))]
     }
 
     /// Bytes that the solves of a window take at most, one after another.
@@ -188,8 +182,13 @@ enum Found {
     Part(Box<Estimate>),
 }
 
-fn whole(solved: Checked) -> Found {
-    Found::All(solved)
+/// Which measures come from a sample of the rows.
+fn sampled(rows: &Accumulator, unit_exact: bool) -> Option<String> {
+    rows.reservoir.as_ref().filter(|reservoir| !reservoir.complete())?;
+    let sampled =
+        if unit_exact { "uniformity and duplicate_rows" } else { "uniformity, w2_uniformity and duplicate_rows" };
+    let (kept, total) = (reservoir::CAPACITY, rows.moments.rows());
+    Some(format!("{sampled} come from a sample of {kept} of {total} rows"))
 }
 
 /// The eigenvalues that `keep` keeps, or the estimate.

@@ -14,7 +14,7 @@
 
 use nalgebra::{Matrix3, Vector3};
 
-use super::deflate::{self, Deflated};
+use super::deflate;
 use super::quadrature::{self, Probe};
 use super::{Kernels, Operator, PROBES, Signs};
 use crate::analysis::spectrum::Eigenvalues;
@@ -98,7 +98,8 @@ impl Estimate {
         let (squares, diagonal) = operator.norms();
         let random = &mut Signs(dim as u64);
         let most = operator.floor(diagonal, operator.trace);
-        let Deflated { vectors, values, top, next } = deflate::deflate(operator, most, random, kernels)?;
+        let deflated = deflate::deflate(operator, most, random, kernels)?;
+        let (values, top, next) = (&deflated.values, deflated.top, deflated.next);
         let floor = operator.floor(diagonal, top.0.max(0.0));
         let known: f64 = values.iter().map(|(value, _)| value).sum();
         let rest = operator.trace - known;
@@ -115,13 +116,13 @@ impl Estimate {
             }
         }
         let probes =
-            if complete { Vec::new() } else { quadrature::probe(operator, &vectors, floor, (random, kernels))? };
+            if complete { Vec::new() } else { quadrature::probe(operator, &deflated, floor, (random, kernels))? };
         let above = |limit: f64| {
             let nodes = probes.iter().flat_map(|probe| &probe.gauss);
             nodes.filter(|(x, _)| *x > limit).map(|(_, weight)| weight).sum::<f64>() / PROBES as f64
         };
         let known = values.iter().take_while(|(value, residual)| above(value + residual) < MISSED).count();
-        let (unit, trace) = (operator.unit, operator.trace);
+        let (unit, trace, values) = (operator.unit, operator.trace, deflated.values);
         Ok(Self { dim, unit, trace, floor, values, known, top, complete, traces, probes })
     }
 

@@ -26,12 +26,18 @@ pub const DIRECTIONS: usize = 128;
 /// Random vectors of the quadrature.
 pub const PROBES: usize = 32;
 
+/// A X of a packed matrix.
+pub type Times<'a> = &'a dyn Fn(&Packed, &DMatrix<f64>) -> Result<DMatrix<f64>, String>;
+
+/// Eigenvalues, descending, and their eigenvectors.
+pub type Eigenvectors<'a> = &'a dyn Fn(&DMatrix<f64>) -> Result<(Vec<f64>, DMatrix<f64>), String>;
+
 /// The kernels that the iteration asks for.
 pub struct Kernels<'a> {
-    /// A X of a packed matrix.
-    pub times: &'a dyn Fn(&Packed, &DMatrix<f64>) -> Result<DMatrix<f64>, String>,
-    /// Eigenvalues, descending, and eigenvectors of a small matrix.
-    pub eigenvectors: &'a dyn Fn(&DMatrix<f64>) -> Result<(Vec<f64>, DMatrix<f64>), String>,
+    /// Of the moments' triangle.
+    pub times: Times<'a>,
+    /// Of a small matrix.
+    pub eigenvectors: Eigenvectors<'a>,
 }
 
 /// The covariance, or the uncentred second moment, over a power of two near its trace: no square can over- or underflow.

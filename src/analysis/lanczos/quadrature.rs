@@ -8,6 +8,7 @@
 
 use nalgebra::{DMatrix, DVector};
 
+use super::deflate::Deflated;
 use super::{Kernels, Operator, PROBES, Signs, project_out};
 
 /// Steps of a run.
@@ -15,6 +16,10 @@ pub(super) const STEPS: usize = 40;
 
 /// Runs at a time: their bases are what takes memory.
 pub(super) const BATCH: usize = 16;
+
+/// Residuals up to this share of theta: by the projection q then takes at most r / sqrt theta off a sum of roots, and less
+/// than r off one of -x ln x (eigenvalues move by r^2 over their distance, and r^2 is at most theta times the other one).
+const CONVERGED: f64 = 1e-6;
 
 /// Nodes and weights.
 pub(super) type Rule = Vec<(f64, f64)>;
@@ -35,14 +40,19 @@ struct Run {
     ended: bool,
 }
 
-/// Runs from random signs without what lies in Q; a run ends where what is left is under `floor`.
+/// Runs from random signs without what lies in the Ritz vectors; a run ends where what is left is under `floor`.
+///
+/// Vectors that have converged are projected out at every step: rounding would bring them back, and each would take a
+/// step away from the rest. The others are not: what couples them to the rest is the rest's, and the rules enclose it.
 pub(super) fn probe(
     operator: &Operator<'_>,
-    q: &DMatrix<f64>,
+    deflated: &Deflated,
     floor: f64,
     (random, kernels): (&mut Signs, &Kernels<'_>),
 ) -> Result<Vec<Probe>, String> {
     let dim = operator.dim();
+    let q = &deflated.vectors;
+    let converged = deflated.values.iter().take_while(|(value, residual)| *residual <= CONVERGED * value).count();
     let mut probes = Vec::new();
     while probes.len() < PROBES {
         let mut start = random.block(dim, BATCH);
@@ -56,7 +66,8 @@ pub(super) fn probe(
                 break;
             }
             let columns: Vec<_> = going.iter().map(|k| runs[*k].basis.column(step)).collect();
-            let product = operator.apply(&DMatrix::from_columns(&columns), kernels)?;
+            let mut product = operator.apply(&DMatrix::from_columns(&columns), kernels)?;
+            project_out(&q.columns(0, converged), &mut product);
             for (k, column) in going.into_iter().zip(product.column_iter()) {
                 runs[k].advance(step, column.into_owned(), floor);
             }
