@@ -58,7 +58,7 @@ impl Race<'_> {
         let ratios: Vec<f64> = other.iter().zip(&mine).map(|(theirs, ours)| theirs / ours).collect();
         let ((mine, a), (other, b), (ratio, spread)) = (median(mine), median(other), median(ratios));
         let reached = self.marks.map_or(String::new(), |marks| {
-            let best = marks.iter().zip(["must", "goal", "moonshot"]).filter(|(mark, _)| ratio >= **mark).next_back();
+            let best = marks.iter().zip(["must", "goal", "moonshot"]).rfind(|(mark, _)| ratio >= **mark);
             let [must, goal, moonshot] = marks;
             format!("{must} / {goal} / {moonshot}: {}", best.map_or("missed", |(_, name)| name))
         });
@@ -279,6 +279,14 @@ fn main() {
     }
     if want("steps") {
         steps(&mut theirs, &z());
+    }
+    if wanted.iter().any(|word| word == "parts") {
+        let mut ours = Ours::new();
+        ours.fill_window(&z().rows, 1024);
+        let parts: Vec<[f64; 4]> = (0..15).map(|_| ours.parts()).collect();
+        for (k, what) in ["moments", "row pass", "merge", "measures"].iter().enumerate() {
+            println!("{what}: {}", show(median(parts.iter().map(|part| part[k]).collect()).0));
+        }
     }
     if want("ingest") {
         ingest::run();

@@ -61,7 +61,7 @@ pub fn report(backend: &dyn Backend, batch: EmbeddingBatch, name: &str, policy: 
         streams: None,
         step: parameters.step,
         method: parameters.method,
-        skip_spectrum: false,
+        skip_spectrum: None,
     };
     // The layer itself comes first; those derived from it are in its diagnostics.
     let outcome = line.process(&content, judging).into_iter().next();

@@ -15,7 +15,7 @@ use crate::analysis::origin::Device;
 use crate::compute::choose::{self, Chosen, Means};
 use crate::compute::cpu::Cpu;
 use crate::compute::fault::{Event, Reason};
-use crate::compute::{Backend, ComputeError};
+use crate::compute::{ACCUMULATE_NICENESS, Backend, ComputeError, SPECTRUM_NICENESS, give_way};
 use crate::config::{ComputeWorkerArgs, Config};
 use crate::ingest::listen::{Listening, serve, told};
 use crate::ingest::{Bodies, Doors};
@@ -25,11 +25,6 @@ use crate::web::{self, Site};
 
 /// How often the passing of time is looked at.
 const TICK: Duration = Duration::from_secs(1);
-
-/// Threads give way to the doors, and to the trainer beside them: a push is answered before its rows are merged, and a
-/// merge goes before an eigensolve, which takes seconds.
-const ACCUMULATE_NICENESS: i32 = 5;
-const SPECTRUM_NICENESS: i32 = 10;
 
 /// Why the service cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -259,16 +254,6 @@ fn spawn_threads(inbox: &Arc<Inbox>, accumulate: usize, spectrum: usize) -> Resu
         accumulate: (0..accumulate).map(|i| spawn(format!("accumulate-{i}"), merge)).collect::<Result<_, _>>()?,
         spectrum: (0..spectrum).map(|i| spawn(format!("spectrum-{i}"), solve)).collect::<Result<_, _>>()?,
     })
-}
-
-/// Linux keeps niceness by thread; elsewhere it would be the whole process's.
-fn give_way(niceness: i32) {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, niceness) {
-        tracing::debug!(%error, "a thread keeps its priority");
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = niceness;
 }
 
 async fn tick(inbox: Arc<Inbox>, mut stopped: watch::Receiver<bool>) {

@@ -1,5 +1,8 @@
 //! How time and memory grow: slopes in log-log.
 
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use fullrank::analysis::floats::Float;
@@ -63,27 +66,37 @@ fn push_runs(runs: usize) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
+/// Resident bytes of a service in a process of its own, after a window of so many rows.
 fn window_bytes(rows: usize) -> f64 {
-    let service = Service::start();
-    let mut client = Client::connect(service.address);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_fullrank"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--log-json"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the service starts");
+    let log = BufReader::new(child.stderr.take().expect("piped"));
+    let mut lines = log.lines().map(|line| line.expect("text"));
+    let address = lines.find_map(|line| address(&line)).expect("it says where it listens");
+    // Read on, so that a full pipe holds nothing up.
+    let reader = std::thread::spawn(move || lines.for_each(drop));
+    let mut client = Client::connect(address);
     let body = body(4096, 512);
-    // Beyond the reservoir's capacity, and with the buffers of a first push.
-    let push = |client: &mut Client| loop {
-        match client.request("POST", "/v1/runs/r/layers/l/batches?window=1", &body) {
-            202 => break,
-            status => assert_eq!(status, 429),
-        }
-    };
-    for _ in 0..3 {
-        push(&mut client);
-    }
     for _ in 0..rows / 4096 {
-        push(&mut client);
+        // Answered once it is merged: what is measured is the window, not the queue.
+        let path = "/v1/runs/r/layers/l/batches?window=1&wait=true&spectrum=false";
+        assert_eq!(client.request("POST", path, &body), 200);
     }
-    resident()
+    let bytes = resident(child.id());
+    child.kill().and_then(|()| child.wait()).expect("it ends");
+    reader.join().expect("the log ends with it");
+    bytes
 }
 
-fn resident() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+fn address(line: &str) -> Option<SocketAddr> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    line["fields"]["address"].as_str()?.parse().ok()
+}
+
+fn resident(process: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/statm")).expect("Linux");
     status.split(' ').nth(1).and_then(|pages| pages.parse::<f64>().ok()).expect("pages") * 4096.0
 }

@@ -147,6 +147,23 @@ impl Ours {
         }
     }
 
+    /// Where the time of a batch goes: its moments, its other sums and row sample, the merge, the measures.
+    pub fn parts(&mut self) -> [f64; 4] {
+        let rows = self.batches[self.next % self.batches.len()].clone();
+        self.next += 1;
+        let (mut moments, mut batch) = (None, None);
+        let sums = seconds(|| moments = Some(self.backend.moments(&rows, Precision::Auto).expect("no device to fail")));
+        let pass = seconds(|| {
+            let moments = moments.take().expect("just made");
+            batch = Some(Accumulator::of_views(std::slice::from_ref(&rows), moments, None, 4096));
+        });
+        let window = self.window.as_mut().expect("batches were added");
+        let merge = seconds(|| window.merge(&batch.expect("just made")));
+        let measures =
+            seconds(|| assert!(measure(window, &Solved::default(), RankMe::default()).measures.stable_rank.is_some()));
+        [sums, pass, merge, measures]
+    }
+
     /// Seconds of one batch and the measures of the window so far; with `spectrum` its eigenvalues and RankMe's too.
     pub fn step(&mut self, spectrum: bool) -> f64 {
         seconds(|| {

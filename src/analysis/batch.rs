@@ -6,8 +6,8 @@
 use super::companions::{self, Companions};
 use super::decode::{DecodeError, Element, Tensor};
 use super::floats::{Float, Order, Rows};
-use super::moments::PushedMoments;
 use super::parameters::{Parameters, shorten};
+use super::pushed::PushedMoments;
 
 /// The largest dimension d of a layer. 4 d (d + 1) bytes of accumulator are 1 GiB there.
 pub const MAX_DIM: usize = 16_384;

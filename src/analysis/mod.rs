@@ -14,6 +14,7 @@ pub mod moments;
 pub mod origin;
 pub mod pairs;
 pub mod parameters;
+pub mod pushed;
 pub mod report;
 pub mod reservoir;
 pub mod rounding;

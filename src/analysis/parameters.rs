@@ -110,6 +110,8 @@ pub struct Parameters {
     pub wait: Option<bool>,
     /// Keep the second moment of unit rows too, so that measures of it are exact at any number of rows.
     pub unit_moments: Option<bool>,
+    /// False: a window of which every batch says so is measured without eigenvalues.
+    pub spectrum: Option<bool>,
     /// In what arithmetic the rows' products are summed.
     pub precision: Option<Precision>,
     /// The training method.
@@ -134,6 +136,7 @@ impl Parameters {
             "last" => fill(&mut self.last, name, boolean(name, text)?),
             "wait" => fill(&mut self.wait, name, boolean(name, text)?),
             "unit_moments" => fill(&mut self.unit_moments, name, boolean(name, text)?),
+            "spectrum" => fill(&mut self.spectrum, name, boolean(name, text)?),
             "precision" => fill(&mut self.precision, name, precision(text)?),
             "method" => fill(&mut self.method, name, method(text)?),
             _ => self.set_scalar(name, text),
@@ -143,7 +146,7 @@ impl Parameters {
     fn set_scalar(&mut self, name: &str, text: &str) -> Result<(), DecodeError> {
         let Some(known) = SCALARS.iter().find(|known| **known == name) else {
             return Err(DecodeError::Malformed(format!(
-                "unknown parameter '{}': known are window, step, worker, workers, session, seq, last, wait, unit_moments, precision, method, {}",
+                "unknown parameter '{}': known are window, step, worker, workers, session, seq, last, wait, unit_moments, spectrum, precision, method, {}",
                 shorten(name),
                 SCALARS.join(", ")
             )));

@@ -5,8 +5,9 @@
 
 use super::batch::Payload;
 use super::floats::{Float, Rows};
-use super::moments::{Moments, Packed, PushedMoments, UnitMoments};
+use super::moments::{Moments, Packed, UnitMoments};
 use super::pairs::{ViewMoments, norm};
+use super::pushed::PushedMoments;
 use super::reservoir::Reservoir;
 
 /// Counts and norms of the rows themselves (C0).

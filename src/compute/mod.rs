@@ -22,6 +22,21 @@ use crate::analysis::origin::{Device, Origin, Precision};
 /// Bytes of rows that a device holds at a time: enough to keep it busy, little beside what a card has.
 pub const SLAB_BYTES: usize = 64 << 20;
 
+/// Threads give way to the doors, and to the trainer beside them: a push is answered before its rows are merged, and a
+/// merge goes before an eigensolve, which takes seconds.
+pub const ACCUMULATE_NICENESS: i32 = 5;
+/// Of threads that solve.
+pub const SPECTRUM_NICENESS: i32 = 10;
+
+/// Lets this thread give way. Linux keeps niceness by thread; elsewhere it would be the whole process's, so nothing is done.
+pub fn give_way(niceness: i32) {
+    #[cfg(target_os = "linux")]
+    // Whoever may not keeps its priority: slower for others, wrong for nobody.
+    let _ = rustix::process::setpriority_process(None, niceness);
+    #[cfg(not(target_os = "linux"))]
+    let _ = niceness;
+}
+
 /// Why a kernel gave no result.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ComputeError {

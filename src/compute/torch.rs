@@ -7,7 +7,7 @@
 use nalgebra::DMatrix;
 use tch::{Kind, Tensor};
 
-use super::rounding::{F32_BLOCK_ROWS, of_kernel};
+use super::rounding::{F32_BLOCK_ROWS, keeps_enough, of_kernel};
 use super::{Backend, ComputeError, SLAB_BYTES, Solution};
 use crate::analysis::floats::{Float, Rows};
 use crate::analysis::moments::{Moments, Packed};
@@ -16,9 +16,6 @@ use crate::analysis::spectrum;
 
 /// Rows multiplied at a time in f64, as on the CPU.
 const BLOCK_ROWS: usize = 512;
-
-/// Under this stable rank a batch is near a line or a few, and summed in f64: as on the CPU.
-const LEAST_STABLE_RANK: f64 = 4.0;
 
 /// libtorch on one device.
 pub struct Torch {
@@ -198,7 +195,7 @@ impl Backend for Torch {
             return of(false);
         }
         let fast = of(true)?;
-        if keeps_enough(&fast, rows, precision) { Ok(fast) } else { of(false) }
+        if keeps_enough(&fast, may_lose(&fast, rows, precision)) { Ok(fast) } else { of(false) }
     }
 
     fn cross(&self, a: (&Rows, &Moments), b: (&Rows, &Moments)) -> Result<DMatrix<f64>, ComputeError> {
@@ -294,17 +291,10 @@ impl Sums {
     }
 }
 
-/// Whether f32 has left what a report needs: the same rules as the CPU's kernels have. A batch near a line is summed again
-/// in f64, and with `auto` whatever lost more than the rows' own type had lost before (C14).
-fn keeps_enough(fast: &Moments, rows: &Rows, precision: Precision) -> bool {
-    let trace = fast.scatter().trace();
-    if trace == 0.0 {
-        return true;
-    }
-    let stable_rank = 1.0 / fast.scatter().frobenius_squared_in(trace);
+/// What f32 may lose of the covariance: with `auto` no more than the rows' own type had lost before (C14).
+fn may_lose(fast: &Moments, rows: &Rows, precision: Precision) -> f64 {
     let float = if rows.holds_bf16() { Float::Bf16 } else { rows.float() };
-    let lost = fast.rounding(fast.total_variance());
-    stable_rank >= LEAST_STABLE_RANK && (precision == Precision::Fast || lost <= spectrum::input_floor(float, fast))
+    if precision == Precision::Fast { f64::INFINITY } else { spectrum::input_floor(float, fast) }
 }
 
 fn kind(float: Float) -> Kind {

@@ -81,8 +81,28 @@ pub struct Judging<'a> {
     pub step: Option<u64>,
     /// The method that the run named.
     pub method: Option<Method>,
-    /// Leave the eigenvalues out: the solvers are behind.
-    pub skip_spectrum: bool,
+    /// Why the eigenvalues are left out, if they are.
+    pub skip_spectrum: Option<Skip>,
+}
+
+/// Why a window is measured without eigenvalues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// The solvers are behind.
+    Behind,
+    /// No batch asked for them.
+    NotAsked,
+}
+
+impl Skip {
+    fn note(self) -> &'static str {
+        match self {
+            Skip::Behind => "the eigenvalues of this window were skipped: the spectrum threads are behind",
+            Skip::NotAsked => {
+                "every batch of this window came with spectrum=false: what needs eigenvalues is left out, and the window counts neither towards a collapse nor out of one"
+            }
+        }
+    }
 }
 
 /// One role on its way through `process`.
@@ -169,11 +189,11 @@ impl Line<'_> {
         outcomes
     }
 
-    fn measure(&self, role: Role, rows: &Accumulator, how: RankMe, skip_spectrum: bool) -> Solving {
+    fn measure(&self, role: Role, rows: &Accumulator, how: RankMe, skip_spectrum: Option<Skip>) -> Solving {
         let mut notes = Vec::new();
         let mut failures = 0;
-        let solved = if skip_spectrum {
-            notes.push("the eigenvalues of this window were skipped: the spectrum threads are behind".to_string());
+        let solved = if let Some(why) = skip_spectrum {
+            notes.push(why.note().to_string());
             Solved::default()
         } else {
             let _timer = self.stages.enter(Stage::Spectrum);
@@ -197,7 +217,7 @@ impl Line<'_> {
             layers: &layers,
             scalars: &content.scalars,
             method: judging.method,
-            skip_factorisations: judging.skip_spectrum || !self.room.holds(exact_bytes(dim)),
+            skip_factorisations: judging.skip_spectrum.is_some() || !self.room.holds(exact_bytes(dim)),
         };
         // Their products of d x d matrices: eight of them at a time in those between views.
         let _permit = (!subject.skip_factorisations).then(|| self.room.enter(64 * dim * dim));

@@ -80,6 +80,8 @@ pub(super) struct OpenWindow {
     pub(super) step: Option<u64>,
     /// The newest value of each scalar parameter.
     pub(super) scalars: BTreeMap<&'static str, f64>,
+    /// Whether any batch wants the eigenvalues.
+    pub(super) spectrum: bool,
     /// Batches queued and not yet merged.
     pub(super) pending: usize,
     /// When a later window was first pushed.
@@ -112,6 +114,7 @@ impl OpenWindow {
             rows: 0,
             step: None,
             scalars: BTreeMap::new(),
+            spectrum: false,
             pending: 0,
             later_since,
             claims: BTreeMap::new(),
@@ -138,6 +141,7 @@ impl OpenWindow {
         self.step = self.step.max(parameters.step);
         self.scalars.extend(&parameters.scalars);
         self.rows += batch.rows();
+        self.spectrum |= parameters.spectrum != Some(false);
         self.pending += 1;
         self.reservations.push(memory);
         // A batch without a window is a window of its own.

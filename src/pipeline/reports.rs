@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::inbox::Inbox;
 use super::layer::{Closing, Waiter};
-use super::line::{Content, Judging, Outcome};
+use super::line::{Content, Judging, Outcome, Skip};
 use super::open_window::{GatheredSlot, OpenWindow, Slot};
 use crate::analysis::batch::Role;
 use crate::analysis::methods::Gathered;
@@ -34,7 +34,7 @@ pub(super) struct ReportTask {
     pub(super) waiters: Vec<Waiter>,
     /// `None`: a report so far.
     pub(super) closing: Option<Closing>,
-    pub(super) skip_spectrum: bool,
+    pub(super) skip_spectrum: Option<Skip>,
 }
 
 impl ReportTask {
@@ -53,7 +53,7 @@ impl ReportTask {
             scalars: content.scalars.clone(),
             waiters: Vec::new(),
             closing: None,
-            skip_spectrum: false,
+            skip_spectrum: (!content.spectrum).then_some(Skip::NotAsked),
         }
     }
 

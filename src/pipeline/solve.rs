@@ -188,7 +188,7 @@ fn sampled(rows: &Accumulator, unit_exact: bool) -> Option<String> {
     let sampled =
         if unit_exact { "uniformity and duplicate_rows" } else { "uniformity, w2_uniformity and duplicate_rows" };
     let (kept, total) = (reservoir::CAPACITY, rows.moments.rows());
-    Some(format!("{sampled} come from a sample of {kept} of {total} rows"))
+    Some(format!("{sampled} come from a sample of at most {kept} of {total} rows"))
 }
 
 /// The eigenvalues that `keep` keeps, or the estimate.

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use super::budget::Reservation;
 use super::inbox::Inbox;
 use super::layer::Waiter;
+use super::line::Skip;
 use super::open_window::Slots;
 use super::queue::KeyedQueue;
 use super::registry::Registry;
@@ -82,7 +83,7 @@ impl Queues {
 
     pub(super) fn task(&self, run: &str, layer: &str, task: Task) {
         if let Task::Report(task) = &task
-            && !task.skip_spectrum
+            && task.skip_spectrum.is_none()
         {
             self.waiting(task.closing.is_some()).fetch_add(1, Ordering::AcqRel);
         }
@@ -137,8 +138,8 @@ impl Inbox {
                 let mut task = ReportTask::of((run_name, run.id, name), closing.window, &closing.content);
                 task.waiters = std::mem::take(&mut closing.waiters);
                 task.closing = Some(closing);
-                task.skip_spectrum = self.behind(true);
-                if task.skip_spectrum {
+                if task.skip_spectrum.is_none() && self.behind(true) {
+                    task.skip_spectrum = Some(Skip::Behind);
                     self.service.spectra_skipped.inc();
                 }
                 self.queues.task(run_name, name, Task::Report(Box::new(task)));
@@ -191,7 +192,9 @@ impl Inbox {
             if let Some(reply) = job.reply.take() {
                 let mut task = ReportTask::of((&job.run, job.run_id, &job.layer), job.window, open);
                 task.waiters.push(reply);
-                task.skip_spectrum = self.behind(false);
+                if task.skip_spectrum.is_none() && self.behind(false) {
+                    task.skip_spectrum = Some(Skip::Behind);
+                }
                 self.queues.task(&job.run, &job.layer, Task::Report(Box::new(task)));
             }
         }
@@ -225,7 +228,7 @@ impl Inbox {
 
     fn run_report(&self, task: ReportTask) {
         let names = (task.run.clone(), task.layer.clone(), task.window);
-        let (skipped, closed) = (task.skip_spectrum, task.closing.is_some());
+        let (skipped, closed) = (task.skip_spectrum.is_some(), task.closing.is_some());
         if catch_unwind(AssertUnwindSafe(|| self.report(task))).is_err() {
             self.service.worker_panics.inc();
             tracing::error!(

@@ -188,6 +188,7 @@ described! {
             ("step" = Option<u64>, Query), ("worker" = Option<u32>, Query), ("workers" = Option<u32>, Query),
             ("session" = Option<u64>, Query), ("seq" = Option<u64>, Query), ("last" = Option<bool>, Query),
             ("wait" = Option<bool>, Query), ("method" = Option<String>, Query), ("unit_moments" = Option<bool>, Query),
+            ("spectrum" = Option<bool>, Query), ("precision" = Option<String>, Query),
         ),
         request_body(
             content((Vec<u8> = "application/x-safetensors"), (Vec<u8> = "application/x-npy"), (Value = "application/json")),

@@ -100,7 +100,8 @@ fn auto_loses_less_than_the_type_has() {
         for (name, z) in populations(n, d) {
             for float in [Float::F64, Float::F32, Float::Bf16, Float::F16] {
                 let moments = backend.moments(&rows(&z, float), Precision::Auto).unwrap();
-                let (rounding, input) = (moments.rounding(moments.total_variance()), input_floor(float, &moments));
+                let largest = descending(&covariance(&moments))[0];
+                let (rounding, input) = (moments.rounding(largest), input_floor(float, &moments));
                 assert!(rounding <= input, "{name}, {n} x {d} {float:?}: {rounding:e} over {input:e}");
                 fast += usize::from(kernels(moments.origins()) != "f64");
             }
@@ -126,6 +127,9 @@ fn f32_that_holds_bf16_is_taken_as_bf16() {
     let of = |float| backend.moments(&rows(&z, float), Precision::Auto).unwrap();
     assert_eq!(of(Float::F32), of(Float::Bf16));
     assert_ne!(kernels(of(Float::F32).origins()), "f64");
+    // The size of an evaluation, in batches.
+    let rows = rows(&normal(2048, 512, 6), Float::Bf16);
+    assert_ne!(kernels(backend.moments(&rows, Precision::Auto).unwrap().origins()), "f64");
 }
 
 #[test]

@@ -87,7 +87,7 @@ proptest! {
 fn the_noise_floor_is_never_under_the_error() {
     let backend = Cpu::new(2).unwrap();
     for (rows, dim, rank) in
-        [(40, 16, 3), (300, 64, 8), (20_000, 64, 3), (2000, 128, 5), (600, 256, 64), (1500, 512, 100)]
+        [(40, 16, 3), (300, 64, 8), (20_000, 64, 3), (2000, 128, 5), (600, 256, 64), (1500, 512, 100), (2500, 1024, 8)]
     {
         let z = integers(rows, dim, rank, dim as u64);
         let values: Vec<f64> = z.transpose().iter().copied().collect();
@@ -100,7 +100,7 @@ fn the_noise_floor_is_never_under_the_error() {
         let lowest = raw.iter().copied().fold(0.0, f64::min);
         assert!(error <= solved.floor, "{rows} x {dim}, rank {rank}: {error:e} over the floor {:e}", solved.floor);
         assert!(
-            solved.floor <= 20.0 * error.max(-lowest),
+            solved.floor <= 10.0 * error.max(-lowest),
             "{rows} x {dim}: a floor of {:e} for {error:e}",
             solved.floor
         );

@@ -14,6 +14,9 @@ const DIRECTION: [(&str, &[&str]); 8] = [
     ("telemetry.rs", &[]),
 ];
 
+/// Where `unsafe` may stand, with its proof: the inner loops that were measured to need it.
+const MEASURED_KERNELS: [&str; 2] = ["compute/cpu/tiles.rs", "compute/cpu/vectors.rs"];
+
 /// (room, words that must not stand in it): the table of what a room may touch.
 const FORBIDDEN: [(&str, &[&str]); 6] = [
     (
@@ -116,6 +119,7 @@ fn files_are_short_and_say_what_they_are() {
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("//! "), "{path:?} does not say what it is");
         assert!(text.lines().count() <= LONGEST_FILE, "{path:?} has {} lines", text.lines().count());
-        assert!(!text.contains("unsafe {"), "{path:?}");
+        let kernel = MEASURED_KERNELS.iter().any(|kernel| path.ends_with(kernel));
+        assert!(kernel || !text.contains("unsafe"), "{path:?} is no measured kernel");
     }
 }

@@ -310,3 +310,46 @@ fn three_workers_in_any_order_give_the_same_bits() {
         assert_eq!(report, &reports[0]);
     }
 }
+
+#[test]
+fn eigenvalues_on_a_cadence() {
+    let server = Server::start(&[]);
+    let without = report(&server, "?window=0&last=1&spectrum=false", 1);
+    for measure in ["entropy_rank", "rankme", "numerical_rank", "w2_uniformity"] {
+        assert_eq!(without["measures"][measure], Value::Null, "{measure}");
+    }
+    for measure in ["stable_rank", "stable_rank_corrected", "diagonal_entropy_rank", "scaled_std", "center_norm"] {
+        assert!(without["measures"][measure].is_f64(), "{measure}");
+    }
+    assert!(without["notes"].to_string().contains("spectrum=false"), "{without}");
+    assert_eq!((&without["computed"]["solver"], &without["computed"]["exact"]), (&"".into(), &false.into()));
+    // One batch that wants them is enough.
+    taken(&server, "?window=1&spectrum=false", 2);
+    let with = report(&server, "?window=1&last=1", 3);
+    assert!(with["measures"]["entropy_rank"].is_f64());
+    assert_eq!(with["computed"]["solver"], "faer");
+    // What nobody asked for was not skipped.
+    assert_eq!(server.metrics().get("fullrank_spectra_skipped_total"), Some(0.0));
+    let (low, high) = (&without["measures"]["stable_rank"], &without["measures"]["diagonal_entropy_rank"]);
+    assert!(low.as_f64() <= high.as_f64(), "D2 <= D1 <= exp H(diag) is what a window without eigenvalues has");
+}
+
+#[test]
+fn a_push_names_its_arithmetic() {
+    // Spread out enough for a fast kernel: more than a handful of directions.
+    let body = || gaussian_body(64, 16, 1);
+    let server = Server::start(&[]);
+    let report = |place: &str| server.report(place, body());
+    assert_eq!(report("?window=0&last=1")["computed"]["kernel"], "f64");
+    let fast = report("?window=1&last=1&precision=fast");
+    assert_eq!(fast["computed"]["kernel"], "f32");
+    let floors = |report: &Value| report["measures"]["numeric_noise_floor"].as_f64().unwrap();
+    assert!(floors(&fast) > 1e3 * floors(&report("?window=2&last=1&precision=f64")));
+    let refused = problem(server.push("?window=3&precision=single", gaussian_body(16, 4, 1)));
+    let (status, code, detail) = (refused.0, &refused.2["code"], &refused.2["detail"]);
+    assert_eq!((status, code.as_str()), (400, Some("malformed")));
+    assert!(detail.as_str().unwrap().contains("auto, f64 or fast"), "{detail}");
+    // A server that is told to.
+    let server = Server::start(&["--precision", "fast"]);
+    assert_eq!(server.report("?window=0&last=1", body())["computed"]["kernel"], "f32");
+}

@@ -115,7 +115,7 @@ def test_collapse_is_raised_where_asked_for(service, monitors, run):
 
 
 def test_all_kinds_of_tensors_and_parameters_are_understood(service, monitors, run):
-    monitor = monitors(service.url, method="nnclr", queue_size=128, unit_moments=True)
+    monitor = monitors(service.url, method="nnclr", queue_size=128, unit_moments=True, precision="f64", spectrum=True)
     z = np.random.default_rng(6).standard_normal((24, 4)).astype(np.float32)
     monitor.push(
         layer="all", z1=z, z2=z, teacher1=z, prediction1=z, pre_bn=z, negative1=z, logits1=z, teacher_logits1=z,

@@ -1,8 +1,10 @@
-//! The CPU backend: faer's matrix products and eigenvalues, all in f64.
+//! The CPU backend: second moments on tiles of our own ([`tiles`]), large eigenvalue problems in two stages ([`eigen`]), all
+//! else by faer.
 //!
 //! Guarantees: the same rows and number of threads give the same bits: each entry of a result is summed by one thread,
 //! in row order, whatever the timing. Must not: be called on a thread that serves sockets.
 
+mod columns;
 mod eigen;
 mod panels;
 mod sums;
@@ -20,7 +22,7 @@ use nalgebra::DMatrix;
 use rayon::ThreadPool;
 
 use self::tiles::Tiles;
-use super::{Backend, ComputeError, Solution};
+use super::{ACCUMULATE_NICENESS, Backend, ComputeError, SPECTRUM_NICENESS, Solution, give_way};
 use crate::analysis::floats::Rows;
 use crate::analysis::moments::{Moments, Packed};
 use crate::analysis::origin::{Device, Origin, Precision};
@@ -43,14 +45,19 @@ impl Cpu {
     /// # Errors
     /// When the threads cannot be started.
     pub fn new(threads: usize) -> Result<Self, ComputeError> {
-        let pool = |name: &'static str| {
+        let pool = |name: &'static str, niceness| {
             let pool = rayon::ThreadPoolBuilder::new()
                 .num_threads(threads.max(1))
                 .thread_name(move |i| format!("{name}-{i}"))
+                .start_handler(move |_| give_way(niceness))
                 .build();
             pool.map(Arc::new).map_err(|e| ComputeError::Device(format!("cannot start {threads} threads: {e}")))
         };
-        Ok(Self { pool: pool("kernel")?, solvers: pool("solver")?, tiles: Tiles::detect() })
+        Ok(Self {
+            pool: pool("kernel", ACCUMULATE_NICENESS)?,
+            solvers: pool("solver", SPECTRUM_NICENESS)?,
+            tiles: Tiles::detect(),
+        })
     }
 
     fn threads_for(&self, multiply_adds: usize) -> usize {

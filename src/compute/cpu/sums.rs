@@ -9,21 +9,18 @@ use nalgebra::DMatrix;
 use rayon::prelude::*;
 
 use super::Cpu;
-use super::panels::{BLOCK_ROWS, ColumnSums, Lane, Panels};
+use super::columns::ColumnSums;
+use super::panels::{BLOCK_ROWS, Lane, Panels, Source};
 use super::tiles::{Place, Shape, TILE_ROWS, Tile};
 use crate::analysis::floats::Rows;
 use crate::analysis::moments::{Moments, Packed};
 use crate::analysis::origin::{Device, Origin, Precision};
 use crate::analysis::rounding::{Rounding, Summed};
 use crate::analysis::spectrum;
+use crate::compute::rounding::{keeps_enough, of_kernel};
 
 /// Mean squares in which f32 neither overflows nor loses what matters to its smallest number.
 const F32_RANGE: Range<f64> = 1e-20..1e20;
-
-/// Under this stable rank a batch is near a line or a few: its coordinates nearly copy one another, copies in a coarse type
-/// are rounded alike, and the digits under the few directions are what tells a collapse from a small spread. Such a
-/// batch is summed again in f64.
-const LEAST_STABLE_RANK: f64 = 4.0;
 
 /// Strips a thread: on a shared machine one thread is held up at times, and the others then take its strips.
 const STRIPS_A_THREAD: usize = 4;
@@ -49,11 +46,7 @@ impl Kernel {
     }
 
     fn rounding(self, rows: usize, neighbours: Vec<(f64, f64)>) -> Rounding {
-        match self {
-            Kernel::F64 => Rounding::default(),
-            Kernel::F32 => Rounding::of_blocks(rows, BLOCK_ROWS, true, neighbours),
-            Kernel::Bf16 => Rounding::of_blocks(rows, BLOCK_ROWS, false, neighbours),
-        }
+        of_kernel(self.origin().kernel, rows, neighbours).expect("its own word")
     }
 }
 
@@ -71,9 +64,9 @@ impl Spread {
         }
     }
 
-    /// The most that the kernel's rounding is expected to be: as if all variance lay on one line.
+    /// What the kernel's rounding is expected to be at most: of a batch with a stable rank of 16, which few are under.
     fn rounding(&self, kernel: Kernel, rows: usize) -> f64 {
-        let largest = self.variances.iter().sum();
+        let largest = self.variances.iter().sum::<f64>() / 4.0;
         let (variances, squared_means) = (&self.variances, &self.squared_means);
         kernel.rounding(rows, Vec::new()).norm(Summed { rows: rows as u64, variances, squared_means, largest })
     }
@@ -94,12 +87,13 @@ impl Cpu {
         let threads = self.threads_for(n * d * d / 2);
         let sums = self.column_sums(rows, threads);
         let spread = Spread::of(&sums);
-        let kernel = self.choose(rows, precision, &spread);
+        let (kernel, limit) = self.choose(rows, precision, &spread);
         let moments = self.sum_by(kernel, rows, &sums, &spread);
-        if kernel == Kernel::F64 || stable_rank(&moments) >= LEAST_STABLE_RANK {
-            return moments;
+        if kernel == Kernel::F64 || keeps_enough(&moments, limit) {
+            moments
+        } else {
+            self.sum_by(Kernel::F64, rows, &sums, &spread)
         }
-        self.sum_by(Kernel::F64, rows, &sums, &spread)
     }
 
     fn sum_by(&self, kernel: Kernel, rows: &Rows, sums: &ColumnSums, spread: &Spread) -> Moments {
@@ -160,23 +154,26 @@ impl Cpu {
         product
     }
 
-    /// A kernel faster than f64 where it may be: asked for, or where all that it can lose lies under the noise that the
-    /// rows' own type has left in their second moment (C14).
-    fn choose(&self, rows: &Rows, precision: Precision, spread: &Spread) -> Kernel {
+    /// A kernel faster than f64 where it may be: asked for, or where all that it is expected to lose lies under the noise
+    /// that the rows' own type has left in their second moment (C14); and how much it may lose.
+    fn choose(&self, rows: &Rows, precision: Precision, spread: &Spread) -> (Kernel, f64) {
         let holds_bf16 = precision != Precision::F64 && rows.holds_bf16();
         let float = if holds_bf16 { crate::analysis::floats::Float::Bf16 } else { rows.float() };
         let (largest, n) = (spread.largest_mean_square(), rows.len());
         if !F32_RANGE.contains(&largest) {
-            return Kernel::F64;
+            return (Kernel::F64, 0.0);
         }
         let noise = spectrum::quantisation(float, (n, rows.dim()), largest);
         let bf16 = (holds_bf16 && self.tiles.bf16.is_some()).then_some(Kernel::Bf16);
         let mut faster = bf16.into_iter().chain([Kernel::F32]);
         match precision {
-            Precision::F64 => Kernel::F64,
-            Precision::Auto => faster.find(|k| spread.rounding(*k, n) <= noise).unwrap_or(Kernel::F64),
+            Precision::F64 => (Kernel::F64, 0.0),
+            Precision::Auto => (faster.find(|k| spread.rounding(*k, n) <= noise).unwrap_or(Kernel::F64), noise),
             // A mean that dwarfs the spread is what pairs cannot take off.
-            Precision::Fast => faster.find(|k| *k == Kernel::F32 || spread.mean_is_small()).unwrap_or(Kernel::F32),
+            Precision::Fast => {
+                let kernel = faster.find(|k| *k == Kernel::F32 || spread.mean_is_small()).unwrap_or(Kernel::F32);
+                (kernel, f64::INFINITY)
+            }
         }
     }
 
@@ -232,7 +229,8 @@ impl Cpu {
         let mut scratch = Vec::new();
         let bytes = rows.block(first, count, &mut scratch);
         let (dim, width) = (rows.dim(), panels.width());
-        let pack = |(p, panel): (usize, &mut [T])| T::pack(rows.float(), bytes, (dim, p * width), shift, panel, width);
+        let source = Source { float: rows.float(), bytes, dim };
+        let pack = |(p, panel): (usize, &mut [T])| T::pack(source, p * width, shift, panel);
         let blocks = panels.start_block(count.div_ceil(T::ROWS), dim);
         if threads == 1 {
             blocks.for_each(pack);
@@ -281,12 +279,6 @@ fn add_strip<T: Lane>(
             tile.add((left.panel(row / tile.width), row % tile.width), right, place);
         }
     }
-}
-
-/// (tr S)^2 / |S|_F^2
-fn stable_rank(moments: &Moments) -> f64 {
-    let trace = moments.scatter().trace();
-    1.0 / moments.scatter().frobenius_squared_in(trace)
 }
 
 /// - n delta delta^T, its packed lower triangle.

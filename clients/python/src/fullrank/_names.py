@@ -22,7 +22,10 @@ SCALARS = (
     "rankme_epsilon", "rankme_centered",
 )  # fmt: skip
 
-FLAGS = ("unit_moments",)
+FLAGS = ("unit_moments", "spectrum")
+
+# Parameters whose value is one of some words.
+WORDS = {"method": METHODS, "precision": ("auto", "f64", "fast")}
 
 # What `push` says by its own arguments; nobody passes these on by keyword.
 RESERVED = ("run", "session", "seq", "worker", "workers", "wait")

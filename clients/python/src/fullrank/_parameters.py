@@ -16,12 +16,12 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ._names import FLAGS, METHODS, RESERVED, SCALARS, kind_of
+from ._names import FLAGS, RESERVED, SCALARS, WORDS, kind_of
 from ._tensors import is_torch_tensor
 from ._warnings import Complaints, Invalid
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
-_KNOWN = {*SCALARS, *FLAGS, "method", "step"}
+_KNOWN = {*SCALARS, *FLAGS, *WORDS, "step"}
 # Whether a name is a tensor's, of the names seen so far that the service knows.
 _is_tensor: dict[str, bool] = {}
 
@@ -122,8 +122,8 @@ def _text(name: str, value: Any) -> str:
     if not _WORD.fullmatch(name):
         raise Invalid("malformed_parameter", f"no parameter is called {name!r}")
     if isinstance(value, str):
-        if name == "method" and value not in METHODS:
-            raise Invalid("malformed_parameter", f"method is {value!r}: it must be one of {', '.join(METHODS)}")
+        if name in WORDS and value not in WORDS[name]:
+            raise Invalid("malformed_parameter", f"{name} is {value!r}: it must be one of {', '.join(WORDS[name])}")
         if name in SCALARS:
             raise Invalid("malformed_parameter", f"{name} is the text {value!r}: it must be a number")
         return quote(value, safe="")

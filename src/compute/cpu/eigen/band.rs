@@ -6,7 +6,8 @@
 //! With Q = I - V T V^T and Y = A V: Q^T A Q = A - V X^T - X V^T, X = Y T - V (T^T V^T Y T) / 2.
 
 use faer::linalg::matmul::matmul;
-use faer::{Accum, Mat, MatMut, MatRef, Par};
+use faer::reborrow::ReborrowMut;
+use faer::{Accum, Mat, MatRef, Par};
 use nalgebra::DMatrix;
 use rayon::prelude::*;
 
@@ -20,6 +21,8 @@ const BANDWIDTH: usize = 48;
 const BLOCK: usize = 192;
 /// Rows that one task updates: few enough pages for the first translation cache.
 const UPDATE_ROWS: usize = 64;
+/// Rows of V and Y that one task multiplies.
+const STEP_ROWS: usize = 512;
 /// Partial sums of A V, whatever the number of threads: their order makes the bits.
 const PARTS: usize = 4;
 
@@ -111,8 +114,8 @@ impl Upper<'_> {
     fn update(&mut self, panel: &Panel, product: &[f64], tile: Tile<f64>) {
         let (order, n, from) = (self.order(), self.n, self.from);
         let x = step(panel, product);
-        let left = pairs(order, tile.width, (&panel.v, &x), -1.0);
-        let right = pairs(order, tile.width, (&x, &panel.v), 1.0);
+        let left = pairs(tile.width, (panel.view(), x.as_ref()), -1.0);
+        let right = pairs(tile.width, (x.as_ref(), panel.view()), 1.0);
         let length = 2 * panel.count() * tile.width;
         let start = from * n;
         let strips = self.values[start..].par_chunks_mut(UPDATE_ROWS * n);
@@ -134,34 +137,44 @@ impl Upper<'_> {
     }
 }
 
-/// X = Y T - V (T^T V^T Y T) / 2, column by column.
-fn step(panel: &Panel, product: &[f64]) -> Vec<f64> {
+/// X = Y T - V (T^T V^T Y T) / 2.
+fn step(panel: &Panel, product: &[f64]) -> Mat<f64> {
     let (height, count, t) = (panel.height, panel.count(), panel.t.as_ref());
-    let v = panel.view();
-    let y = MatRef::from_row_major_slice(product, height, product.len() / height).subcols(0, count);
-    let mut inner = Mat::<f64>::zeros(count, count);
-    matmul(inner.as_mut(), Accum::Replace, v.transpose(), y, 1.0, Par::Seq);
+    let (v, y) =
+        (panel.view(), MatRef::from_row_major_slice(product, height, product.len() / height).subcols(0, count));
+    let blocks: Vec<_> = (0..height).step_by(STEP_ROWS).map(|row| (row, STEP_ROWS.min(height - row))).collect();
+    let parts: Vec<Mat<f64>> = blocks
+        .par_iter()
+        .map(|(row, rows)| {
+            let mut part = Mat::zeros(count, count);
+            let v = v.subrows(*row, *rows).transpose();
+            matmul(part.as_mut(), Accum::Replace, v, y.subrows(*row, *rows), 1.0, Par::Seq);
+            part
+        })
+        .collect();
+    let inner = parts.into_iter().fold(Mat::zeros(count, count), |sum, part| sum + part);
     let inner = t.transpose() * inner * t;
-    let mut x = vec![0.0; count * height];
-    let mut out = MatMut::from_column_major_slice_mut(&mut x, height, count);
-    matmul(out.as_mut(), Accum::Replace, y, t, 1.0, Par::Seq);
-    matmul(out.as_mut(), Accum::Add, v, inner.as_ref(), -0.5, Par::Seq);
+    let mut x = Mat::zeros(height, count);
+    x.as_mut().par_row_chunks_mut(STEP_ROWS).zip(blocks.par_iter()).for_each(|(mut x, (row, rows))| {
+        matmul(x.rb_mut(), Accum::Replace, y.subrows(*row, *rows), t, 1.0, Par::Seq);
+        matmul(x, Accum::Add, v.subrows(*row, *rows), inner.as_ref(), -0.5, Par::Seq);
+    });
     x
 }
 
 /// Panels for the tiles of two matrices side by side, their columns as lanes, times `sign`.
-fn pairs(height: usize, width: usize, (first, second): (&[f64], &[f64]), sign: f64) -> Vec<f64> {
-    let lanes = first.len() / height + second.len() / height;
+fn pairs(width: usize, (first, second): (MatRef<'_, f64>, MatRef<'_, f64>), sign: f64) -> Vec<f64> {
+    let (height, lanes) = (first.nrows(), first.ncols() + second.ncols());
     let mut panels = vec![0.0; height.div_ceil(width) * width * lanes];
-    for (p, panel) in panels.chunks_exact_mut(lanes * width).enumerate() {
-        let rows = p * width..height.min((p + 1) * width);
-        let columns = first.chunks_exact(height).chain(second.chunks_exact(height));
+    panels.par_chunks_exact_mut(lanes * width).enumerate().for_each(|(p, panel)| {
+        let (row, rows) = (p * width, width.min(height - p * width));
+        let columns = first.subrows(row, rows).col_iter().chain(second.subrows(row, rows).col_iter());
         for (lane, column) in panel.chunks_exact_mut(width).zip(columns) {
-            for (out, x) in lane.iter_mut().zip(&column[rows.clone()]) {
+            for (out, x) in lane.iter_mut().zip(column.iter()) {
                 *out = sign * x;
             }
         }
-    }
+    });
     panels
 }
 

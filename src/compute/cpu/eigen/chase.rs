@@ -91,6 +91,16 @@ struct Order {
     done: Vec<AtomicUsize>,
 }
 
+/// Sets a column's chase to done, also when its thread panics: whoever waits for it then goes on, and the panic is passed on
+/// where all are joined.
+struct Done<'a>(&'a AtomicUsize);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(usize::MAX, Ordering::Release);
+    }
+}
+
 impl Order {
     /// Waits until the chase of the column before has left the blocks up to `block` and the one after, which share entries.
     fn wait(&self, column: usize, block: usize) {
@@ -99,7 +109,7 @@ impl Order {
         while self.done[before].load(Ordering::Acquire) < block + 2 {
             turns += 1;
             // A block takes about a microsecond; whoever is held up longer lets others run.
-            if turns.is_multiple_of(256) { std::thread::yield_now() } else { std::hint::spin_loop() }
+            if turns.is_multiple_of(64) { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
     }
 }
@@ -132,7 +142,7 @@ fn chase_body<const FUSED: bool>(band: &Band, order: &Order) {
     let (mut v, mut next, mut w) = (vec![0.0; b], vec![0.0; b], vec![0.0; b]);
     loop {
         let column = order.next.fetch_add(1, Ordering::Relaxed);
-        let Some(done) = order.done.get(column) else { return };
+        let Some(done) = order.done.get(column).map(Done) else { return };
         order.wait(column, 0);
         let (mut start, mut length) = (column + 1, b.min(n - column - 1));
         let mut tau = take_reflector::<FUSED>(&mut band.block(column).column(0)[1..=length], &mut v);
@@ -147,11 +157,10 @@ fn chase_body<const FUSED: bool>(band: &Band, order: &Order) {
             let height = b.min(n - below);
             let next_tau = push_on::<FUSED>(&mut block, (&v[..length], tau), &mut next[..height], &mut w[..height]);
             drop(block);
-            done.store(count + 1, Ordering::Release);
+            done.0.store(count + 1, Ordering::Release);
             std::mem::swap(&mut v, &mut next);
             (tau, start, length) = (next_tau, below, height);
         }
-        done.store(usize::MAX, Ordering::Release);
     }
 }
 

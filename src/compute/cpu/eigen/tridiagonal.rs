@@ -89,11 +89,13 @@ fn sweep(diagonal: &mut [f64], off: &mut [f64]) {
             off[i + 1] = sine * r;
         }
         let (old_cosine, old_gamma) = (cosine, gamma);
+        let inverse = r / p;
         cosine = p / r;
         sine = b / r;
         gamma = cosine * (diagonal[i] - shift) - sine * old_gamma;
         diagonal[i + 1] = old_gamma + (diagonal[i] - gamma);
-        p = if cosine == 0.0 { old_cosine * b } else { gamma * gamma / cosine };
+        // gamma^2 / cosine, without waiting for one division after another.
+        p = if cosine < f64::MIN_POSITIVE { old_cosine * b } else { gamma * gamma * inverse };
     }
     off[0] = sine * p;
     diagonal[0] = shift + gamma;
