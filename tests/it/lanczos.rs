@@ -407,24 +407,3 @@ fn solves_wait_for_each_other_without_end_to_none() {
     assert_eq!(server.json("/v1/limits")["solver_bytes_used"], 0);
     assert_eq!(server.metrics().get("fullrank_solver_failures_total"), Some(0.0));
 }
-
-#[test]
-fn figures() {
-    let Ok(d) = std::env::var("FIGURES") else { return };
-    let (d, backend) = (d.parse::<usize>().unwrap(), Cpu::new(2).unwrap());
-    for (name, mut eigenvalues, _) in spectra(d).into_iter().take(4) {
-        eigenvalues.sort_by(|a, b| b.total_cmp(a));
-        let moments = with_spectrum(&eigenvalues, 1);
-        let now = std::time::Instant::now();
-        let found = estimate(&Operator::covariance(&moments), &backend);
-        let took = now.elapsed();
-        let shares = ranks(&eigenvalues, &found).map(|(_, truth, r)| (half(r) / truth, r.value / truth - 1.0));
-        eprintln!("{name} d {d} {took:?} known {} (half, error) {shares:.6?}", found.resolved().len());
-        if name == "1 / i" {
-            let now = std::time::Instant::now();
-            let problem = Problem::covariance(&moments);
-            let exact = problem.check(backend.eigenvalues(problem.matrix()).unwrap().values).unwrap();
-            eprintln!("exact {:?} {}", now.elapsed(), exact.values.len());
-        }
-    }
-}
