@@ -12,6 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(out.join("fullrank.bin"), files.encode_to_vec())?;
     tonic_prost_build::configure()
         .build_client(true) // for the tests
+        .bytes(".fullrank.v1.PushRequest.chunk") // taken from the connection's buffer as they are, not copied out of it
         .compile_fds(files)?;
     Ok(())
 }

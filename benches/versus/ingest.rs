@@ -92,7 +92,7 @@ fn grpc(data: &[u8]) {
                 shape: vec![SHAPE.0 as u64, SHAPE.1 as u64],
             }],
         };
-        let chunks = data.chunks(1 << 20).map(|chunk| Part::Chunk(chunk.to_vec()));
+        let chunks = data.chunks(1 << 20).map(|chunk| Part::Chunk(bytes::Bytes::copy_from_slice(chunk)));
         let parts = std::iter::once(Part::Header(header)).chain(chunks);
         let messages: Vec<_> = parts.map(|part| proto::PushRequest { part: Some(part) }).collect();
         let took = seconds(|| {

@@ -234,7 +234,7 @@ impl Grpc {
     /// One push of one tensor.
     pub fn push(&mut self, header: proto::PushHeader, bytes: &[u8]) -> Result<proto::PushResponse, tonic::Status> {
         use proto::push_request::Part;
-        let chunks = bytes.chunks(1 << 20).map(|chunk| Part::Chunk(chunk.to_vec()));
+        let chunks = bytes.chunks(1 << 20).map(|chunk| Part::Chunk(bytes::Bytes::copy_from_slice(chunk)));
         self.push_parts(std::iter::once(Part::Header(header)).chain(chunks).collect())
     }
 }

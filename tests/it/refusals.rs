@@ -323,7 +323,7 @@ pub fn says(answer: Result<proto::PushResponse, tonic::Status>, code: tonic::Cod
 fn grpc_pushes() {
     let server = Server::start(&["--max-body-bytes", "8388608"]);
     let mut grpc = Grpc::connect(&server);
-    let zeros = |header: proto::PushHeader| vec![Part::Header(header), Part::Chunk(vec![0; 64])];
+    let zeros = |header: proto::PushHeader| vec![Part::Header(header), Part::Chunk(vec![0; 64].into())];
     let named = |run: &str, layer: &str| proto::PushHeader {
         run: run.into(),
         layer: layer.into(),
@@ -349,16 +349,16 @@ fn grpc_pushes() {
     check(zeros(typed("z", "F32", &[4, 3])), invalid, "wrong_length", "48 bytes, but 64");
     check(zeros(typed("z", "F32", &[u64::MAX, 4])), invalid, "wrong_length", "overflows");
     check(Vec::new(), invalid, "malformed", "header");
-    check(vec![Part::Chunk(vec![0; 64])], invalid, "malformed", "header");
+    check(vec![Part::Chunk(vec![0; 64].into())], invalid, "malformed", "header");
     let twice = vec![Part::Header(grpc_header("", 4, 4)), Part::Header(grpc_header("", 4, 4))];
     check(twice, invalid, "malformed", "chunks only");
     let header = || Part::Header(grpc_header("seq=1", 1024, 1024));
     let large = tonic::Code::OutOfRange;
-    check(vec![header(), Part::Chunk(vec![0; (1 << 20) + 1])], large, "too_large", "1048577");
-    check(vec![header(), Part::Chunk(vec![0; 5 << 20])], large, "too_large", "");
+    check(vec![header(), Part::Chunk(vec![0; (1 << 20) + 1].into())], large, "too_large", "1048577");
+    check(vec![header(), Part::Chunk(vec![0; 5 << 20].into())], large, "too_large", "");
     check(vec![Part::Header(grpc_header("seq=1", 8192, 8192))], large, "too_large", "8388608");
     let bad = f32_bytes(&[0.0, 1.0, f32::NAN, 2.0]);
-    check(vec![Part::Header(grpc_header("seq=1", 2, 2)), Part::Chunk(bad)], invalid, "not_finite", "row 1, column 0");
+    check(vec![Part::Header(grpc_header("seq=1", 2, 2)), Part::Chunk(bad.into())], invalid, "not_finite", "row 1, column 0");
     let accepted = grpc.push(grpc_header("seq=1&window=0&last=1", 16, 4), &f32_bytes(&gaussian(16, 4, 1))).unwrap();
     assert_eq!((accepted.duplicate, accepted.rows, accepted.window), (false, 16, 0));
     let failed = tonic::Code::FailedPrecondition;
