@@ -13,7 +13,7 @@ use crate::analysis::parameters::Parameters;
 use crate::analysis::report::Report;
 use crate::compute::Backend;
 use crate::compute::cpu::Cpu;
-use crate::pipeline::{Content, Judging, Line, Policy};
+use crate::pipeline::{Content, Judging, Line, Policy, SolverRoom};
 use crate::publish::Published;
 use crate::telemetry::Stages;
 
@@ -43,7 +43,9 @@ pub fn file(path: &Path, policy: &Policy) -> Result<Value, String> {
 pub fn report(backend: &dyn Backend, batch: EmbeddingBatch, name: &str, policy: &Policy) -> Result<Published, String> {
     let registry = prometheus::Registry::new();
     let stages = Stages::register(&registry).map_err(|e| e.to_string())?;
-    let line = Line { backend, stages: &stages, precision: Precision::F64 };
+    // A file is measured exactly, in what memory there is.
+    let room = SolverRoom::new(usize::MAX);
+    let line = Line { backend, stages: &stages, precision: Precision::F64, room: &room };
     let mut content = Content::default();
     let mut asked = batch.parameters.clone();
     asked.unit_moments = Some(true);
@@ -87,7 +89,7 @@ pub fn report(backend: &dyn Backend, batch: EmbeddingBatch, name: &str, policy: 
         notes: outcome.notes,
         verdict: outcome.verdict,
     };
-    Ok(Published::new(report, outcome.spectrum.map(|spectrum| spectrum.values)))
+    Ok(Published::new(report, outcome.eigenvalues))
 }
 
 /// A report for people.

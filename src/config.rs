@@ -152,6 +152,9 @@ struct PipelineArgs {
     /// Bytes of accumulators and row reservoirs of all open windows.
     #[arg(long, env = "FULLRANK_ACCUMULATOR_BYTES", default_value_t = 4 << 30)]
     accumulator_bytes: usize,
+    /// Bytes of all solves under way; a spectrum that needs more (24 d^2 + 8192 d) is estimated, and labelled so.
+    #[arg(long, env = "FULLRANK_SOLVER_BYTES", default_value_t = 2 << 30)]
+    solver_bytes: usize,
     /// Most layers of unexpired runs.
     #[arg(long, env = "FULLRANK_MAX_STREAMS", default_value_t = 4096)]
     max_streams: usize,
@@ -269,6 +272,7 @@ impl ServeArgs {
             pipeline: Limits {
                 inbox_batches: pipeline.inbox_batches,
                 accumulator_bytes: pipeline.accumulator_bytes,
+                solver_bytes: pipeline.solver_bytes,
                 streams: pipeline.max_streams,
                 spectra_waiting: pipeline.spectra_waiting,
                 window_patience_s: pipeline.window_patience_s.into(),

@@ -7,6 +7,7 @@ pub mod batch;
 pub mod companions;
 pub mod decode;
 pub mod floats;
+pub mod lanczos;
 pub mod measures;
 pub mod methods;
 pub mod moments;

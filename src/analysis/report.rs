@@ -58,8 +58,10 @@ pub struct Computed {
     pub kernel: String,
     /// The eigensolver; empty where no spectrum was taken.
     pub solver: String,
-    /// Whether every measure comes from all rows: false where one comes from the row sample or was skipped.
+    /// Whether every measure comes from all rows: false where one comes from the row sample, is an estimate or was skipped.
     pub exact: bool,
+    /// Measures that are estimates, because the spectrum was too large to be solved.
+    pub estimated: Vec<&'static str>,
     /// 95 % confidence intervals, or bounds by the noise floor.
     pub intervals: BTreeMap<&'static str, (f64, f64)>,
     /// Over what alpha was fitted.

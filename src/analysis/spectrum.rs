@@ -202,7 +202,7 @@ fn matches(what: &'static str, got: f64, expected: f64, tolerance: f64) -> Resul
 /// On exactly rank-deficient integer data, d 16 to 1024, N 40 to 20,000, the largest error seen was between a third and
 /// a sixth of this (`tests/it/spectra.rs` holds that it is never above). Large eigenvalues carry a relative error of
 /// about n eps besides, as from any QR iteration.
-fn rounding_floor(diagonal_norm: f64, n: usize, largest: f64) -> f64 {
+pub(super) fn rounding_floor(diagonal_norm: f64, n: usize, largest: f64) -> f64 {
     f64::EPSILON * (2.0 * diagonal_norm + (1.0 + (n as f64).powf(0.25)) * largest)
 }
 

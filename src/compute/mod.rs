@@ -16,7 +16,7 @@ use nalgebra::DMatrix;
 
 use self::fault::Listener;
 use crate::analysis::floats::Rows;
-use crate::analysis::moments::Moments;
+use crate::analysis::moments::{Moments, Packed};
 use crate::analysis::origin::{Device, Origin, Precision};
 
 /// Bytes of rows that a device holds at a time: enough to keep it busy, little beside what a card has.
@@ -101,6 +101,25 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// When the device fails.
     fn inner(&self, a: &DMatrix<f64>, b: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError>;
+
+    /// A X of a packed symmetric matrix and a d x b block of vectors, without a d x d copy. Here plainly; whoever is to be
+    /// fast at it has its own.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn symmetric_times(&self, a: &Packed, x: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError> {
+        let mut product = DMatrix::zeros(a.dim(), x.ncols());
+        for (k, x) in x.column_iter().enumerate() {
+            for i in 0..a.dim() {
+                for (j, value) in a.row(i)[..i].iter().enumerate() {
+                    product[(i, k)] += value * x[j];
+                    product[(j, k)] += value * x[i];
+                }
+                product[(i, k)] += a.diagonal(i) * x[i];
+            }
+        }
+        Ok(product)
+    }
 
     /// All eigenvalues of the symmetric matrix in the lower triangle.
     ///

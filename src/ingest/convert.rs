@@ -65,6 +65,8 @@ pub(super) fn spectrum(published: &Published) -> proto::Spectrum {
         noise_floor: measures.noise_floor.unwrap_or(0.0),
         input_noise_floor: measures.input_noise_floor.unwrap_or(0.0),
         numeric_noise_floor: measures.numeric_noise_floor.unwrap_or(0.0),
+        dim: report.dim as u64,
+        complete: published.complete_spectrum().unwrap_or(false),
     }
 }
 

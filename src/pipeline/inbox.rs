@@ -15,6 +15,7 @@ use super::layer::{Admission, Checked, Layer, Reason, Waiter};
 use super::line::Line;
 use super::policy::Policy;
 use super::registry::{OpenView, Registry};
+use super::solver_room::SolverRoom;
 use super::work::{Job, Queues, Task};
 use crate::analysis::batch::EmbeddingBatch;
 use crate::analysis::decode::{DecodeError, Tensor};
@@ -70,6 +71,8 @@ pub struct Limits {
     pub inbox_batches: usize,
     /// Bytes of accumulators and reservoirs.
     pub accumulator_bytes: usize,
+    /// Bytes of all solves under way.
+    pub solver_bytes: usize,
     /// Layers of runs that have not expired.
     pub streams: usize,
     /// Windows that wait for their eigenvalues; more are measured without.
@@ -87,6 +90,7 @@ pub struct Inbox {
     pub(super) limits: Limits,
     pub(super) registry: Mutex<Registry>,
     pub(super) memory: Arc<Budget>,
+    pub(super) room: SolverRoom,
     pub(super) policy: Policy,
     pub(super) backend: Arc<dyn Backend>,
     pub(super) precision: Precision,
@@ -113,7 +117,7 @@ impl Inbox {
     }
 
     pub(super) fn line(&self) -> Line<'_> {
-        Line { backend: &*self.backend, stages: &self.service.stages, precision: self.precision }
+        Line { backend: &*self.backend, stages: &self.service.stages, precision: self.precision, room: &self.room }
     }
 
     /// What can be refused before a body is read.
@@ -345,6 +349,11 @@ impl Inbox {
     /// Bytes of accumulators and reservoirs in use.
     pub fn memory_used(&self) -> usize {
         self.memory.used()
+    }
+
+    /// Bytes of solves under way.
+    pub fn solver_bytes_used(&self) -> usize {
+        self.room.used()
     }
 
     /// The limits in force.

@@ -4,8 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use super::solve::exact_bytes;
+use super::solver_room::SolverRoom;
 use crate::analysis::batch::{EmbeddingBatch, Part, Payload, Role};
 use crate::analysis::floats::Rows;
+use crate::analysis::lanczos::Estimate;
 use crate::analysis::measures::{self, Measured, RankMe, Solved};
 use crate::analysis::methods::{self, Diagnosed, Gathered, MeasuredLayer, Subject};
 use crate::analysis::moments::{Moments, Packed};
@@ -14,7 +17,6 @@ use crate::analysis::pairs::ViewMoments;
 use crate::analysis::parameters::{Method, Parameters};
 use crate::analysis::report::Computed;
 use crate::analysis::reservoir;
-use crate::analysis::spectrum::Spectrum;
 use crate::analysis::verdict::{Stream, Thresholds, Verdict, Window};
 use crate::analysis::window::Accumulator;
 use crate::compute::{Backend, ComputeError};
@@ -28,6 +30,8 @@ pub struct Line<'a> {
     pub stages: &'a Stages,
     /// In what arithmetic rows are summed whose push does not say.
     pub precision: Precision,
+    /// The memory that solves may take.
+    pub room: &'a SolverRoom,
 }
 
 /// What a window has gathered: the layer that was pushed and those derived from it.
@@ -51,8 +55,8 @@ pub struct Outcome {
     pub measured: Measured,
     /// The methods' diagnostics; empty but for the first layer of a window.
     pub diagnosed: Diagnosed,
-    /// The eigenvalues, where they could be had.
-    pub spectrum: Option<Spectrum>,
+    /// The eigenvalues, descending, where they could be had: all of them, or the first that are known.
+    pub eigenvalues: Option<Vec<f64>>,
     /// The verdict.
     pub verdict: Verdict,
     /// Whether every measure comes from all rows.
@@ -207,28 +211,33 @@ impl Line<'_> {
                 layers.insert(step.role, MeasuredLayer { rows, measures: &step.measured.measures, eigenvalues });
             }
         }
+        let dim = content.roles.values().map(|rows| rows.moments.dim()).max().unwrap_or(0);
         let subject = Subject {
             gathered: &content.gathered,
             layers: &layers,
             scalars: &content.scalars,
             method: judging.method,
-            skip_factorisations: judging.skip_spectrum.is_some(),
+            skip_factorisations: judging.skip_spectrum.is_some() || !self.room.holds(exact_bytes(dim)),
         };
+        // Their products of d x d matrices: eight of them at a time in those between views.
+        let _permit = (!subject.skip_factorisations).then(|| self.room.enter(64 * dim * dim));
         self.with_kernels(|kernels| methods::diagnose(&subject, kernels))
     }
 
     fn outcome(&self, content: &Content, step: Solving, verdict: Verdict) -> Outcome {
         let shape = shape(content, step.role);
-        let exact = step.solved.spectrum.is_some() && !step.measured.intervals.contains_key("uniformity");
+        let sampled = step.measured.intervals.contains_key("uniformity");
+        let exact = step.solved.spectrum.is_some() && step.measured.estimated.is_empty() && !sampled;
         let mut notes = step.notes;
         notes.extend(remarks(content, step.role, &step.measured));
         let rows = content.roles.get(&step.role);
+        let known = step.solved.estimate.as_ref().map(Estimate::resolved);
         Outcome {
             role: step.role,
             shape,
             measured: step.measured,
             diagnosed: Diagnosed::default(),
-            spectrum: step.solved.spectrum,
+            eigenvalues: step.solved.spectrum.map(|spectrum| spectrum.values).or(known),
             verdict,
             exact,
             notes,
@@ -245,6 +254,7 @@ impl Line<'_> {
             kernel: origin::kernels(&outcome.summed_by),
             solver: origin::kernels(&outcome.solved_by),
             exact: outcome.exact,
+            estimated: outcome.measured.estimated.clone(),
             intervals: outcome.measured.intervals.clone(),
             alpha_fit: outcome.measured.alpha_fit,
             rankme: Some(RankMe::of(&content.scalars)),
@@ -279,6 +289,7 @@ fn judge(content: &Content, step: &Solving, diagnosed: &Diagnosed, judging: &mut
         method: judging.method,
         diagnosed: Some(diagnosed),
         loss_windows: 0,
+        rank_at_best: step.measured.intervals.get("entropy_rank").map(|(_, high)| *high),
     };
     match &mut judging.streams {
         Some(streams) => streams.entry(step.role).or_default().observe(&window, judging.step, judging.thresholds),

@@ -18,6 +18,7 @@ mod ranges;
 mod registry;
 mod reports;
 mod solve;
+pub mod solver_room;
 mod start;
 mod work;
 
@@ -26,5 +27,7 @@ pub use inbox::{Accepted, Decode, Inbox, Limits, Origin, RawBatch};
 pub use line::{Content, Judging, Line, Outcome};
 pub use policy::Policy;
 pub use registry::{OpenView, check_name};
+pub use solve::exact_bytes;
+pub use solver_room::SolverRoom;
 pub use start::Parts;
 pub use work::Queues;

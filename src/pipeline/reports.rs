@@ -188,7 +188,7 @@ impl ReportTask {
             notes,
             verdict: outcome.verdict,
         };
-        Published::new(report, outcome.spectrum.map(|spectrum| spectrum.values))
+        Published::new(report, outcome.eigenvalues)
     }
 }
 

@@ -9,6 +9,7 @@ use super::inbox::{Inbox, Limits};
 use super::persist;
 use super::policy::Policy;
 use super::registry::{Registry, Run};
+use super::solver_room::SolverRoom;
 use super::work::Queues;
 use crate::analysis::origin::Precision;
 use crate::analysis::parameters::Method;
@@ -45,6 +46,7 @@ impl Inbox {
         }
         Ok(Self {
             memory: Budget::new(parts.limits.accumulator_bytes),
+            room: SolverRoom::new(parts.limits.solver_bytes),
             limits: parts.limits,
             registry: Mutex::new(registry),
             policy: parts.policy,

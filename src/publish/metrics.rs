@@ -17,7 +17,7 @@ use crate::analysis::report::Report;
 use crate::analysis::verdict::{Alarm, State};
 
 /// Families that are not in the table of measures: (name, help, labels).
-const FAMILIES: [(&str, &str, &[&str]); 12] = [
+const FAMILIES: [(&str, &str, &[&str]); 13] = [
     (
         "fullrank_components_for_variance",
         "Leading eigenvalues that hold a share of the variance",
@@ -27,6 +27,11 @@ const FAMILIES: [(&str, &str, &[&str]); 12] = [
         "fullrank_eigenvalue",
         "Eigenvalues of the covariance, by component from 1, log-spaced",
         &["run", "layer", "component"],
+    ),
+    (
+        "fullrank_approximate",
+        "1 where the newest report's entropy_rank, intrinsic_dimension or rankme is an estimate, else 0",
+        &["run", "layer"],
     ),
     ("fullrank_verdict", "1 for the published state, latched once collapsed", &["run", "layer", "state"]),
     ("fullrank_alarm", "1 while the alarm holds at this severity", &["run", "layer", "alarm", "severity"]),
@@ -149,6 +154,8 @@ impl Series {
                 self.add("fullrank_components_for_variance", labels, &[("share", label)], value);
             }
         }
+        let approximate = f64::from(u8::from(!report.computed.estimated.is_empty()));
+        self.add("fullrank_approximate", labels, &[], approximate);
         if let Some(eigenvalues) = &newest.eigenvalues {
             for component in log_spaced_components(eigenvalues.len()) {
                 let label = component.to_string();

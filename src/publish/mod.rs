@@ -31,7 +31,7 @@ pub struct Published {
     pub report: Report,
     /// As JSON, the contract's shape.
     pub json: Value,
-    /// Descending; `None` when the solver failed or was skipped.
+    /// Descending; `None` when the solver failed or was skipped; fewer than d when the spectrum was estimated.
     pub eigenvalues: Option<Vec<f64>>,
 }
 
@@ -40,6 +40,11 @@ impl Published {
     pub fn new(report: Report, eigenvalues: Option<Vec<f64>>) -> Self {
         let json = report_json::report_value(&report);
         Self { report, json, eigenvalues }
+    }
+
+    /// Whether every eigenvalue is known; without a spectrum there is nothing to know.
+    pub fn complete_spectrum(&self) -> Option<bool> {
+        self.eigenvalues.as_ref().map(|values| values.len() == self.report.dim)
     }
 }
 

@@ -37,6 +37,7 @@ pub(super) fn report_value(report: &Report) -> Value {
             "kernel": computed.kernel,
             "solver": computed.solver,
             "exact": computed.exact,
+            "estimated": computed.estimated,
             "intervals": intervals,
             "alpha_fit": alpha_fit,
             "rankme": computed.rankme.map(|how| json!({"epsilon": how.epsilon, "centered": how.centered})),

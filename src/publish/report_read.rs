@@ -35,9 +35,9 @@ fn report(json: &Value) -> Option<Report> {
         loss: json["loss"].as_f64(),
         measures: measures(&json["measures"]),
         diagnostics: diagnostics(&json["methods"]),
-        // Only the rendered JSON is read of these.
+        // Of these, but for what is an estimate, only the rendered JSON is read.
         loss_constant: None,
-        computed: Computed::default(),
+        computed: Computed { estimated: estimated(&json["computed"]["estimated"]), ..Computed::default() },
         notes: Vec::new(),
         verdict: verdict(&json["verdict"])?,
     })
@@ -52,6 +52,11 @@ fn measures(json: &Value) -> Measures {
         *slot = json["components_for_variance"][label].as_f64();
     }
     measures
+}
+
+fn estimated(json: &Value) -> Vec<&'static str> {
+    let names = json.as_array().into_iter().flatten().filter_map(Value::as_str);
+    names.filter_map(|name| TABLE.iter().map(|(known, _)| *known).find(|known| *known == name)).collect()
 }
 
 fn diagnostics(json: &Value) -> Diagnostics {

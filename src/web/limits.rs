@@ -5,9 +5,11 @@ use serde_json::{Value, json};
 use super::{Site, api};
 use crate::analysis::batch::{MAX_DIM, MAX_VIEWS};
 use crate::analysis::decode::{MAX_HEADER_BYTES, MAX_JSON_BYTES};
+use crate::analysis::lanczos;
 use crate::analysis::parameters::{MAX_WINDOW, MAX_WORKERS};
 use crate::analysis::reservoir;
 use crate::ingest::{MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES};
+use crate::pipeline::exact_bytes;
 
 pub(super) fn limits(site: &Site) -> Value {
     let (doors, pipeline) = (site.bodies.limits(), site.inbox.limits());
@@ -37,7 +39,12 @@ pub(super) fn limits(site: &Site) -> Value {
         "reservoir_bytes_per_row": "4 d + 96, or 8 d + 96 for F64",
         "accumulate_scratch_bytes_per_thread": "12 d^2, or 36 d^2 with two views or more, and 4096 d",
         "spectrum_threads": site.spectrum_threads,
-        "spectrum_scratch_bytes_per_thread": "80 d^2 and 16 d min(rows, 4096)",
+        "solver_bytes": pipeline.solver_bytes,
+        "solver_bytes_used": site.inbox.solver_bytes_used(),
+        "solver_bytes_per_exact_solve": "24 d^2 + 8192 d; above solver_bytes the spectrum is estimated",
+        "max_exact_dim": max_exact_dim(pipeline.solver_bytes),
+        "solver_bytes_per_estimate": lanczos::scratch_bytes(1).to_string() + " d",
+        "solver_bytes_per_row_sample": "24 d k + 24 min(k, d)^2 + 8192 min(k, d), k = min(distinct rows, 4096)",
         "spectra_waiting": pipeline.spectra_waiting,
         "streams": pipeline.streams,
         "window_patience_seconds": pipeline.window_patience_s,
@@ -48,4 +55,14 @@ pub(super) fn limits(site: &Site) -> Value {
         "formats": ["application/x-safetensors", "application/octet-stream", "application/x-npy", "application/json"],
         "encodings": ["gzip", "zstd"],
     })
+}
+
+/// The largest dimension whose eigenvalues are solved for.
+fn max_exact_dim(solver_bytes: usize) -> usize {
+    let (mut fits, mut over) = (0, MAX_DIM + 1);
+    while over - fits > 1 {
+        let middle = fits.midpoint(over);
+        if exact_bytes(middle) <= solver_bytes { fits = middle } else { over = middle }
+    }
+    fits
 }

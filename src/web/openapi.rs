@@ -163,8 +163,12 @@ struct Spectrum {
     layer: String,
     window: u64,
     revision: u32,
+    /// How many eigenvalues there are.
+    dim: u64,
     /// Descending; null when the solver failed or was skipped.
     eigenvalues: Option<Vec<f64>>,
+    /// False when `eigenvalues` holds only the first: the spectrum was too large to be solved.
+    complete: Option<bool>,
     noise_floor: Option<f64>,
     input_noise_floor: Option<f64>,
     numeric_noise_floor: Option<f64>,

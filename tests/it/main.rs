@@ -9,6 +9,7 @@ mod harness;
 mod identities;
 mod interop;
 mod kernels;
+mod lanczos;
 mod method_values;
 mod methods;
 mod odd_backend;

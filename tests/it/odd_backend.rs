@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fullrank::analysis::floats::Rows;
-use fullrank::analysis::moments::Moments;
+use fullrank::analysis::moments::{Moments, Packed};
 use fullrank::analysis::origin::{Device, Precision};
 use fullrank::compute::cpu::Cpu;
 use fullrank::compute::{Backend, ComputeError, Solution};
@@ -57,6 +57,10 @@ impl Backend for Odd {
 
     fn inner(&self, a: &DMatrix<f64>, b: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError> {
         self.cpu.inner(a, b)
+    }
+
+    fn symmetric_times(&self, a: &Packed, x: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError> {
+        self.cpu.symmetric_times(a, x)
     }
 
     fn eigenvalues(&self, symmetric: &DMatrix<f64>) -> Result<Solution, ComputeError> {

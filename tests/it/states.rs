@@ -33,6 +33,7 @@ fn window(measures: &Measures) -> Window<'_> {
         method: None,
         diagnosed: None,
         loss_windows: 0,
+        rank_at_best: None,
     }
 }
 

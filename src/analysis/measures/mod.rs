@@ -3,12 +3,14 @@
 //! Guarantees: an undefined value is `None`, never NaN and never 0. Must not: judge.
 
 mod dims;
+mod estimated;
 mod live;
 mod rank;
 pub mod uniformity;
 
 use std::collections::BTreeMap;
 
+use super::lanczos::Estimate;
 use super::origin::Origins;
 use super::spectrum::{Eigenvalues, Spectrum, input_floor, numeric_floor_without_spectrum};
 use super::window::Accumulator;
@@ -102,6 +104,10 @@ pub struct Solved {
     pub spectrum: Option<Spectrum>,
     /// Of Z^T Z / N.
     pub second_moment: Option<Eigenvalues>,
+    /// Of Sigma, where it was too large to be solved.
+    pub estimate: Option<Estimate>,
+    /// Of Z^T Z / N, likewise.
+    pub second_estimate: Option<Estimate>,
     /// Of the covariance of unit rows.
     pub unit: Option<Eigenvalues>,
     /// C12.
@@ -117,6 +123,8 @@ pub struct Measured {
     pub measures: Measures,
     /// 95 % confidence intervals, or bounds by the noise floor, by measure.
     pub intervals: BTreeMap<&'static str, (f64, f64)>,
+    /// Measures that are estimates, because the spectrum was too large to be solved.
+    pub estimated: Vec<&'static str>,
     /// Over what alpha was fitted.
     pub alpha_fit: Option<AlphaFit>,
 }
@@ -127,8 +135,10 @@ pub fn measure(rows: &Accumulator, solved: &Solved, how: RankMe) -> Measured {
     live::fill(rows, &mut out.measures);
     dims::fill(&rows.moments, &mut out.measures);
     let input = input_floor(rows.float, &rows.moments);
-    let numeric =
-        solved.spectrum.as_ref().map_or_else(|| numeric_floor_without_spectrum(&rows.moments), |s| s.numeric_floor);
+    let solved_floor = solved.spectrum.as_ref().map(|s| s.numeric_floor);
+    let numeric = solved_floor
+        .or_else(|| solved.estimate.as_ref().map(Estimate::numeric_floor))
+        .unwrap_or_else(|| numeric_floor_without_spectrum(&rows.moments));
     let m = &mut out.measures;
     m.input_noise_floor = Some(input);
     m.numeric_noise_floor = Some(numeric);
@@ -142,6 +152,9 @@ pub fn measure(rows: &Accumulator, solved: &Solved, how: RankMe) -> Measured {
     if let Some(spectrum) = &solved.spectrum {
         rank::fill(spectrum, rows.samples, &mut out);
     }
+    if let Some(estimate) = &solved.estimate {
+        estimated::fill(estimate, (input.max(numeric), rows.samples), &mut out);
+    }
     let covariance = solved.spectrum.as_ref();
     let squares = if how.centered {
         covariance.map(|s| Eigenvalues { values: s.values.clone(), floor: s.numeric_floor })
@@ -150,6 +163,10 @@ pub fn measure(rows: &Accumulator, solved: &Solved, how: RankMe) -> Measured {
     };
     if let Some(squares) = squares {
         rank::fill_rankme(&squares, rows.moments.rows(), how.epsilon, &mut out);
+    }
+    let squares = if how.centered { &solved.estimate } else { &solved.second_estimate };
+    if let Some(squares) = squares {
+        estimated::fill_rankme(squares, rows.moments.rows(), how.epsilon, &mut out);
     }
     if let Some(unit) = &solved.unit {
         out.measures.w2_uniformity = Some(uniformity::w2(&unit.values));

@@ -82,7 +82,7 @@ pub(super) fn fill(spectrum: &Spectrum, samples: u64, out: &mut Measured) {
 
 /// Least squares of ln lambda_i on -ln i with weights 1/i over ranks 11 to 100 of the eigenvalues above the floor
 /// (alpha-ReQ: Agrawal et al., NeurIPS 2022). `None` under ten points.
-fn alpha(above_floor: &[f64]) -> Option<(f64, AlphaFit)> {
+pub(super) fn alpha(above_floor: &[f64]) -> Option<(f64, AlphaFit)> {
     let (first, last) = (11, above_floor.len().min(100));
     if last + 1 < first + 10 {
         return None;

@@ -39,6 +39,8 @@ pub struct Window<'a> {
     pub diagnosed: Option<&'a Diagnosed>,
     /// Windows running that the loss sits at its constant, this one included.
     pub loss_windows: u64,
+    /// The better end of the entropy rank's interval, where it is an estimate.
+    pub rank_at_best: Option<f64>,
 }
 
 /// What one window says by itself.
@@ -174,7 +176,8 @@ fn judge_scale(w: &Window<'_>, t: &Thresholds, baseline: Option<&Baseline>, out:
 
 fn judge_dimension(w: &Window<'_>, t: &Thresholds, baseline: Option<&Baseline>, out: &mut Judgement) {
     let m = w.measures;
-    let (Some(d1), Some(null)) = (m.entropy_rank, m.entropy_rank_null) else { return };
+    // An estimate fires only where the better end of its interval is past a threshold, too.
+    let (Some(d1), Some(null)) = (w.rank_at_best.or(m.entropy_rank), m.entropy_rank_null) else { return };
     out.dimension = Level::Ok;
     let share = (d1 - 1.0) / (null - 1.0);
     let mut fire = |alarm, level: Level, measure, value, threshold| {
@@ -205,7 +208,7 @@ fn judge_dimension(w: &Window<'_>, t: &Thresholds, baseline: Option<&Baseline>, 
         let threshold = t.relative_rank_warning * baseline.rank;
         fire(relative, Level::Warning, "entropy_rank_to_null", ratio, threshold);
     }
-    if let (Some(tail), Some(own)) = (tail(m), baseline.tail) {
+    if let (Some(tail), Some(own)) = (tail(w), baseline.tail) {
         let threshold = own + t.tail_decades_warning;
         if tail > threshold {
             fire(Alarm::SpectrumTail, Level::Warning, "log10_top_to_median", tail, threshold);
@@ -214,8 +217,13 @@ fn judge_dimension(w: &Window<'_>, t: &Thresholds, baseline: Option<&Baseline>, 
 }
 
 /// Decades from the first to the median eigenvalue; where the median is under the noise floor, at least those to the floor.
-pub(super) fn tail(m: &Measures) -> Option<f64> {
+/// In an estimated spectrum a median that is missing may be anywhere.
+pub(super) fn tail(w: &Window<'_>) -> Option<f64> {
+    let m = w.measures;
     m.log10_top_to_median.or_else(|| {
+        if w.rank_at_best.is_some() {
+            return None;
+        }
         let (total, intrinsic, floor) = (m.total_variance?, m.intrinsic_dimension?, m.noise_floor?);
         (floor > 0.0).then(|| (total / intrinsic / floor).log10())
     })

@@ -190,7 +190,7 @@ impl Stream {
             (Some(cosine), Some(std), Some(variance)) => Some((1.0 - cosine, std, variance)),
             _ => None,
         };
-        self.recent.push_back(Seen { rank, samples: window.samples, tail: tail(m), spread });
+        self.recent.push_back(Seen { rank, samples: window.samples, tail: tail(window), spread });
         if self.recent.len() > ROLLING {
             self.recent.pop_front();
         }

@@ -8,6 +8,7 @@ mod columns;
 mod eigen;
 mod panels;
 mod sums;
+mod symmetric;
 mod tiles;
 mod vectors;
 
@@ -23,7 +24,7 @@ use rayon::ThreadPool;
 use self::tiles::Tiles;
 use super::{ACCUMULATE_NICENESS, Backend, ComputeError, SPECTRUM_NICENESS, Solution, give_way};
 use crate::analysis::floats::Rows;
-use crate::analysis::moments::Moments;
+use crate::analysis::moments::{Moments, Packed};
 use crate::analysis::origin::{Device, Origin, Precision};
 
 /// Below this many multiply-adds a product is not worth waking a second thread.
@@ -96,6 +97,10 @@ impl Backend for Cpu {
             matmul(out, Accum::Add, left, right.subcols(columns.start, columns.len()), 1.0, Par::Seq);
         });
         Ok(product)
+    }
+
+    fn symmetric_times(&self, a: &Packed, x: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError> {
+        Ok(self.packed_times(a, x))
     }
 
     fn eigenvalues(&self, symmetric: &DMatrix<f64>) -> Result<Solution, ComputeError> {

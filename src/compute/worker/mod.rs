@@ -165,6 +165,11 @@ impl Backend for Supervised {
         }
     }
 
+    /// By this process's own kernel: the triangle would have to go to the worker once a call.
+    fn symmetric_times(&self, a: &Packed, x: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError> {
+        self.cpu.symmetric_times(a, x)
+    }
+
     fn eigenvalues(&self, symmetric: &DMatrix<f64>) -> Result<Solution, ComputeError> {
         let check = |answer: Answer| {
             let origin = self.origin(&answer.kernel)?;

@@ -199,10 +199,12 @@ function show(target, key, build) {
 }
 
 function spectrumNote(spectrum, above) {
+  if (spectrum?.complete === false && !spectrum.eigenvalues.length) return `Window ${spectrum.window}: the spectrum was too large to be solved, and no eigenvalue is known; ranks are estimates.`;
   if (!spectrum?.eigenvalues?.length) return "No spectrum of this window: the solver failed, or the service skipped it to keep up.";
   const { window, eigenvalues, noise_floor: floor, input_noise_floor: input, numeric_noise_floor: numeric } = spectrum;
   if (!eigenvalues.some((v) => v > 0)) return `Window ${window}: no eigenvalue is above zero; nothing varies.`;
-  const share = `${format(above)} of ${count(eigenvalues.length, "eigenvalue")}`;
+  const known = spectrum.complete === false ? `the first ${format(eigenvalues.length)} of ${format(spectrum.dim)} eigenvalues are known (the spectrum was too large to be solved, ranks are estimates); ` : "";
+  const share = `${known}${format(above)} of ${count(eigenvalues.length, "eigenvalue")}`;
   const floors = `${format(floor)} (input ${format(input)}, numeric ${format(numeric)})`;
   return `Window ${window}: ${share} above the noise floor of ${floors}.`;
 }

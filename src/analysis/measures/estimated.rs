@@ -1,0 +1,67 @@
+//! What an estimated spectrum says: the ranks with their intervals, and of the rest what the known eigenvalues decide.
+//!
+//! Guarantees: what is filled here is what `rank` would have filled, or has an interval. Must not: fill what depends on
+//! eigenvalues that are not known.
+
+use super::rank::alpha;
+use super::{Measured, SHARES};
+use crate::analysis::lanczos::Estimate;
+
+/// Fills what can be told; `floor` is the larger noise floor, `samples` is N.
+pub(super) fn fill(estimate: &Estimate, (floor, samples): (f64, u64), out: &mut Measured) {
+    let values = estimate.resolved();
+    let m = &mut out.measures;
+    if estimate.largest() <= floor {
+        // Nothing stands above the floor: the largest eigenvalue is the best known of all.
+        m.numerical_rank = Some(0.0);
+        m.stable_rank = None;
+        m.stable_rank_corrected = None;
+        m.diagonal_entropy_rank = None;
+        return;
+    }
+    // D2 <= D1 <= exp H(diag Sigma), and both are exact.
+    let (low, high) = (m.stable_rank.unwrap_or(1.0), m.diagonal_entropy_rank.unwrap_or(estimate.dim() as f64));
+    let within = |x: f64| x.min(high).max(low);
+    let rank = estimate.entropy_rank();
+    m.entropy_rank = Some(within(rank.value));
+    out.intervals.insert("entropy_rank", (within(rank.interval.0), within(rank.interval.1)));
+    let intrinsic = estimate.intrinsic_dimension();
+    m.intrinsic_dimension = Some(intrinsic.value);
+    out.intervals.insert("intrinsic_dimension", intrinsic.interval);
+    out.estimated.extend(["entropy_rank", "intrinsic_dimension"]);
+
+    let decades = |rank: usize| {
+        let value = *values.get(rank.checked_sub(1)?)?;
+        (value > floor).then(|| (values[0] / value).log10())
+    };
+    let r = (samples.saturating_sub(1) as usize).min(estimate.dim());
+    m.log10_top_to_last = decades(r);
+    m.log10_top_to_median = decades(r.div_ceil(2));
+    m.log10_top_to_tenth = decades(10);
+
+    // Ritz values are never above their eigenvalues, and at most a residual under them: a count is known where both agree.
+    let sums = |error: f64| {
+        let terms = values.iter().zip(estimate.residuals());
+        terms.scan(0.0, move |sum, (value, residual)| {
+            *sum += value + error * residual;
+            Some(*sum)
+        })
+    };
+    for (slot, (share, _)) in m.components_for_variance.iter_mut().zip(SHARES) {
+        let reached = |error: f64| sums(error).position(|sum| sum >= share * estimate.total());
+        *slot = reached(0.0).filter(|at| reached(1.0) == Some(*at)).map(|at| at as f64 + 1.0);
+    }
+    let above = values.iter().take_while(|value| **value > floor).count();
+    if let Some((alpha, fit)) = alpha(&values[..above]) {
+        m.alpha = Some(alpha);
+        out.alpha_fit = Some(fit);
+    }
+}
+
+/// RankMe from the estimate of Z^T Z / N.
+pub(super) fn fill_rankme(squares: &Estimate, rows: u64, epsilon: f64, out: &mut Measured) {
+    let rankme = squares.rankme((rows as usize).min(squares.dim()), epsilon);
+    out.measures.rankme = Some(rankme.value);
+    out.intervals.insert("rankme", rankme.interval);
+    out.estimated.push("rankme");
+}
