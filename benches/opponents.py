@@ -62,8 +62,8 @@ def numpy_eigvalsh(z):
     return [float(value) for value in np.linalg.eigvalsh(arrays[z].numpy())[[0, len(arrays[z]) // 2, -1]]]
 
 
-def pdist(z):
-    u = torch.nn.functional.normalize(arrays[z], dim=1)
+def pdist(z, rows=None):
+    u = torch.nn.functional.normalize(arrays[z][:rows], dim=1)
     return float(torch.pdist(u).pow(2).mul(-2).exp().mean().log())
 
 

@@ -67,6 +67,7 @@ fn http(data: &[u8]) {
         claim: "ingest of 64 MiB bf16 to the 202, HTTP, against a bare socket read",
         marks: Some([0.5, 0.7, 0.9]),
         pairs: PAIRS + 2,
+        once: false,
     }
     .run(ours, || send(&mut bare, &body), "decoded, checked finite, queued");
 }
@@ -102,7 +103,7 @@ fn grpc(data: &[u8]) {
         settle(&mut client, window);
         took
     };
-    Race { claim: "the same by gRPC", marks: Some([0.25, 0.4, 0.6]), pairs: PAIRS + 2 }.run(
+    Race { claim: "the same by gRPC", marks: Some([0.25, 0.4, 0.6]), pairs: PAIRS + 2, once: false }.run(
         ours,
         || send(&mut bare, data),
         "the client's encoding is on the clock, too",
@@ -120,6 +121,7 @@ pub fn trainer(theirs: &mut Opponents, z: &Array) {
         claim: "trainer's blocked time per evaluation, 65,536 x 2048 bf16 pushed by 1024, against svdvals in process (once)",
         marks: Some([10.0, 25.0, 1000.0]),
         pairs: PAIRS,
+        once: true,
     }
     .run(ours, || svd, "the client's `push` calls, from the first to the last");
 }

@@ -1,4 +1,4 @@
-//! The CPU backend: second moments on tiles of our own ([`tiles`]), large eigenvalue problems in two stages ([`eigen`]), all
+//! The CPU backend: second moments on tiles of our own (`tiles`), large eigenvalue problems in two stages (`eigen`), all
 //! else by faer.
 //!
 //! Guarantees: the same rows and number of threads give the same bits: each entry of a result is summed by one thread,

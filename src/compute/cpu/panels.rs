@@ -9,8 +9,12 @@ use super::vectors::wide;
 use crate::analysis::floats::Float;
 use crate::compute::rounding::F32_BLOCK_ROWS;
 
-/// Rows packed and multiplied at a time (512 rows are 256 lanes of bf16 pairs).
+/// Rows multiplied at a time (512 rows are 256 lanes of bf16 pairs).
 pub(super) const BLOCK_ROWS: usize = F32_BLOCK_ROWS;
+
+/// Rows packed at a time: several blocks, one after another into the same tile of the product while that is in the first
+/// cache. The product, which is larger than the caches, is so read and written a quarter as often.
+pub(super) const PACKED_ROWS: usize = 4 * BLOCK_ROWS;
 
 /// A block of whole rows, as they came.
 #[derive(Clone, Copy)]

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::Cpu;
 use super::columns::ColumnSums;
-use super::panels::{BLOCK_ROWS, Lane, Panels, Source};
+use super::panels::{BLOCK_ROWS, Lane, PACKED_ROWS, Panels, Source};
 use super::tiles::{Place, Shape, TILE_ROWS, Tile};
 use crate::analysis::floats::Rows;
 use crate::analysis::moments::{Moments, Packed};
@@ -192,8 +192,8 @@ impl Cpu {
     fn add_blocks<T: Lane>(&self, tile: Tile<T>, rows: &Rows, shift: &[f64], out: &mut [f64]) {
         let (n, d) = (rows.len(), rows.dim());
         let threads = self.threads_for(n * d * d / 2);
-        let mut panels = Panels::new(tile, BLOCK_ROWS.min(n).div_ceil(T::ROWS), d);
-        for first in (0..n).step_by(BLOCK_ROWS) {
+        let mut panels = Panels::new(tile, PACKED_ROWS.min(n).div_ceil(T::ROWS), d);
+        for first in (0..n).step_by(PACKED_ROWS) {
             self.pack(&mut panels, (rows, first), shift, threads);
             let panels = &panels;
             self.by_rows((Shape::Lower, d), threads, out, |strip, out| {
@@ -212,9 +212,9 @@ impl Cpu {
     ) {
         let (n, d) = (a.len(), a.dim());
         let threads = self.threads_for(n * d * d);
-        let lanes = BLOCK_ROWS.min(n).div_ceil(T::ROWS);
+        let lanes = PACKED_ROWS.min(n).div_ceil(T::ROWS);
         let (mut of_a, mut of_b) = (Panels::new(tile, lanes, d), Panels::new(tile, lanes, d));
-        for first in (0..n).step_by(BLOCK_ROWS) {
+        for first in (0..n).step_by(PACKED_ROWS) {
             self.pack(&mut of_a, (a, first), means.0, threads);
             self.pack(&mut of_b, (b, first), means.1, threads);
             let (of_a, of_b) = (&of_a, &of_b);
@@ -226,7 +226,7 @@ impl Cpu {
     }
 
     fn pack<T: Lane>(&self, panels: &mut Panels<T>, (rows, first): (&Rows, usize), shift: &[f64], threads: usize) {
-        let count = BLOCK_ROWS.min(rows.len() - first);
+        let count = PACKED_ROWS.min(rows.len() - first);
         let mut scratch = Vec::new();
         let bytes = rows.block(first, count, &mut scratch);
         let (dim, width) = (rows.dim(), panels.width());
@@ -277,7 +277,10 @@ fn add_strip<T: Lane>(
         for row in (first..strip.end).step_by(TILE_ROWS) {
             let height = TILE_ROWS.min(strip.end - row);
             let place = &mut Place { out: &mut *out, base, shape, row, column, height };
-            tile.add((left.panel(row / tile.width), row % tile.width), right, place);
+            let block = BLOCK_ROWS / T::ROWS * tile.width;
+            for (left, right) in left.panel(row / tile.width).chunks(block).zip(right.chunks(block)) {
+                tile.add((left, row % tile.width), right, place);
+            }
         }
     }
 }
