@@ -145,9 +145,9 @@ impl Process {
             let detail = format!("the worker answered job {}, not {}", reply.job, self.jobs);
             return Err(Broken::new(Reason::Malformed, detail));
         }
-        let answer = self.answer(job, reply.outcome)?;
+        let answer = self.answer(job, reply.outcome);
         self.memory.clear().map_err(memory)?;
-        Ok(answer)
+        answer
     }
 
     fn answer(&self, job: &Job<'_>, outcome: Outcome) -> Result<Answer, Broken> {
