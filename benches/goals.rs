@@ -7,13 +7,12 @@
 mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Client, Service, body, median};
+use common::{Client, Service, bare_socket, body, median};
 use fullrank::analysis::floats::{Float, Order, Rows};
 use fullrank::analysis::measures::{RankMe, Solved, measure};
 use fullrank::analysis::origin::Precision;
@@ -140,19 +139,6 @@ fn step_against_svd(numpy: &mut Numpy) {
         theirs,
         "at least 50",
     );
-}
-
-/// Reads `length` bytes into one reused buffer, then answers with one byte: what the machine's loopback can do.
-fn bare_socket(length: usize) -> TcpStream {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
-    let (mut server, _) = listener.accept().expect("a client");
-    std::thread::spawn(move || {
-        let mut buffer = vec![0u8; length];
-        while server.read_exact(&mut buffer).is_ok() && server.write_all(&[1]).is_ok() {}
-    });
-    client.set_nodelay(true).expect("a socket option");
-    client
 }
 
 fn ingest_against_bare_socket() {

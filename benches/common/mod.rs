@@ -1,7 +1,7 @@
 //! A service on a free port, and the plainest client there is.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -100,6 +100,19 @@ pub fn body(rows: usize, dim: usize) -> Vec<u8> {
     let view =
         safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![rows, dim], &data).expect("the sizes agree");
     safetensors::serialize([("z", view)], None).expect("one tensor")
+}
+
+/// Reads `length` bytes into one reused buffer, then answers with one byte: what the machine's loopback can do.
+pub fn bare_socket(length: usize) -> TcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+    let (mut server, _) = listener.accept().expect("a client");
+    std::thread::spawn(move || {
+        let mut buffer = vec![0u8; length];
+        while server.read_exact(&mut buffer).is_ok() && server.write_all(&[1]).is_ok() {}
+    });
+    client.set_nodelay(true).expect("a socket option");
+    client
 }
 
 /// The middle value, and the spread between the quartiles.

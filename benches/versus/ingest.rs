@@ -1,14 +1,14 @@
 //! Bytes through the doors against a bare socket, and what a trainer waits for.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 
 use fullrank::ingest::grpc::proto;
 use proto::monitor_client::MonitorClient;
 use proto::push_request::Part;
 use serde_json::json;
 
-use crate::common::{Client, Service};
+use crate::common::{Client, Service, bare_socket};
 use crate::opponents::Opponents;
 use crate::ours::{Array, seconds};
 use crate::{PAIRS, Race};
@@ -24,19 +24,6 @@ pub fn run() {
 fn body(data: &[u8]) -> Vec<u8> {
     let view = safetensors::tensor::TensorView::new(safetensors::Dtype::BF16, vec![SHAPE.0, SHAPE.1], data);
     safetensors::serialize([("z", view.expect("the sizes agree"))], None).expect("one tensor")
-}
-
-/// Reads `length` bytes into one reused buffer, then answers with one byte: what the machine's loopback can do.
-fn bare_socket(length: usize) -> TcpStream {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
-    let (mut server, _) = listener.accept().expect("a client");
-    std::thread::spawn(move || {
-        let mut buffer = vec![0u8; length];
-        while server.read_exact(&mut buffer).is_ok() && server.write_all(&[1]).is_ok() {}
-    });
-    client.set_nodelay(true).expect("a socket option");
-    client
 }
 
 fn send(bare: &mut TcpStream, body: &[u8]) -> f64 {

@@ -147,6 +147,9 @@ impl Moments {
     /// Spectral norm of what rounding coarser than f64's may have left in Sigma, whose largest eigenvalue is at most
     /// `largest`: 0 if all sums were f64's.
     pub fn rounding(&self, largest: f64) -> f64 {
+        if self.rounding == Rounding::default() {
+            return 0.0;
+        }
         let variances: Vec<f64> = (0..self.dim()).map(|k| self.variance(k)).collect();
         let squared_means: Vec<f64> = self.mean.iter().map(|mean| mean * mean).collect();
         self.rounding.norm(Summed { rows: self.rows, variances: &variances, squared_means: &squared_means, largest })

@@ -293,8 +293,7 @@ impl Sums {
 
 /// What f32 may lose of the covariance: with `auto` no more than the rows' own type had lost before (C14).
 fn may_lose(fast: &Moments, rows: &Rows, precision: Precision) -> f64 {
-    let float = if rows.holds_bf16() { Float::Bf16 } else { rows.float() };
-    if precision == Precision::Fast { f64::INFINITY } else { spectrum::input_floor(float, fast) }
+    if precision == Precision::Fast { f64::INFINITY } else { spectrum::input_floor(rows.resolution(), fast) }
 }
 
 fn kind(float: Float) -> Kind {

@@ -1,6 +1,5 @@
 //! Estimates of spectra too large to be solved: against closed forms and exact spectra, their coverage, their bits.
 
-use fullrank::analysis::batch::Role;
 use fullrank::analysis::floats::Rows;
 use fullrank::analysis::lanczos::{Estimate, Kernels, Operator, Ranged};
 use fullrank::analysis::measures::Measures;
@@ -16,6 +15,7 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
 use crate::harness::{Server, gaussian, gaussian_body};
+use crate::states;
 
 /// In place, over sqrt(n): an orthogonal map.
 fn hadamard(x: &mut [f64]) {
@@ -267,18 +267,7 @@ fn an_estimate_fires_only_with_all_of_its_interval() {
         noise_floor: Some(1e-14),
         ..Measures::default()
     };
-    let window = |rank_at_best| Window {
-        measures: &measures,
-        samples: 1000,
-        dim: 256,
-        non_negative: false,
-        without_unit_rows: false,
-        role: Role::Embedding,
-        method: None,
-        diagnosed: None,
-        loss_windows: 0,
-        rank_at_best,
-    };
+    let window = |rank_at_best| Window { samples: 1000, dim: 256, rank_at_best, ..states::window(&measures) };
     let level = |rank_at_best, baseline: Option<&Baseline>| {
         judge(&window(rank_at_best), &Thresholds::default(), baseline).dimension
     };

@@ -22,7 +22,8 @@ fn measures(cosine: f64, rank: Option<f64>) -> Measures {
     }
 }
 
-fn window(measures: &Measures) -> Window<'_> {
+/// A window of one view that was measured so, without anything special about it.
+pub fn window(measures: &Measures) -> Window<'_> {
     Window {
         measures,
         samples: SAMPLES,

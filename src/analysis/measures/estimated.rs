@@ -3,7 +3,7 @@
 //! Guarantees: what is filled here is what `rank` would have filled, or has an interval. Must not: fill what depends on
 //! eigenvalues that are not known.
 
-use super::rank::alpha;
+use super::rank::{alpha, fill_ratios};
 use super::{Measured, SHARES};
 use crate::analysis::lanczos::Estimate;
 
@@ -30,14 +30,8 @@ pub(super) fn fill(estimate: &Estimate, (floor, samples): (f64, u64), out: &mut 
     out.intervals.insert("intrinsic_dimension", intrinsic.interval);
     out.estimated.extend(["entropy_rank", "intrinsic_dimension"]);
 
-    let decades = |rank: usize| {
-        let value = *values.get(rank.checked_sub(1)?)?;
-        (value > floor).then(|| (values[0] / value).log10())
-    };
     let r = (samples.saturating_sub(1) as usize).min(estimate.dim());
-    m.log10_top_to_last = decades(r);
-    m.log10_top_to_median = decades(r.div_ceil(2));
-    m.log10_top_to_tenth = decades(10);
+    fill_ratios((&values, floor), r, m);
 
     // Ritz values are never above their eigenvalues, and at most a residual under them: a count is known where both agree.
     let sums = |error: f64| {

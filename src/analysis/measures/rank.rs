@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Measured, SHARES};
+use super::{Measured, Measures, SHARES};
 use crate::analysis::spectrum::{Eigenvalues, Spectrum};
 
 /// Epsilon of RankMe (Garrido et al., arXiv 2210.02885).
@@ -30,6 +30,19 @@ pub fn entropy_rank_null(n: f64, d: f64) -> f64 {
     r * (-r / (2.0 * m)).exp()
 }
 
+/// log10 lambda_1 / lambda_rank. An eigenvalue under the floor has no ratio: what it would say is rounding.
+fn decades(values: &[f64], floor: f64, rank: usize) -> Option<f64> {
+    let value = *values.get(rank.checked_sub(1)?)?;
+    (value > floor).then(|| (values[0] / value).log10())
+}
+
+/// C8 from the eigenvalues that are known, the first ones; `r` is the rank cap.
+pub(super) fn fill_ratios((values, floor): (&[f64], f64), r: usize, m: &mut Measures) {
+    m.log10_top_to_last = decades(values, floor, r);
+    m.log10_top_to_median = decades(values, floor, r.div_ceil(2));
+    m.log10_top_to_tenth = decades(values, floor, 10);
+}
+
 /// Fills everything that the spectrum of Sigma alone decides; `samples` is N.
 pub(super) fn fill(spectrum: &Spectrum, samples: u64, out: &mut Measured) {
     let values = &spectrum.values;
@@ -47,17 +60,9 @@ pub(super) fn fill(spectrum: &Spectrum, samples: u64, out: &mut Measured) {
     m.entropy_rank = Some(entropy(values.iter().map(|value| value / total)).exp());
     m.intrinsic_dimension = Some(total / values[0]);
 
-    // An eigenvalue under the floor has no ratio: what it would say is rounding.
-    let decades = |rank: usize| {
-        let value = *values.get(rank.checked_sub(1)?)?;
-        (value > floor).then(|| (values[0] / value).log10())
-    };
-    let r = (samples.saturating_sub(1) as usize).min(values.len());
-    m.log10_top_to_last = decades(r);
-    m.log10_top_to_median = decades(r.div_ceil(2));
-    m.log10_top_to_tenth = decades(10);
+    fill_ratios((values, floor), (samples.saturating_sub(1) as usize).min(values.len()), m);
     if samples > values.len() as u64 {
-        m.ln_first_to_last = decades(values.len()).map(|decades| decades * std::f64::consts::LN_10);
+        m.ln_first_to_last = decades(values, floor, values.len()).map(|decades| decades * std::f64::consts::LN_10);
     }
 
     let cumulative: Vec<f64> = values

@@ -8,11 +8,11 @@ use std::ops::Range;
 use nalgebra::DMatrix;
 use rayon::prelude::*;
 
-use super::Cpu;
 use super::columns::ColumnSums;
 use super::panels::{BLOCK_ROWS, Lane, PACKED_ROWS, Panels, Source};
 use super::tiles::{Place, Shape, TILE_ROWS, Tile};
-use crate::analysis::floats::Rows;
+use super::{Cpu, even_strips};
+use crate::analysis::floats::{Float, Rows};
 use crate::analysis::moments::{Moments, Packed};
 use crate::analysis::origin::{Device, Origin, Precision};
 use crate::analysis::rounding::{Rounding, Summed};
@@ -162,27 +162,24 @@ impl Cpu {
     /// A kernel faster than f64 where it may be: asked for, or where all that it is expected to lose lies under the noise
     /// that the rows' own type has left in their second moment (C14); and how much it may lose.
     fn choose(&self, rows: &Rows, precision: Precision, spread: &Spread) -> (Kernel, f64) {
-        let holds_bf16 = precision != Precision::F64 && rows.holds_bf16();
-        let float = if holds_bf16 { crate::analysis::floats::Float::Bf16 } else { rows.float() };
         let (largest, n) = (spread.largest_mean_square(), rows.len());
-        if !F32_RANGE.contains(&largest) {
+        if precision == Precision::F64 || !F32_RANGE.contains(&largest) {
             return (Kernel::F64, 0.0);
         }
+        let float = rows.resolution();
         let noise = spectrum::quantisation(float, (n, rows.dim()), largest);
-        let bf16 = (holds_bf16 && self.tiles.bf16.is_some() && spread.means_are_small()).then_some(Kernel::Bf16);
+        let bf16 =
+            (float == Float::Bf16 && self.tiles.bf16.is_some() && spread.means_are_small()).then_some(Kernel::Bf16);
         let mut faster = bf16.into_iter().chain([Kernel::F32]);
         match precision {
-            Precision::F64 => (Kernel::F64, 0.0),
-            Precision::Auto => (faster.find(|k| spread.rounding(*k, n) <= noise).unwrap_or(Kernel::F64), noise),
             Precision::Fast => (faster.next().unwrap_or(Kernel::F32), f64::INFINITY),
+            _ => (faster.find(|k| spread.rounding(*k, n) <= noise).unwrap_or(Kernel::F64), noise),
         }
     }
 
     fn column_sums(&self, rows: &Rows, threads: usize) -> ColumnSums {
-        let strips = even_strips(rows.dim(), threads);
-        let mut parts = self
-            .pool
-            .install(|| strips.into_par_iter().map(|columns| ColumnSums::of(rows, columns)).collect::<Vec<_>>());
+        let strips = even_strips(rows.dim(), threads).into_par_iter().filter(|columns| !columns.is_empty());
+        let mut parts = self.pool.install(|| strips.map(|columns| ColumnSums::of(rows, columns)).collect::<Vec<_>>());
         let mut sums = parts.remove(0);
         parts.into_iter().for_each(|part| sums.append(part));
         sums
@@ -309,10 +306,5 @@ fn strips(shape: Shape, height: usize, parts: usize) -> Vec<Range<usize>> {
         if part == parts { height } else { end }
     };
     let ends: Vec<usize> = (0..=parts).map(end).collect();
-    ends.windows(2).map(|pair| pair[0]..pair[1]).filter(|strip| !strip.is_empty()).collect()
-}
-
-fn even_strips(columns: usize, parts: usize) -> Vec<Range<usize>> {
-    let ends: Vec<usize> = (0..=parts).map(|part| part * columns / parts).collect();
     ends.windows(2).map(|pair| pair[0]..pair[1]).filter(|strip| !strip.is_empty()).collect()
 }

@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use super::Workers;
 use super::process::Launch;
 use crate::analysis::origin::Device;
-use crate::compute::ComputeError;
 use crate::compute::choose::Means;
+use crate::compute::{ACCUMULATE_NICENESS, ComputeError, SPECTRUM_NICENESS};
 
 /// Where nothing is known of the card's memory and nothing was said.
 const UNKNOWN_SHARE: u64 = 1 << 30;
@@ -94,7 +94,7 @@ pub fn workers(device: Device, share: Option<&Share>, means: &Means) -> Result<W
     };
     // As the threads that wait for them.
     let budget = share.map(|share| usize::try_from(share.bytes / WORKERS).unwrap_or(usize::MAX));
-    Ok(Workers { sums: launch(5), solves: launch(10), budget })
+    Ok(Workers { sums: launch(ACCUMULATE_NICENESS), solves: launch(SPECTRUM_NICENESS), budget })
 }
 
 fn environment(share: Option<&Share>) -> Vec<(&'static str, Option<String>)> {
