@@ -8,7 +8,7 @@
 use nalgebra::DMatrix;
 
 use super::origin::{Origin, Origins};
-use super::rounding::{Rounding, Summed};
+use super::rounding::Rounding;
 
 /// The lower triangle of a symmetric d x d matrix, row after row: entry (i, j), j <= i, stands at i (i + 1) / 2 + j.
 #[derive(Clone, Debug, PartialEq)]
@@ -144,15 +144,9 @@ impl Moments {
         &self.rounding
     }
 
-    /// Spectral norm of what rounding coarser than f64's may have left in Sigma, whose largest eigenvalue is at most
-    /// `largest`: 0 if all sums were f64's.
-    pub fn rounding(&self, largest: f64) -> f64 {
-        if self.rounding == Rounding::default() {
-            return 0.0;
-        }
-        let variances: Vec<f64> = (0..self.dim()).map(|k| self.variance(k)).collect();
-        let squared_means: Vec<f64> = self.mean.iter().map(|mean| mean * mean).collect();
-        self.rounding.norm(Summed { rows: self.rows, variances: &variances, squared_means: &squared_means, largest })
+    /// Spectral norm of what rounding coarser than f64's may have left in Sigma: 0 if all sums were f64's.
+    pub fn rounding(&self) -> f64 {
+        if self.rows == 0 { 0.0 } else { self.rounding.norm() / self.rows as f64 }
     }
 
     /// N.

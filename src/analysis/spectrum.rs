@@ -148,9 +148,7 @@ impl<'a> Problem<'a> {
         let lowest = raw.last().copied().unwrap_or(0.0);
         let diagonal_norm = self.scaled.diagonal().norm();
         let largest = raw.first().copied().unwrap_or(0.0);
-        let sums = self
-            .rounding
-            .map_or(0.0, |moments| moments.rounding((largest * self.scale).min(moments.total_variance())) / self.scale);
+        let sums = self.rounding.map_or(0.0, |moments| moments.rounding() / self.scale);
         let rounding = rounding_floor(diagonal_norm, n, largest) + sums;
         // Far more than rounding: the matrix or the solver is wrong.
         let tolerance = 1e3 * rounding;
@@ -221,7 +219,7 @@ pub fn quantisation(float: Float, (rows, dim): (usize, usize), largest_mean_squa
 /// The numeric floor where no spectrum was taken; lambda_1 is at most the trace.
 pub fn numeric_floor_without_spectrum(moments: &Moments) -> f64 {
     let squares: f64 = (0..moments.dim()).map(|k| moments.variance(k).powi(2)).sum();
-    rounding_floor(squares.sqrt(), moments.dim(), moments.total_variance()) + moments.rounding(moments.total_variance())
+    rounding_floor(squares.sqrt(), moments.dim(), moments.total_variance()) + moments.rounding()
 }
 
 /// Weighted rows around a centre as the columns of a d x k matrix X, so that X X^T = sum_i w_i (x_i - c)(x_i - c)^T / W.

@@ -2,21 +2,34 @@
 //!
 //! Must not: model the rounding; `analysis::rounding` does.
 
-use crate::analysis::moments::Moments;
-use crate::analysis::rounding::Rounding;
+use crate::analysis::moments::{Moments, Packed};
+use crate::analysis::origin::Origin;
+use crate::analysis::rounding::{Blocks, Rounding};
 
 /// Rows summed in f32 at a time, at most; the sums of such blocks are added in f64.
 pub const F32_BLOCK_ROWS: usize = 512;
 
-/// Of `rows` rows summed by the kernel of that word; `None`: no kernel sums rows so. `neighbours` are the errors of the
-/// entries (k, k + 1), and those entries.
-pub fn of_kernel(kernel: &str, rows: usize, neighbours: Vec<(f64, f64)>) -> Option<Rounding> {
+/// How the kernel of that word sums `rows` rows in f32, if it does; `Err`: there is no such kernel.
+pub fn blocks(kernel: &str, rows: usize) -> Result<Option<Blocks>, &'static str> {
+    let of = |centred| Some(Blocks { rows, block: F32_BLOCK_ROWS, centred });
     match kernel {
-        "f64" => Some(Rounding::default()),
-        "f32" => Some(Rounding::of_blocks(rows, F32_BLOCK_ROWS, true, neighbours)),
-        "bf16" => Some(Rounding::of_blocks(rows, F32_BLOCK_ROWS, false, neighbours)),
-        _ => None,
+        "f64" => Ok(None),
+        "f32" => Ok(of(true)),
+        "bf16" => Ok(of(false)),
+        _ => Err("no kernel has that name"),
     }
+}
+
+/// What a kernel summed, with its rounding; `errors` are those of the entries (k, k + 1), where it sums in f32.
+pub fn summed(
+    origin: Origin,
+    rows: usize,
+    (mean, scatter): (Vec<f64>, Packed),
+    errors: Vec<f64>,
+) -> Result<Moments, &'static str> {
+    let rounding = blocks(origin.kernel, rows)?
+        .map_or_else(Rounding::default, |blocks| Rounding::of(blocks, &scatter, &mean, errors));
+    Ok(Moments::new(rows as u64, mean, scatter).computed(origin, rounding))
 }
 
 /// Under this stable rank a batch is near a line or a few: its coordinates nearly copy one another, copies in a coarse type
@@ -31,6 +44,5 @@ pub fn keeps_enough(fast: &Moments, limit: f64) -> bool {
         return true;
     }
     let stable_rank = 1.0 / fast.scatter().frobenius_squared_in(trace);
-    // lambda_1^2 <= |Sigma|_F^2 = (tr Sigma)^2 / D2
-    stable_rank >= LEAST_STABLE_RANK && fast.rounding(fast.total_variance() / stable_rank.sqrt()) <= limit
+    stable_rank >= LEAST_STABLE_RANK && fast.rounding() <= limit
 }

@@ -7,7 +7,7 @@
 use nalgebra::DMatrix;
 use tch::{Kind, Tensor};
 
-use super::rounding::{F32_BLOCK_ROWS, keeps_enough, of_kernel};
+use super::rounding::{F32_BLOCK_ROWS, keeps_enough, summed};
 use super::{Backend, ComputeError, SLAB_BYTES, Solution};
 use crate::analysis::floats::{Float, Rows};
 use crate::analysis::moments::{Moments, Packed};
@@ -163,7 +163,7 @@ impl Torch {
         let mut errors = Vec::new();
         if let Some([squares, neighbours]) = &sums.exact {
             for (k, exact) in host(neighbours, d - 1)?.iter().enumerate() {
-                errors.push((scatter[(k + 1, k)] - exact, scatter[(k + 1, k)]));
+                errors.push(scatter[(k + 1, k)] - exact);
             }
             scatter.set_diagonal(&host(squares, d)?.into());
         }
@@ -172,9 +172,9 @@ impl Torch {
             scatter[(k, k)] = scatter[(k, k)].max(0.0);
         }
         let kernel = if sums.exact.is_some() { "f32" } else { "f64" };
-        let rounding = of_kernel(kernel, n, errors).unwrap_or_default();
         let origin = Origin { device: self.device, kernel };
-        Ok(Moments::new(n as u64, mean, Packed::from_lower(&scatter)).computed(origin, rounding))
+        summed(origin, n, (mean, Packed::from_lower(&scatter)), errors)
+            .map_err(|reason| tch::TchError::Kind(reason.to_string()))
     }
 }
 

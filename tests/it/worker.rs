@@ -23,7 +23,7 @@ use fullrank::compute::worker::process::Launch;
 use fullrank::compute::worker::{Clock, Supervised, Workers, child};
 use fullrank::compute::{Backend, ComputeError, Solution};
 use nalgebra::DMatrix;
-use rustix::process::{Pid, Signal, getpid, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process, waitid};
 
 use crate::harness::{Server, gaussian, gaussian_body};
 
@@ -43,7 +43,7 @@ fn as_a_worker() {
     let first =
         mark.as_ref().is_none_or(|mark| std::fs::write(mark.with_extension("next"), "").is_ok() && !mark.exists());
     if let Some(mark) = &mark {
-        std::fs::write(mark, "").unwrap();
+        std::fs::write(mark, std::process::id().to_string()).unwrap();
     }
     let misdeed = match misdeed.strip_prefix("then ") {
         Some(later) if !first => later,
@@ -54,7 +54,8 @@ fn as_a_worker() {
     match misdeed {
         "die at the start" => std::process::exit(3),
         "say nothing" => park(),
-        "announce too much" | "end within a frame" | "other job" | "other protocol" | "shrink" | "other count" => {
+        "announce too much" | "end within a frame" | "other job" | "other protocol" | "shrink" | "other count"
+        | "leave" => {
             speak(misdeed);
         }
         _ => child::serve(Device::Torch, || Ok(Bad { misdeed: misdeed.to_string(), cpu: Cpu::new(1)? })).unwrap(),
@@ -84,11 +85,16 @@ fn speak(misdeed: &str) {
     match misdeed {
         "announce too much" => stream.write_all(&[0xff; 4]).unwrap(),
         "end within a frame" => stream.write_all(&[9, 0, 0, 0, b'{']).unwrap(),
-        "other job" => frames::write(&mut stream, &reply(request.job + 1, vec![4, 10, 3, 3])).unwrap(),
-        "other count" => frames::write(&mut stream, &reply(request.job, vec![4, 9, 3, 3])).unwrap(),
+        "other job" => frames::write(&mut stream, &reply(request.job + 1, vec![4, 10, 3])).unwrap(),
+        "leave" => {
+            memory.start().put_numbers(&[3.0]).unwrap();
+            let outcome = Outcome::Done { kernel: "eigh".to_string(), results: vec![1] };
+            frames::write(&mut stream, &Reply { job: request.job, outcome }).unwrap();
+        }
+        "other count" => frames::write(&mut stream, &reply(request.job, vec![4, 9, 3])).unwrap(),
         _ => {
             memory.clear().unwrap();
-            frames::write(&mut stream, &reply(request.job, vec![4, 10, 3, 3])).unwrap();
+            frames::write(&mut stream, &reply(request.job, vec![4, 10, 3])).unwrap();
         }
     }
 }
@@ -137,6 +143,9 @@ impl Backend for Bad {
     }
 
     fn moments(&self, rows: &Rows, precision: Precision) -> Result<Moments, ComputeError> {
+        if self.misdeed == "abort at moments" {
+            std::process::abort();
+        }
         self.act()?;
         let moments = self.cpu.moments(rows, precision)?;
         let mut values = moments.scatter().values().to_vec();
@@ -250,7 +259,7 @@ fn a_worker_that_fails_costs_one_job_which_is_done_again() {
         ("nan", "malformed_reply", "it holds NaN"),
         ("lie", "malformed_reply", "M2 holds"),
         ("other job", "malformed_reply", "answered job 2, not 1"),
-        ("other count", "malformed_reply", "results of [4, 9, 3, 3] values came, [4, 10, 3, 3] were asked for"),
+        ("other count", "malformed_reply", "results of [4, 9, 3] values came, [4, 10, 3] were asked for"),
         ("shrink", "malformed_reply", "the results are not all there"),
         ("announce too much", "malformed_reply", "a frame of 4294967295 bytes was announced"),
         ("end within a frame", "malformed_reply", "the stream ended within a frame of 9 bytes"),
@@ -333,6 +342,47 @@ fn a_worker_that_keeps_failing_is_started_ever_later() {
         assert_eq!(taken(&heard), ["fell back backing_off"]);
         hand.forward(1);
     }
+}
+
+/// One kind of job that always fails must not have a worker started for each because others succeed in between.
+#[test]
+fn an_answer_ends_a_row_of_failures_only_after_a_minute() {
+    let hand = Hand::default();
+    let workers = workers("abort at moments", None, PATIENCE);
+    let backend = Supervised::start(workers, Cpu::new(1).unwrap(), &hand.clock()).unwrap();
+    let heard = heard(&backend);
+    let (cpu, rows) = (Cpu::new(1).unwrap(), some_rows(40, 4));
+    let moments = cpu.moments(&rows, Precision::F64).unwrap();
+    let good = || backend.cross((&rows, &moments), (&rows, &moments)).unwrap();
+    let bad = || backend.moments(&rows, Precision::F64).unwrap();
+    bad();
+    assert_eq!(taken(&heard), ["ended crashed 0", "fell back crashed"]);
+    hand.forward(1000);
+    for (wait, pause) in [(59_000, 1), (60_000, 0)] {
+        good();
+        assert_eq!(taken(&heard), ["restarted"]);
+        hand.forward(wait - 1000);
+        good();
+        bad();
+        assert_eq!(taken(&heard), [format!("ended crashed {pause}"), "fell back crashed".into()]);
+        hand.forward(1000);
+    }
+}
+
+#[test]
+fn a_worker_that_left_between_jobs_costs_none() {
+    let marks = tempfile::tempdir().unwrap();
+    let workers = workers("leave", Some(marks.path()), PATIENCE);
+    let backend = Supervised::start(workers, Cpu::new(1).unwrap(), &real()).unwrap();
+    let heard = heard(&backend);
+    let three = DMatrix::from_element(1, 1, 3.0);
+    let solve = || backend.eigenvalues(&three).unwrap();
+    assert_eq!((solve().origin.device, taken(&heard)), (Device::Torch, vec![]));
+    let pid: i32 = std::fs::read_to_string(marks.path().join("solves")).unwrap().parse().unwrap();
+    let gone = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    waitid(WaitId::Pid(Pid::from_raw(pid).unwrap()), gone).unwrap();
+    assert_eq!(solve().origin.device, Device::Torch);
+    assert_eq!(taken(&heard), ["ended crashed 0", "restarted"]);
 }
 
 #[test]

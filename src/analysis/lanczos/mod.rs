@@ -111,7 +111,7 @@ impl<'a> Operator<'a> {
 
     /// The numeric noise floor with this largest eigenvalue.
     fn floor(&self, diagonal_norm: f64, largest: f64) -> f64 {
-        let sums = self.moments.rounding((largest * self.unit).min(self.moments.total_variance())) / self.unit;
+        let sums = self.moments.rounding() / self.unit;
         rounding_floor(diagonal_norm, self.dim(), largest) + sums
     }
 }

@@ -15,9 +15,8 @@ use super::{Cpu, even_strips};
 use crate::analysis::floats::{Float, Rows};
 use crate::analysis::moments::{Moments, Packed};
 use crate::analysis::origin::{Device, Origin, Precision};
-use crate::analysis::rounding::{Rounding, Summed};
 use crate::analysis::spectrum;
-use crate::compute::rounding::{keeps_enough, of_kernel};
+use crate::compute::rounding::{blocks, keeps_enough, summed};
 
 /// Mean squares in which f32 neither overflows nor loses what matters to its smallest number.
 const F32_RANGE: Range<f64> = 1e-20..1e20;
@@ -44,10 +43,6 @@ impl Kernel {
         };
         Origin { device: Device::Cpu, kernel }
     }
-
-    fn rounding(self, rows: usize, neighbours: Vec<(f64, f64)>) -> Rounding {
-        of_kernel(self.origin().kernel, rows, neighbours).expect("its own word")
-    }
 }
 
 /// What a batch's columns say about the rounding to come.
@@ -67,8 +62,8 @@ impl Spread {
     /// What the kernel's rounding is expected to be at most: of a batch with a stable rank of 16, which few are under.
     fn rounding(&self, kernel: Kernel, rows: usize) -> f64 {
         let largest = self.variances.iter().sum::<f64>() / 4.0;
-        let (variances, squared_means) = (&self.variances, &self.squared_means);
-        kernel.rounding(rows, Vec::new()).norm(Summed { rows: rows as u64, variances, squared_means, largest })
+        let blocks = blocks(kernel.origin().kernel, rows).expect("its own word");
+        blocks.map_or(0.0, |blocks| blocks.expected(&self.variances, &self.squared_means, largest))
     }
 
     /// max_k E z_k^2
@@ -130,13 +125,12 @@ impl Cpu {
         }
         if kernel != Kernel::F64 {
             for (k, exact) in sums.neighbours().enumerate() {
-                let sum = scatter[Shape::Lower.start(k + 1) + k];
-                errors.push((sum - exact, sum + n as f64 * delta[k] * delta[k + 1]));
+                errors.push(scatter[Shape::Lower.start(k + 1) + k] - exact);
             }
         }
         let scatter = Packed::from_rows(d, scatter).expect("as long as it was made");
         let mean = sums.means().map(|(mean, _)| mean).collect();
-        Moments::new(n as u64, mean, scatter).computed(kernel.origin(), kernel.rounding(n, errors))
+        summed(kernel.origin(), n, (mean, scatter), errors).expect("its own word")
     }
 
     /// sum_i (a_i - mean_a)(b_i - mean_b)^T, in f32 where the moments of both were summed faster than in f64.

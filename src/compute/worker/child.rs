@@ -110,10 +110,9 @@ fn compute(backend: &impl Backend, kernel: Kernel, given: Vec<Given>) -> Result<
         (Kernel::Moments { precision }, [Rows(rows)]) => {
             let moments = backend.moments(rows, precision.precision())?;
             let kernel = moments.origins().iter().next().map_or("f64", |origin| origin.kernel).to_string();
-            let mut neighbours = moments.sums().neighbours().to_vec();
-            neighbours.resize(rows.dim() - 1, (0.0, 0.0));
-            let (errors, entries) = neighbours.into_iter().unzip();
-            let results = vec![moments.mean().to_vec(), moments.scatter().values().to_vec(), errors, entries];
+            let mut errors = moments.sums().errors().to_vec();
+            errors.resize(rows.dim() - 1, 0.0);
+            let results = vec![moments.mean().to_vec(), moments.scatter().values().to_vec(), errors];
             Ok(Done { kernel, results })
         }
         (Kernel::Cross, [Rows(a), Rows(b), Matrix(mean_a), Matrix(mean_b)]) => {

@@ -43,8 +43,8 @@ pub struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// [`crate::compute::Backend::moments`]: the mean, the packed scatter, and of its entries (k, k + 1) the measured errors
-    /// and the values they belong to, which are zeros where all sums were f64's.
+    /// [`crate::compute::Backend::moments`]: the mean, the packed scatter, and of its entries (k, k + 1) the measured errors,
+    /// which are zeros where all sums were f64's.
     pub fn moments(rows: &'a Rows, precision: Precision) -> Self {
         let (n, d) = (rows.len(), rows.dim());
         let precision = match precision {
@@ -55,7 +55,7 @@ impl<'a> Job<'a> {
         Self {
             kernel: Kernel::Moments { precision },
             operands: vec![Operand::Rows(rows)],
-            results: vec![d, d * (d + 1) / 2, d - 1, d - 1],
+            results: vec![d, d * (d + 1) / 2, d - 1],
             work: product(n, d, d),
             // Two scatters, a product and an outer product; a block of 512 rows three times.
             held: 4 * d * d + 1536 * d,

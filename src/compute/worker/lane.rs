@@ -1,7 +1,9 @@
 //! A line of jobs to one worker at a time, and when the next one is started after it failed.
 //!
 //! Guarantees: a worker that failed gets no second job. The next is started with the next job, after a second failure in a
-//! row one second later, then twice as late each time, at most a minute. Must not: compute in the worker's place.
+//! row one second later, then twice as late each time, at most a minute; a row ends with an answer a minute after the last
+//! failure, so that one kind of job that always fails does not have a worker started each time. A worker that ended between
+//! jobs costs none. Must not: compute in the worker's place.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -23,8 +25,10 @@ pub struct Lane {
 
 struct State {
     process: Option<Process>,
-    /// Failures since the last answer.
+    /// Failures in a row.
     failures: u32,
+    /// When the last one was.
+    failed: Duration,
     /// No worker is started before.
     not_before: Duration,
 }
@@ -36,7 +40,7 @@ impl Lane {
     /// When it does not get ready.
     pub fn start(launch: Launch, clock: Clock) -> Result<Self, Broken> {
         let process = Some(Process::start(&launch, &clock)?);
-        let state = Mutex::new(State { process, failures: 0, not_before: Duration::ZERO });
+        let state = Mutex::new(State { process, failures: 0, failed: Duration::ZERO, not_before: Duration::ZERO });
         Ok(Self { launch, clock, state })
     }
 
@@ -57,7 +61,8 @@ impl Lane {
             check(answer).map_err(|detail| Broken::new(Reason::Malformed, format!("{:?}: {detail}", job.kernel)))
         });
         match &answered {
-            Ok(_) => state.failures = 0,
+            Ok(_) if (self.clock)().saturating_sub(state.failed) >= LONGEST_PAUSE => state.failures = 0,
+            Ok(_) => {}
             Err(broken) if broken.reason.ends_worker() => self.end(&mut state, broken, tell),
             Err(_) => {}
         }
@@ -65,6 +70,9 @@ impl Lane {
     }
 
     fn ready<'a>(&self, state: &'a mut State, tell: &dyn Fn(&Event)) -> Result<&'a mut Process, Broken> {
+        if let Some(how) = state.process.as_mut().and_then(Process::ended) {
+            self.end(state, &Broken::new(Reason::Crashed, format!("the worker {how}, between jobs")), tell);
+        }
         if state.process.is_none() {
             let left = state.not_before.saturating_sub((self.clock)());
             if !left.is_zero() {
@@ -81,7 +89,8 @@ impl Lane {
         state.process = None;
         let pause = pause(state.failures);
         state.failures += 1;
-        state.not_before = (self.clock)() + pause;
+        state.failed = (self.clock)();
+        state.not_before = state.failed + pause;
         tell(&Event::Ended { reason: broken.reason, detail: broken.detail.clone(), pause });
     }
 }

@@ -26,7 +26,7 @@ use self::lane::Lane;
 use self::process::{Answer, Broken, Launch};
 use super::cpu::Cpu;
 use super::fault::{Event, Listener, Reason};
-use super::rounding::of_kernel;
+use super::rounding::summed;
 use super::{Backend, ComputeError, SLAB_BYTES, Solution};
 use crate::analysis::floats::Rows;
 use crate::analysis::moments::{Moments, Packed};
@@ -111,12 +111,10 @@ impl Backend for Supervised {
     fn moments(&self, rows: &Rows, precision: Precision) -> Result<Moments, ComputeError> {
         let check = |answer: Answer| {
             let origin = self.origin(&answer.kernel)?;
-            let [mean, scatter, errors, entries] = results(answer.results)?;
+            let [mean, scatter, errors] = results(answer.results)?;
             let scatter = Packed::from_rows(rows.dim(), scatter).ok_or("the scatter is no triangle")?;
             checks::moments(rows, &mean, &scatter)?;
-            let neighbours = errors.into_iter().zip(entries).collect();
-            let rounding = of_kernel(origin.kernel, rows.len(), neighbours).ok_or("its kernel sums no rows")?;
-            Ok(Moments::new(rows.len() as u64, mean, scatter).computed(origin, rounding))
+            Ok(summed(origin, rows.len(), (mean, scatter), errors)?)
         };
         match self.ask(&self.sums, &Job::moments(rows, precision), check) {
             Some(moments) => Ok(moments),

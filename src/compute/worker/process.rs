@@ -129,6 +129,13 @@ impl Process {
         Ok(())
     }
 
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<String> {
+        let status = self.child.as_mut()?.try_wait().ok()??;
+        self.child = None;
+        Some(in_words(status))
+    }
+
     /// Has a job done.
     ///
     /// # Errors
