@@ -14,7 +14,7 @@
 //!
 //! Each batch is modelled by its own S when it is summed: a loud batch among quiet ones keeps what it lost.
 
-use super::moments::Packed;
+use super::moments::{Packed, power_of_two};
 
 /// Unit roundoff of f32.
 const U: f64 = (f32::EPSILON / 2.0) as f64;
@@ -61,24 +61,22 @@ impl Rounding {
     /// Of a batch that was summed in `blocks`, with this M2 and mean; `errors` are those of its entries (k, k + 1).
     pub fn of(blocks: Blocks, scatter: &Packed, mean: &[f64], errors: Vec<f64>) -> Self {
         let (n, d) = (blocks.rows as f64, scatter.dim());
-        // Squares in units of the mean trace: those of what rows may hold overflow.
         let root = if blocks.centred { vec![0.0; d] } else { mean.iter().map(|mean| mean * n.sqrt()).collect() };
         let own: Vec<f64> = root.iter().enumerate().map(|(k, mean)| scatter.diagonal(k) + mean * mean).collect();
         let total: f64 = own.iter().sum();
-        if total == 0.0 {
-            return Self { rows: vec![0.0; d], neighbours: vec![0.0; d - 1], errors };
-        }
+        // Squares in units of the trace: those of what rows may hold overflow.
+        let unit = power_of_two(total);
         let walks = blocks.walks();
         // S = M2 / N
-        let deviation = |squares: f64, product: f64| total / n * walks.variance(squares, product).sqrt();
-        let squares = squares_beside_the_diagonal(scatter, &root, total);
-        let rows = squares.iter().zip(&own).map(|(squares, own)| {
-            let own = own / total;
-            deviation(*squares, own * (1.0 - own).max(0.0))
-        });
+        let deviation = |squares: f64, product: f64| unit / n * walks.variance(squares, product).sqrt();
+        let squares = squares_beside_the_diagonal(scatter, &root, unit);
+        let rows = squares
+            .iter()
+            .zip(&own)
+            .map(|(squares, own)| deviation(*squares, own / unit * ((total - own).max(0.0) / unit)));
         let neighbours = (1..d).map(|k| {
-            let entry = (scatter.row(k)[k - 1] + root[k] * root[k - 1]) / total;
-            deviation(entry * entry, own[k] / total * (own[k - 1] / total))
+            let entry = (scatter.row(k)[k - 1] + root[k] * root[k - 1]) / unit;
+            deviation(entry * entry, own[k] / unit * (own[k - 1] / unit))
         });
         Self { rows: rows.collect(), neighbours: neighbours.collect(), errors }
     }
@@ -166,12 +164,12 @@ fn largest_and_typical(rows: &[f64]) -> f64 {
     if largest == 0.0 { 0.0 } else { largest * (1.0 + typical.sqrt()) }
 }
 
-/// sum_{j != i} ((M2 + r r^T)_ij / unit)^2 of each row i.
+/// sum_{j != i} ((M2 + r r^T)_ij / unit)^2 of each row i; `unit` is a power of two.
 fn squares_beside_the_diagonal(scatter: &Packed, r: &[f64], unit: f64) -> Vec<f64> {
     const LANES: usize = 8;
     let mut squares = vec![0.0; scatter.dim()];
     for (i, r_i) in r.iter().enumerate() {
-        let square = |entry: f64, r_j: f64| ((entry + r_i * r_j) / unit).powi(2);
+        let square = |entry: f64, r_j: f64| ((entry + r_i * r_j) * (1.0 / unit)).powi(2);
         // An entry counts for its row, in lanes, and for its column.
         let (entries, rest) = scatter.row(i)[..i].as_chunks::<LANES>();
         let (of_r, rest_of_r) = r[..i].as_chunks::<LANES>();
