@@ -4,6 +4,7 @@
 
 mod clock;
 mod decoders;
+mod gate;
 mod golden;
 mod harness;
 mod identities;
