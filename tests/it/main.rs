@@ -13,6 +13,7 @@ mod kernels;
 mod lanczos;
 mod method_values;
 mod methods;
+mod notify;
 mod odd_backend;
 mod openapi;
 mod refusals;
