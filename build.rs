@@ -6,6 +6,7 @@ use prost::Message;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rustc-env=FULLRANK_REVISION={}", revision());
     let files = protox::compile(["fullrank/v1/fullrank.proto"], ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     // For reflection.
@@ -15,4 +16,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".fullrank.v1.PushRequest.chunk") // taken from the connection's buffer as they are, not copied out of it
         .compile_fds(files)?;
     Ok(())
+}
+
+/// FULLRANK_REVISION; else git's, but only of what may be shipped: a debug build is not built anew for each commit.
+fn revision() -> String {
+    println!("cargo:rerun-if-env-changed=FULLRANK_REVISION");
+    if let Ok(revision) = std::env::var("FULLRANK_REVISION") {
+        return revision;
+    }
+    if std::env::var("PROFILE").is_ok_and(|profile| profile == "debug") {
+        return "unknown (debug build)".to_string();
+    }
+    let git = |arguments: &[&str]| {
+        let output = std::process::Command::new("git").args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
+    };
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|log| PathBuf::from(log).exists()) {
+        println!("cargo:rerun-if-changed={log}");
+    }
+    git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".to_string())
 }

@@ -1,10 +1,9 @@
 //! `fullrank analyze FILE`: the report of a file by itself, with no warm-up and no hysteresis.
 
-use std::fmt::Write;
+use std::io::Read;
 use std::path::Path;
 
 use bytes::Bytes;
-use serde_json::Value;
 
 use crate::analysis::batch::EmbeddingBatch;
 use crate::analysis::decode::{npy, safetensors};
@@ -17,14 +16,17 @@ use crate::pipeline::{Content, Judging, Line, Policy, SolverRoom};
 use crate::publish::Published;
 use crate::telemetry::Stages;
 
-/// The report of one file, as JSON.
+/// Bytes read between two calls of `progress`.
+const STRIDE: u64 = 16 << 20;
+
+/// The report of one file; `progress` is called with the bytes read so far and all of them.
 ///
 /// # Errors
 /// What is wrong with the file, named.
-pub fn file(path: &Path, policy: &Policy) -> Result<Value, String> {
+pub fn file(path: &Path, policy: &Policy, progress: &dyn Fn(u64, u64)) -> Result<Published, String> {
     let name = path.display().to_string();
     let fail = |error: &dyn std::fmt::Display| format!("{name}: {error}");
-    let bytes = Bytes::from(std::fs::read(path).map_err(|e| fail(&e))?);
+    let bytes = Bytes::from(read(path, progress).map_err(|e| fail(&e))?);
     let (tensors, parameters) = if bytes.starts_with(b"\x93NUMPY") {
         (vec![npy::decode(&bytes).map_err(|e| fail(&e))?], Parameters::default())
     } else {
@@ -33,7 +35,17 @@ pub fn file(path: &Path, policy: &Policy) -> Result<Value, String> {
     let batch = EmbeddingBatch::new(tensors, parameters).map_err(|e| fail(&e))?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let backend = Cpu::new(cores).map_err(|e| fail(&e))?;
-    Ok(report(&backend, batch, &name, policy)?.json)
+    report(&backend, batch, &name, policy)
+}
+
+fn read(path: &Path, progress: &dyn Fn(u64, u64)) -> std::io::Result<Vec<u8>> {
+    let mut file = std::fs::File::open(path)?;
+    let all = file.metadata()?.len();
+    let mut bytes = Vec::new();
+    while file.by_ref().take(STRIDE).read_to_end(&mut bytes)? > 0 {
+        progress(bytes.len() as u64, all);
+    }
+    Ok(bytes)
 }
 
 /// The report of a batch by itself.
@@ -90,58 +102,4 @@ pub fn report(backend: &dyn Backend, batch: EmbeddingBatch, name: &str, policy: 
         verdict: outcome.verdict,
     };
     Ok(Published::new(report, outcome.eigenvalues))
-}
-
-/// A report for people.
-pub fn table(report: &Value) -> String {
-    let verdict = &report["verdict"];
-    let word = |value: &Value| value.as_str().unwrap_or("?").to_string();
-    let mut text = format!(
-        "{}  {} rows of dimension {}\n  {}: scale {}, dimension {}, cause {}\n",
-        word(&report["layer"]),
-        report["rows"],
-        report["dim"],
-        word(&verdict["state"]),
-        word(&verdict["scale"]),
-        word(&verdict["dimension"]),
-        word(&verdict["cause"]),
-    );
-    for reason in verdict["reasons"].as_array().into_iter().flatten() {
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "  because {} is {} (threshold {})",
-            word(&reason["measure"]),
-            reason["value"],
-            reason["threshold"]
-        );
-    }
-    for note in report["notes"].as_array().into_iter().flatten() {
-        let _ = writeln!(text, "  note: {}", word(note));
-    }
-    let diagnostics = report["methods"].as_object().into_iter().flatten().flat_map(|(group, values)| {
-        values.as_object().into_iter().flatten().map(move |(name, value)| (format!("{group}.{name}"), value))
-    });
-    let measures = report["measures"].as_object().into_iter().flatten().map(|(name, value)| (name.clone(), value));
-    for (name, value) in measures.chain(diagnostics) {
-        match value.as_f64() {
-            Some(number) => drop(writeln!(text, "  {name:<32} {:>14}", significant(number))),
-            None if value.is_null() => drop(writeln!(text, "  {name:<32} {:>14}", "undefined")),
-            None => drop(writeln!(text, "  {name:<32} {value}")),
-        }
-    }
-    text
-}
-
-/// Whole numbers as they are, others with six significant digits.
-fn significant(number: f64) -> String {
-    let magnitude = number.abs();
-    if number.fract() == 0.0 && magnitude < 1e9 {
-        return format!("{number:.0}");
-    }
-    if !(1e-4..1e7).contains(&magnitude) {
-        return format!("{number:.5e}");
-    }
-    let decimals = (5.0 - magnitude.log10().floor()).max(0.0) as usize;
-    format!("{number:.decimals$}")
 }

@@ -140,7 +140,7 @@ fn build(config: &Config, backend: Arc<dyn Backend>) -> Result<(Site, Doors), St
     let spectrum_threads = config.threads.saturating_sub(1).max(1);
     let about = Build {
         version: env!("CARGO_PKG_VERSION"),
-        revision: option_env!("FULLRANK_REVISION").unwrap_or("unknown"),
+        revision: env!("FULLRANK_REVISION"),
         backend: backend.device().to_string(),
     };
     let service = Service::new(&about, config.pipeline.inbox_batches)?;

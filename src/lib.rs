@@ -22,7 +22,8 @@
 //! | [`ingest`] | the doors: [`ingest::http`] and [`ingest::grpc`] on one port, with limits on memory and patience |
 //! | [`web`] | the read side: JSON API, /metrics, health, OpenAPI, the page |
 //! | [`app`] | builds, spawns, drains; [`config`] reads the arguments, [`error`] is the one table of refusals, [`telemetry`] logs and times |
-//! | [`demo`], [`analyze`] | recorded trainings through the door; a file by itself |
+//! | [`client`], [`replay`], [`demo`], [`terminal`] | the sub-commands that call a service: requests, recordings pushed as a trainer would, tables |
+//! | [`analyze`], [`plot`] | a file by itself, and its spectrum as a picture |
 //!
 //! Each room may touch only what its row in `docs/design.md` says; `tests/it/tidy.rs` holds it. The interface is in
 //! `docs/api.md`, every definition in `docs/metrics.md`.
@@ -46,4 +47,8 @@ pub mod error;
 pub mod telemetry;
 
 pub mod analyze;
+pub mod client;
 pub mod demo;
+pub mod plot;
+pub mod replay;
+pub mod terminal;

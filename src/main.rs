@@ -1,28 +1,55 @@
 //! Arguments, telemetry, exit code. The only file that prints.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+#![allow(clippy::print_stderr)]
 
+use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use fullrank::app::{self, Listeners};
-use fullrank::config::{AnalyzeArgs, Cli, Command, Config};
-use fullrank::{analyze, demo, telemetry, web};
+use fullrank::client::Client;
+use fullrank::config::{self, AnalyzeArgs, Cli, Command, Config, HealthcheckArgs, ReplayArgs, ReportArgs, RunsArgs};
+use fullrank::{analyze, demo, plot, replay, telemetry, terminal, web};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let matches = Cli::command().get_matches();
+    let command = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli.command,
+        Err(error) => error.exit(),
+    };
+    let result = match command {
         Command::Serve(args) => args.check().and_then(|config| block_on(serve(config))),
         Command::Demo(args) => {
             let once = args.once;
             args.check().and_then(|config| block_on(run_demo(config, once)))
         }
         Command::Analyze(args) => analyze_files(&args),
+        Command::Replay(args) => block_on(replay_files(args)),
+        Command::Report(args) => block_on(report(args)),
+        Command::Runs(args) => block_on(runs(args)),
+        Command::Healthcheck(args) => block_on(healthcheck(args)),
+        Command::CheckConfig(args) => args.check().map(|_| {
+            if let (Some(flags), Some(given)) = (Cli::command().find_subcommand("check-config"), matches.subcommand()) {
+                say(config::effective(flags, given.1).trim_end());
+            }
+            ExitCode::SUCCESS
+        }),
         Command::Openapi => {
-            println!("{:#}", web::openapi_document());
+            say(format_args!("{:#}", web::openapi_document()));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "fullrank", &mut script);
+            say(String::from_utf8_lossy(&script).trim_end());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { dir } => man(dir.as_deref()),
         Command::ComputeWorker(args) => app::compute_worker(&args).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|complaint| {
@@ -31,6 +58,12 @@ fn main() -> ExitCode {
         }
         ExitCode::from(2)
     })
+}
+
+/// Prints a line. If nobody reads any further, as behind `head`, the work is still done.
+fn say(line: impl std::fmt::Display) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 fn block_on(work: impl Future<Output = Result<ExitCode, String>>) -> Result<ExitCode, String> {
@@ -65,12 +98,13 @@ async fn serve(config: Config) -> Result<ExitCode, String> {
 async fn run_demo(config: Config, once: bool) -> Result<ExitCode, String> {
     telemetry::init(if config.log == "info" { "warn" } else { &config.log }, config.log_json)?;
     let listeners = bind(&config).await?;
-    let address = listeners.main.local_addr().map_err(|error| error.to_string())?;
+    let address = format!("http://{}", listeners.main.local_addr().map_err(|error| error.to_string())?);
     let (stop, stopped) = oneshot::channel();
-    let token = config.access.token().map(str::to_string);
+    let url = address.parse().map_err(|error| format!("{address}: {error}"))?;
+    let client = Client::new(url, config.access.token().map(str::to_string))?;
     let service = tokio::spawn(app::run(config, listeners, stopped));
-    println!("fullrank demo: replaying three recorded SimSiam trainings to http://{address}/");
-    let as_expected = match demo::replay(address, token.as_deref(), |line| println!("{line}")).await {
+    say(format_args!("fullrank demo: replaying three recorded SimSiam trainings to {address}/"));
+    let as_expected = match demo::replay(&client, &address, say).await {
         Ok(as_expected) => as_expected,
         Err(error) => {
             eprintln!("fullrank: the demo could not be replayed: {error}");
@@ -78,7 +112,7 @@ async fn run_demo(config: Config, once: bool) -> Result<ExitCode, String> {
         }
     };
     if !once {
-        println!("\nStill serving; Ctrl-C stops it.");
+        say("\nStill serving; Ctrl-C stops it.");
         let _ = stop_signal().await;
     }
     let _ = stop.send(());
@@ -88,13 +122,113 @@ async fn run_demo(config: Config, once: bool) -> Result<ExitCode, String> {
 
 fn analyze_files(args: &AnalyzeArgs) -> Result<ExitCode, String> {
     let policy = args.policy()?;
+    let mut reports = Vec::new();
     for path in &args.files {
-        let report = analyze::file(path, &policy)?;
+        let bar = bar(0, "{msg} {bar:40} {bytes} of {total_bytes}");
+        bar.set_message(path.display().to_string());
+        let report = analyze::file(path, &policy, &|read, all| {
+            bar.set_length(all);
+            bar.set_position(read);
+        });
+        bar.finish_and_clear();
+        let report = report?;
         if args.json {
-            println!("{report}");
+            say(&report.json);
         } else {
-            println!("{}", analyze::table(&report));
+            say(terminal::report(&report.json));
         }
+        reports.extend(args.plot.is_some().then_some(report));
+    }
+    args.plot.as_deref().map_or(Ok(()), |path| plot::draw(path, &reports))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// On standard error, and only on a terminal.
+fn bar(length: u64, template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(length).with_style(style)
+}
+
+async fn replay_files(args: ReplayArgs) -> Result<ExitCode, String> {
+    let client = args.service.client()?;
+    for recording in replay::read(&args.files, &args.told())? {
+        let bar = bar(recording.pushes.len() as u64, "{msg} {bar:40} {pos} of {len} windows");
+        bar.set_message(recording.run.clone());
+        let verdict = replay::push(&client, &recording, &|| bar.inc(1)).await;
+        bar.finish_and_clear();
+        say(replay::sentence(&recording.run, &verdict?));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn report(args: ReportArgs) -> Result<ExitCode, String> {
+    let client = args.service.client()?;
+    let run = client.get(&["v1", "runs", &args.run], &[]).await?;
+    let layers: Vec<&Value> = run["layers"].as_array().into_iter().flatten().collect();
+    let names: Vec<&str> = layers.iter().filter_map(|layer| layer["layer"].as_str()).collect();
+    if let Some(wanted) = args.layer.as_deref().filter(|wanted| !names.contains(wanted)) {
+        return Err(format!("run {} has no layer {wanted}; it has: {}", args.run, names.join(", ")));
+    }
+    let mut reports = Vec::new();
+    for layer in layers {
+        let name = layer["layer"].as_str().unwrap_or_default();
+        if args.layer.as_deref().is_some_and(|wanted| wanted != name) {
+            continue;
+        }
+        let Some(window) = args.window else {
+            reports.extend(Some(layer["newest"].clone()).filter(Value::is_object));
+            continue;
+        };
+        let only = [("from", window.to_string()), ("to", window.to_string())];
+        let mut listing = client.get(&["v1", "runs", &args.run, "layers", name, "reports"], &only).await?;
+        reports.extend(listing["reports"].as_array_mut().into_iter().flatten().map(Value::take));
+    }
+    if reports.is_empty() {
+        let of = args.window.map_or("a closed window".to_string(), |window| format!("window {window} closed"));
+        return Err(format!("run {} has no report yet: no layer has {of}", args.run));
+    }
+    for report in reports {
+        if args.json {
+            say(report);
+        } else {
+            say(terminal::report(&report));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn runs(args: RunsArgs) -> Result<ExitCode, String> {
+    let runs = args.service.client()?.get(&["v1", "runs"], &[]).await?;
+    if args.json {
+        say(runs);
+    } else {
+        say(terminal::runs(&runs).trim_end());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn healthcheck(args: HealthcheckArgs) -> Result<ExitCode, String> {
+    match args.service.client()?.get(&["readyz"], &[]).await {
+        Ok(_) => {
+            say("ready");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            eprintln!("fullrank: {error}");
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn man(dir: Option<&Path>) -> Result<ExitCode, String> {
+    let mut page = Vec::new();
+    let written = match dir {
+        Some(dir) => clap_mangen::generate_to(Cli::command(), dir),
+        None => clap_mangen::Man::new(Cli::command()).render(&mut page),
+    };
+    written.map_err(|error| format!("the manual could not be written: {error}"))?;
+    if dir.is_none() {
+        say(String::from_utf8_lossy(&page).trim_end());
     }
     Ok(ExitCode::SUCCESS)
 }

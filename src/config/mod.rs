@@ -2,21 +2,43 @@
 //!
 //! Guarantees: what `check` returns can be served. Must not: open anything but the files it is pointed at.
 
+mod client;
 mod serve;
+mod show;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use self::serve::PolicyArgs;
 use crate::analysis::origin::Device;
 use crate::pipeline::Policy;
 
+pub use self::client::{HealthcheckArgs, ReplayArgs, ReportArgs, RunsArgs, ServiceArgs};
 pub use self::serve::{Config, ServeArgs};
+pub use self::show::effective;
+
+/// `--version`; without libtorch there is one backend.
+const LONG_VERSION: &str = if cfg!(feature = "torch") {
+    concat!(
+        env!("CARGO_PKG_VERSION"),
+        "\nrevision: ",
+        env!("FULLRANK_REVISION"),
+        "\nfeatures: torch\nbackends: cpu, torch, torch-cuda"
+    )
+} else {
+    concat!(env!("CARGO_PKG_VERSION"), "\nrevision: ", env!("FULLRANK_REVISION"), "\nfeatures: none\nbackends: cpu")
+};
+
+const EXIT_CODES: &str = "Exit codes:
+  0  done
+  1  the answer is no: healthcheck found no ready service, demo other verdicts than recorded
+  2  it could not be done: the command line, a file, or what the service answered, as the message says";
 
 /// Watches the embeddings of self-supervised training runs, and says whether and why they are collapsing.
 #[derive(Debug, Parser)]
-#[command(name = "fullrank", version, propagate_version = true)]
+#[command(name = "fullrank", version, long_version = LONG_VERSION, propagate_version = true, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -32,8 +54,29 @@ pub enum Command {
     Demo(Box<DemoArgs>),
     /// Measure and judge files: .npy or .safetensors.
     Analyze(AnalyzeArgs),
+    /// Push recorded embeddings to a running service, as a trainer would.
+    Replay(ReplayArgs),
+    /// Print the newest reports of a run.
+    Report(ReportArgs),
+    /// List the runs of a service, worst first.
+    Runs(RunsArgs),
+    /// Ask whether a service takes pushes: exit code 0 or 1.
+    Healthcheck(HealthcheckArgs),
+    /// Print what `serve` would run with, and where each value is from; secrets are hidden.
+    CheckConfig(Box<ServeArgs>),
     /// Print the OpenAPI document.
     Openapi,
+    /// Print a completion script: fullrank completions bash > /etc/bash_completion.d/fullrank
+    Completions {
+        /// For which shell.
+        shell: Shell,
+    },
+    /// Print the manual page, or write those of all sub-commands.
+    Man {
+        /// Write a page for each sub-command into this directory.
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
     /// What `serve` starts to compute on a device.
     #[command(hide = true)]
     ComputeWorker(ComputeWorkerArgs),
@@ -72,6 +115,9 @@ pub struct AnalyzeArgs {
     /// One JSON report a file, a line each.
     #[arg(long)]
     pub json: bool,
+    /// Draw the spectra of all files into this .svg or .png file.
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
     #[command(flatten)]
     policy: PolicyArgs,
 }

@@ -3,7 +3,7 @@
 //! Guarantees: what `check` returns can be served. Must not: open anything but the files it is pointed at.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -130,10 +130,10 @@ struct PublishArgs {
 #[derive(Debug, Args)]
 struct NotifyArgs {
     /// Post alerts to this URL as Alertmanager would (webhook payload version 4), with the evidence; may be given again.
-    #[arg(long = "webhook", env = "FULLRANK_WEBHOOK", value_delimiter = ',', value_name = "URL", value_parser = url)]
+    #[arg(long = "webhook", env = "FULLRANK_WEBHOOK", hide_env_values = true, value_delimiter = ',', value_name = "URL", value_parser = url)]
     webhooks: Vec<Url>,
     /// Send alerts to this Alertmanager, such as http://127.0.0.1:9093; may be given again.
-    #[arg(long = "alertmanager", env = "FULLRANK_ALERTMANAGER", value_delimiter = ',', value_name = "URL", value_parser = url)]
+    #[arg(long = "alertmanager", env = "FULLRANK_ALERTMANAGER", hide_env_values = true, value_delimiter = ',', value_name = "URL", value_parser = url)]
     alertmanagers: Vec<Url>,
     /// Seconds that a receiver of alerts may take to answer.
     #[arg(long, env = "FULLRANK_NOTIFY_TIMEOUT_S", default_value_t = 10)]
@@ -153,7 +153,15 @@ struct LogArgs {
     log_json: bool,
 }
 
-fn url(text: &str) -> Result<Url, String> {
+pub(super) fn read_token(path: &Path) -> Result<String, String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_string()),
+        Ok(_) => Err(format!("--token-file {}: the file is empty; write the token into it", path.display())),
+        Err(error) => Err(format!("--token-file {}: {error}", path.display())),
+    }
+}
+
+pub(super) fn url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("{error}: give it as http://host:port/path"))?;
     if matches!(url.scheme(), "http" | "https") && url.has_host() {
         return Ok(url);
@@ -263,18 +271,8 @@ impl ServeArgs {
 
 impl ListenArgs {
     fn token(&self, complaints: &mut Vec<String>) -> Option<String> {
-        let path = self.token_file.as_ref()?;
-        match std::fs::read_to_string(path) {
-            Ok(text) if !text.trim().is_empty() => Some(text.trim().to_string()),
-            Ok(_) => {
-                complaints.push(format!("--token-file {}: the file is empty; write the token into it", path.display()));
-                None
-            }
-            Err(error) => {
-                complaints.push(format!("--token-file {}: {error}", path.display()));
-                None
-            }
-        }
+        let token = read_token(self.token_file.as_ref()?);
+        token.map_err(|complaint| complaints.push(complaint)).ok()
     }
 
     fn check(&self, has_token: bool, complaints: &mut Vec<String>) {

@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
 
 mod clock;
+mod command_line;
 mod decoders;
 mod gate;
 mod golden;

@@ -1,0 +1,94 @@
+//! The service as its own sub-commands call it: JSON over HTTP.
+//!
+//! Guarantees: an error says what was asked, what came back, and what to do. Must not: know what an answer means.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::{Method, Url};
+use serde_json::Value;
+
+/// How long an answer may take: a report that is waited for may need an eigensolve of d = 8192.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// See the file's head.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    token: Option<String>,
+}
+
+/// What a request carries.
+#[derive(Clone, Debug, Default)]
+pub struct Sent {
+    /// The query.
+    pub query: Vec<(String, String)>,
+    /// Content type and body.
+    pub body: Option<(&'static str, Bytes)>,
+}
+
+impl Client {
+    /// Of the service at `base`.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(base: Url, token: Option<String>) -> Result<Self, String> {
+        let http = reqwest::Client::builder().timeout(PATIENCE).user_agent("fullrank").build();
+        Ok(Self { http: http.map_err(|error| plain(&error))?, base, token })
+    }
+
+    /// GET of a path, given in segments.
+    ///
+    /// # Errors
+    /// In words.
+    pub async fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, String> {
+        let query = query.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect();
+        self.call(Method::GET, path, Sent { query, body: None }).await
+    }
+
+    /// Any request; `Null` where the answer has no body, a string where it is no JSON.
+    ///
+    /// # Errors
+    /// In words.
+    pub async fn call(&self, method: Method, path: &[&str], sent: Sent) -> Result<Value, String> {
+        let mut url = self.base.clone();
+        url.path_segments_mut()
+            .map_err(|()| format!("{}: give the address as http://host:port", self.base))?
+            .pop_if_empty()
+            .extend(path);
+        let shown = format!("{method} {url}");
+        let mut request = self.http.request(method, url).query(&sent.query);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some((kind, body)) = sent.body {
+            request = request.header("content-type", kind).body(body);
+        }
+        let answer = request.send().await.map_err(|error| {
+            format!("{shown}: {}; is `fullrank serve` running there? (--url)", plain(&error.without_url()))
+        })?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(|error| format!("{shown}: {}", plain(&error.without_url())))?;
+        let value =
+            if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::String(text)) };
+        if status.is_success() {
+            return Ok(value);
+        }
+        match (value["code"].as_str(), value["detail"].as_str()) {
+            (Some(code), Some(detail)) => Err(format!("{shown}: {} {code}: {detail}", status.as_u16())),
+            _ => Err(format!("{shown}: {status}, which is no answer of fullrank's: does --url name the right port?")),
+        }
+    }
+}
+
+/// An error with what caused it, in a line.
+pub fn plain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

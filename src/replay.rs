@@ -1,0 +1,147 @@
+//! `fullrank replay FILE`: recorded embeddings, pushed through the HTTP door as a trainer would.
+//!
+//! A recording is a safetensors file of tensors named `WWW.z1` (WWW: the place of its window, three digits or more), whose
+//! metadata has `run`, `method`, `layer` and `windows`, a JSON list of {"window", "step", "loss"}. Any other .npy or
+//! .safetensors file is one window.
+//!
+//! Guarantees: each window is judged before the next is sent. Must not: change what was recorded.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use reqwest::Method;
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+use crate::client::{Client, Sent};
+
+/// The layer of a recording that names none.
+const LAYER: &str = "projector";
+
+/// Parameters of a push that a recording's window may have.
+const OF_WINDOW: [&str; 2] = ["step", "loss"];
+
+/// What is pushed as one run.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// Where to.
+    pub run: String,
+    /// The layer.
+    pub layer: String,
+    /// One push a window, in order.
+    pub pushes: Vec<Sent>,
+}
+
+/// What the command line says where a file does not.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// The run; else the recording's, else the file's name.
+    pub run: Option<String>,
+    /// The layer.
+    pub layer: Option<String>,
+    /// The method's word.
+    pub method: Option<String>,
+}
+
+/// The recordings in files; those that are one window each make one run together, in the order of the files.
+///
+/// # Errors
+/// What is wrong with a file, named.
+pub fn read(paths: &[impl AsRef<Path>], told: &Told) -> Result<Vec<Recording>, String> {
+    let mut recordings: Vec<Recording> = Vec::new();
+    let mut single: Option<Recording> = None;
+    for path in paths {
+        let path = path.as_ref();
+        let fail = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let bytes = Bytes::from(std::fs::read(path).map_err(|error| fail(&error))?);
+        if let Some(recording) = recording(&bytes, told).map_err(|error| fail(&error))? {
+            recordings.push(recording);
+            continue;
+        }
+        let name = path.file_stem().map_or("replay".into(), |stem| stem.to_string_lossy().into_owned());
+        let single = single.get_or_insert_with(|| Recording {
+            run: told.run.clone().unwrap_or_else(|| named(&name)),
+            layer: told.layer.clone().unwrap_or_else(|| LAYER.to_string()),
+            pushes: Vec::new(),
+        });
+        let window = single.pushes.len().to_string();
+        let mut query = vec![("window".to_string(), window)];
+        query.extend(told.method.clone().map(|method| ("method".to_string(), method)));
+        let kind = if bytes.starts_with(b"\x93NUMPY") { "application/x-npy" } else { "application/x-safetensors" };
+        single.pushes.push(Sent { query, body: Some((kind, bytes)) });
+    }
+    recordings.extend(single);
+    Ok(recordings)
+}
+
+/// A name that a run may have.
+fn named(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' }).take(128).collect()
+}
+
+/// A recording of several windows, if it is one.
+///
+/// # Errors
+/// When its metadata says so, and the rest does not hold it.
+pub fn recording(bytes: &[u8], told: &Told) -> Result<Option<Recording>, String> {
+    if bytes.starts_with(b"\x93NUMPY") {
+        return Ok(None);
+    }
+    let (_, header) =
+        SafeTensors::read_metadata(bytes).map_err(|error| format!("it is neither npy nor safetensors: {error}"))?;
+    let metadata = header.metadata().clone().unwrap_or_default();
+    let Some(windows) = metadata.get("windows") else { return Ok(None) };
+    let windows: Vec<Value> =
+        serde_json::from_str(windows).map_err(|error| format!("its metadata `windows`: {error}"))?;
+    let tensors = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    let of = |told: &Option<String>, name: &str| told.clone().or_else(|| metadata.get(name).cloned());
+    let run = of(&told.run, "run").ok_or("it names no run: give --run")?;
+    let method = of(&told.method, "method");
+    let mut pushes = Vec::new();
+    for entry in &windows {
+        let window = entry["window"].as_u64().ok_or_else(|| format!("a window without a number: {entry}"))?;
+        let prefix = format!("{window:03}.");
+        let mut own: Vec<_> =
+            tensors.iter().filter_map(|(name, view)| Some((name.strip_prefix(&prefix)?.to_string(), view))).collect();
+        own.sort_by(|a, b| a.0.cmp(&b.0));
+        if own.is_empty() {
+            return Err(format!("it lists window {window}, but has no tensor {prefix}z"));
+        }
+        let body = safetensors::serialize(own, None).map_err(|error| error.to_string())?;
+        let mut query = vec![("window".to_string(), window.to_string())];
+        query.extend(method.clone().map(|method| ("method".to_string(), method)));
+        let numbers = OF_WINDOW.iter().filter(|name| entry[**name].is_number());
+        query.extend(numbers.map(|name| ((*name).to_string(), entry[*name].to_string())));
+        pushes.push(Sent { query, body: Some(("application/x-safetensors", body.into())) });
+    }
+    Ok(Some(Recording { run, layer: of(&told.layer, "layer").unwrap_or_else(|| LAYER.to_string()), pushes }))
+}
+
+/// Pushes it, window by window; `pushed` is called after each. The run's verdict at the end.
+///
+/// # Errors
+/// When the service cannot be reached or refuses a push.
+pub async fn push(client: &Client, recording: &Recording, pushed: &dyn Fn()) -> Result<Value, String> {
+    let (run, layer) = (recording.run.as_str(), recording.layer.as_str());
+    for sent in &recording.pushes {
+        let mut sent = sent.clone();
+        sent.query.extend([("last", "true"), ("wait", "true")].map(|(name, value)| (name.into(), value.into())));
+        client.call(Method::POST, &["v1", "runs", run, "layers", layer, "batches"], sent).await?;
+        pushed();
+    }
+    client.get(&["v1", "runs", run, "verdict"], &[]).await
+}
+
+/// The verdict in a line.
+pub fn sentence(run: &str, verdict: &Value) -> String {
+    let word = |name: &str| verdict[name].as_str().unwrap_or("?").to_string();
+    let reason = |reason: &Value| {
+        let number = |name: &str| reason[name].as_f64().unwrap_or(f64::NAN);
+        let measure = reason["measure"].as_str().unwrap_or("?");
+        format!("{measure} {:.3} (threshold {:.3})", number("value"), number("threshold"))
+    };
+    let reasons: Vec<String> = verdict["reasons"].as_array().into_iter().flatten().map(reason).collect();
+    let why = if reasons.is_empty() { String::new() } else { format!(", {}", reasons.join(", ")) };
+    let since = verdict["since_window"].as_u64().unwrap_or(0);
+    format!("  {run:<26} {:<10} since window {since}: cause {}{why}", word("state"), word("cause"))
+}
