@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
 
+mod alerts;
 mod clock;
 mod decoders;
 mod golden;
@@ -17,6 +18,7 @@ mod openapi;
 mod refusals;
 mod restart;
 mod room;
+mod rules;
 mod slow_clients;
 mod smoke;
 mod spectra;
