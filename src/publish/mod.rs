@@ -6,6 +6,7 @@
 mod board;
 mod history;
 mod metrics;
+pub mod notify;
 mod report_json;
 mod report_read;
 mod service;

@@ -5,6 +5,7 @@
 
 mod api;
 pub mod extract;
+mod gate;
 mod limits;
 mod openapi;
 mod page;
