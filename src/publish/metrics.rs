@@ -17,7 +17,7 @@ use crate::analysis::report::Report;
 use crate::analysis::verdict::{Alarm, State};
 
 /// Families that are not in the table of measures: (name, help, labels).
-const FAMILIES: [(&str, &str, &[&str]); 13] = [
+const FAMILIES: [(&str, &str, &[&str]); 15] = [
     (
         "fullrank_components_for_variance",
         "Leading eigenvalues that hold a share of the variance",
@@ -34,6 +34,16 @@ const FAMILIES: [(&str, &str, &[&str]); 13] = [
         &["run", "layer"],
     ),
     ("fullrank_verdict", "1 for the published state, latched once collapsed", &["run", "layer", "state"]),
+    (
+        "fullrank_verdict_cause",
+        "The cause of the published verdict, latched with it; always 1",
+        &["run", "layer", "cause"],
+    ),
+    (
+        "fullrank_verdict_alarm",
+        "1 for an alarm of the published verdict at this severity, latched with it",
+        &["run", "layer", "alarm", "severity"],
+    ),
     ("fullrank_alarm", "1 while the alarm holds at this severity", &["run", "layer", "alarm", "severity"]),
     (
         "fullrank_nonfinite_rows_total",
@@ -168,11 +178,16 @@ impl Series {
             let value = f64::from(u8::from(state == shown));
             self.add("fullrank_verdict", labels, &[("state", state.word())], value);
         }
-        for (alarm, levels) in Alarm::ALL {
-            for level in levels {
-                let holds = report.verdict.alarms.contains(&(alarm, *level));
-                let more = [("alarm", alarm.word()), ("severity", level.word())];
-                self.add("fullrank_alarm", labels, &more, f64::from(u8::from(holds)));
+        // What is latched stays as it was when it was: a run may drift on from one collapse to another.
+        let published = &view.shown().unwrap_or(newest).report.verdict;
+        self.add("fullrank_verdict_cause", labels, &[("cause", published.cause.word())], 1.0);
+        for (family, verdict) in [("fullrank_verdict_alarm", published), ("fullrank_alarm", &report.verdict)] {
+            for (alarm, levels) in Alarm::ALL {
+                for level in levels {
+                    let holds = verdict.alarms.contains(&(alarm, *level));
+                    let more = [("alarm", alarm.word()), ("severity", level.word())];
+                    self.add(family, labels, &more, f64::from(u8::from(holds)));
+                }
             }
         }
     }

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
 
+mod alerts;
 mod clock;
 mod command_line;
 mod decoders;
@@ -20,6 +21,7 @@ mod openapi;
 mod refusals;
 mod restart;
 mod room;
+mod rules;
 mod slow_clients;
 mod smoke;
 mod spectra;

@@ -35,8 +35,11 @@ fn a_collapse_is_latched_until_acknowledged() {
     let verdict = || server.json("/v1/runs/r/verdict");
     let series =
         |state: &str| server.metrics().get(&format!("fullrank_verdict{{run=\"r\",layer=\"l\",state=\"{state}\"}}"));
-    let alarm = || {
-        server.metrics().get("fullrank_alarm{run=\"r\",layer=\"l\",alarm=\"complete_collapse\",severity=\"critical\"}")
+    let labels = "run=\"r\",layer=\"l\",alarm=\"complete_collapse\",severity=\"critical\"";
+    let alarm = || server.metrics().get(&format!("fullrank_alarm{{{labels}}}"));
+    let latched_alarm = || server.metrics().get(&format!("fullrank_verdict_alarm{{{labels}}}"));
+    let cause = |cause: &str| {
+        server.metrics().get(&format!("fullrank_verdict_cause{{run=\"r\",layer=\"l\",cause=\"{cause}\"}}"))
     };
     for window in 0..5 {
         let report = server.report("?last=1", constant(32));
@@ -56,13 +59,14 @@ fn a_collapse_is_latched_until_acknowledged() {
     assert_eq!((&latched["window"], &latched["current"]["state"]), (&15.into(), &"healthy".into()));
     assert_eq!(server.json("/v1/runs")["runs"][0]["state"], "collapsed");
     assert_eq!((series("collapsed"), series("healthy"), alarm()), (Some(1.0), Some(0.0), Some(0.0)));
+    assert_eq!((latched_alarm(), cause("constant"), cause("none")), (Some(1.0), Some(1.0), None), "latched, too");
     let seen: Value = server.post("/v1/runs/r/acknowledge").send().unwrap().json().unwrap();
     assert_eq!(
         (&seen["state"], &seen["latched"], &seen["since_window"]),
         (&"healthy".into(), &false.into(), &15.into())
     );
     assert_eq!(verdict(), seen);
-    assert_eq!((series("collapsed"), series("healthy")), (Some(0.0), Some(1.0)));
+    assert_eq!((series("collapsed"), series("healthy"), latched_alarm()), (Some(0.0), Some(1.0), Some(0.0)));
     all_finite(&server);
 }
 
