@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
 
+mod browser;
 mod clock;
 mod decoders;
 mod golden;
@@ -14,6 +15,7 @@ mod method_values;
 mod methods;
 mod odd_backend;
 mod openapi;
+mod page;
 mod refusals;
 mod restart;
 mod room;
