@@ -20,7 +20,7 @@ use crate::config::{ComputeWorkerArgs, Config};
 use crate::ingest::listen::{Listening, serve, told};
 use crate::ingest::{Bodies, Doors};
 use crate::pipeline::{Inbox, Parts};
-use crate::publish::{Board, Build, History, HistoryError, RunCollector, Service};
+use crate::publish::{Board, Build, History, HistoryError, RunCollector, Service, notify};
 use crate::web::{self, Events, Site};
 
 /// How often the passing of time is looked at.
@@ -102,6 +102,16 @@ pub async fn run_with(
     }
     tracing::info!(%address, "serving HTTP and gRPC; the page is at http://{address}/");
     let ticker = tokio::spawn(tick(Arc::clone(&inbox), stopped));
+    let (hush, hushed) = watch::channel(false);
+    let notifiers: Vec<_> = config
+        .notify
+        .into_iter()
+        .map(|target| {
+            tracing::info!(receiver = target.receiver.word(), to = target.shown(), "telling of alerts");
+            let (board, service) = (Arc::clone(&site.board), Arc::clone(&site.service));
+            tokio::spawn(notify::run(target, board, service, Timestamp::now, hushed.clone()))
+        })
+        .collect();
 
     // A dropped sender means stop, too.
     let _ = shutdown.await;
@@ -115,6 +125,11 @@ pub async fn run_with(
     }
     let _ = ticker.await;
     let _ = tokio::task::spawn_blocking(move || join(&inbox, workers)).await;
+    // The last windows may have collapsed.
+    let _ = hush.send(true);
+    for notifier in notifiers {
+        let _ = notifier.await;
+    }
     if let Some(fault) = site.history.fault() {
         tracing::error!(fault, "the last reports could not be stored");
     }

@@ -7,6 +7,7 @@ mod board;
 mod course;
 mod history;
 mod metrics;
+pub mod notify;
 mod report_json;
 mod report_read;
 mod service;

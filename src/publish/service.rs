@@ -41,6 +41,7 @@ pub struct Service {
     accepted: IntCounterVec,
     duplicates: IntCounterVec,
     rejected: IntCounterVec,
+    notifications: IntCounterVec,
     bytes: IntCounter,
 }
 
@@ -99,6 +100,11 @@ impl Service {
                 "Batches refused, by the code of the refusal",
                 &["door", "reason"],
             )?,
+            notifications: names.counters(
+                "fullrank_notifications_total",
+                "Alerts posted to a webhook or to Alertmanager: sent, failed (and tried again), dropped for want of room",
+                &["receiver", "outcome"],
+            )?,
             bytes: names.counter("fullrank_received_bytes_total", "Bytes of accepted bodies, decompressed")?,
             registry: names.0,
         };
@@ -108,6 +114,11 @@ impl Service {
 
     /// Every label is there from the start, so that a rate sees the first event.
     fn start_at_zero(&self) {
+        for receiver in ["webhook", "alertmanager"] {
+            for outcome in ["sent", "failed", "dropped"] {
+                self.notified(receiver, outcome, 0);
+            }
+        }
         for door in DOORS {
             self.accepted.with_label_values(&[door]);
             self.duplicates.with_label_values(&[door]);
@@ -122,6 +133,11 @@ impl Service {
         let counters = if duplicate { &self.duplicates } else { &self.accepted };
         counters.with_label_values(&[door]).inc();
         self.bytes.inc_by(bytes as u64);
+    }
+
+    /// Something was, or was not, told to a receiver of alerts.
+    pub fn notified(&self, receiver: &str, outcome: &str, count: u64) {
+        self.notifications.with_label_values(&[receiver, outcome]).inc_by(count);
     }
 
     /// A batch was refused at a door.

@@ -41,10 +41,6 @@ pub(super) async fn delete(State(site): State<Site>, Segments(run): Segments<Str
     Ok(StatusCode::NO_CONTENT)
 }
 
-pub(super) async fn verdict(State(site): State<Site>, Segments(run): Segments<String>) -> Result<Json<Value>, Refusal> {
-    read::verdict(&site.board, &run).map(Json)
-}
-
 pub(super) async fn acknowledge(
     State(site): State<Site>,
     Segments(run): Segments<String>,

@@ -7,6 +7,7 @@ mod api;
 mod course;
 mod events;
 pub mod extract;
+mod gate;
 mod limits;
 mod openapi;
 mod page;

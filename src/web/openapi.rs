@@ -259,8 +259,10 @@ described! {
                   (status = 429, description = "Too many streams", body = Problem), (status = 503, body = Problem)))]
     events;
     /// The worst layer's verdict, latched: a gate for early stopping and CI.
-    #[utoipa::path(get, path = "/v1/runs/{run}/verdict", params(("run" = String, Path)),
-        responses((status = 200, body = PublishedVerdict), (status = 404, body = Problem)))]
+    #[utoipa::path(get, path = "/v1/runs/{run}/verdict", params(("run" = String, Path),
+            ("wait" = Option<f64>, Query, description = "seconds to wait for another state, at most 300"),
+            ("state" = Option<String>, Query, description = "the state that the client knows")),
+        responses((status = 200, body = PublishedVerdict), (status = 400, body = Problem), (status = 404, body = Problem)))]
     verdict;
     /// Every limit.
     #[utoipa::path(get, path = "/v1/limits", responses((status = 200, body = Value)))]

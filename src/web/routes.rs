@@ -13,7 +13,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::decompression::RequestDecompressionLayer;
 use tower_http::timeout::TimeoutBody;
 
-use super::{Site, api, course, events, openapi, page, spectrum};
+use super::{Site, api, course, events, gate, openapi, page, spectrum};
 use crate::ingest::{Doors, grpc, guard, http};
 
 /// Every door and page on one port.
@@ -30,7 +30,7 @@ pub fn router(site: &Site, doors: &Doors, with_metrics: bool) -> Router {
         .route("/v1/limits", get(api::limits))
         .route("/v1/runs", get(api::runs))
         .route("/v1/runs/{run}", get(api::run).delete(api::delete))
-        .route("/v1/runs/{run}/verdict", get(api::verdict))
+        .route("/v1/runs/{run}/verdict", get(gate::verdict))
         .route("/v1/runs/{run}/finish", post(api::finish))
         .route("/v1/runs/{run}/acknowledge", post(api::acknowledge))
         .route("/v1/runs/{run}/windows/{window}/close", post(api::close))

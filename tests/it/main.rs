@@ -5,6 +5,7 @@
 mod browser;
 mod clock;
 mod decoders;
+mod gate;
 mod golden;
 mod harness;
 mod identities;
@@ -13,6 +14,7 @@ mod kernels;
 mod lanczos;
 mod method_values;
 mod methods;
+mod notify;
 mod odd_backend;
 mod openapi;
 mod page;

@@ -15,7 +15,8 @@ const DIRECTION: [(&str, &[&str]); 8] = [
 ];
 
 /// Where `unsafe` may stand, with its proof: the inner loops that were measured to need it.
-const MEASURED_KERNELS: [&str; 2] = ["compute/cpu/tiles.rs", "compute/cpu/vectors.rs"];
+const MEASURED_KERNELS: [&str; 4] =
+    ["compute/cpu/tiles.rs", "compute/cpu/vectors.rs", "compute/cpu/amx.rs", "compute/cpu/amx/trapped.rs"];
 
 /// (room, words that must not stand in it): the table of what a room may touch.
 const FORBIDDEN: [(&str, &[&str]); 6] = [

@@ -4,6 +4,8 @@
 //! Guarantees: the same rows and number of threads give the same bits: each entry of a result is summed by one thread,
 //! in row order, whatever the timing. Must not: be called on a thread that serves sockets.
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod amx;
 mod columns;
 mod eigen;
 mod panels;

@@ -65,7 +65,7 @@ pub(super) struct Place<'a> {
 }
 
 /// Adds the 8 x W product of `lanes` lanes.
-type Add<T> = unsafe fn(left: *const T, right: *const T, lanes: usize, to: &mut Place<'_>);
+pub(super) type Add<T> = unsafe fn(left: *const T, right: *const T, lanes: usize, to: &mut Place<'_>);
 
 /// A tile for lanes of type `T`, chosen for this processor.
 #[derive(Clone, Copy)]
@@ -76,6 +76,12 @@ pub(super) struct Tile<T> {
 }
 
 impl<T> Tile<T> {
+    /// # Safety
+    /// The processor has what `add` needs, which reads W values of `right` and 8 of `left` in each lane.
+    pub(super) unsafe fn new(add: Add<T>, width: usize) -> Self {
+        Self { add, width }
+    }
+
     /// Adds the product of 8 columns from column `offset` of the panel `left` and all columns of the panel `right`.
     pub(super) fn add(&self, (left, offset): (&[T], usize), right: &[T], to: &mut Place<'_>) {
         assert!(left.len() == right.len() && left.len().is_multiple_of(self.width) && offset + TILE_ROWS <= self.width);
@@ -136,12 +142,14 @@ impl Tiles {
     #[cfg(target_arch = "x86_64")]
     pub(super) fn detect() -> Self {
         if is_x86_feature_detected!("avx512f") {
-            let bf16 = is_x86_feature_detected!("avx512bf16");
+            let bf16 = is_x86_feature_detected!("avx512bf16").then_some(Tile { add: avx512_bf16, width: WIDTH_32 });
+            #[cfg(target_os = "linux")]
+            let bf16 = super::amx::tile().or(bf16);
             return Self {
                 f32: Tile { add: avx512_f32, width: WIDTH_32 },
                 f64: Tile { add: avx512_f64, width: WIDTH_64 },
                 f64_strided: StridedTile { add: avx512_f64_strided },
-                bf16: bf16.then_some(Tile { add: avx512_bf16, width: WIDTH_32 }),
+                bf16,
             };
         }
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
@@ -178,7 +186,7 @@ impl Tiles {
 
 /// Adds a finished tile to the product. Inlined into each tile, so that it is compiled for the tile's vectors.
 #[inline(always)]
-fn add_tile<T: Copy + Into<f64>, const W: usize>(tile: &[[T; W]; TILE_ROWS], to: &mut Place<'_>) {
+pub(super) fn add_tile<T: Copy + Into<f64>, const W: usize>(tile: &[[T; W]; TILE_ROWS], to: &mut Place<'_>) {
     for (r, values) in tile.iter().enumerate().take(to.height) {
         let row = to.row + r;
         let width = W.min(to.shape.end(row).saturating_sub(to.column));

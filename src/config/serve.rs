@@ -1,55 +1,19 @@
-//! Arguments: one flattened struct a room, every flag with a FULLRANK_ twin, every complaint at once.
+//! The flags of `serve`: one struct a room, every flag with a FULLRANK_ twin, every complaint at once.
 //!
 //! Guarantees: what `check` returns can be served. Must not: open anything but the files it is pointed at.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::Args;
+use reqwest::Url;
 
-use crate::analysis::origin::{Device, Precision};
+use crate::analysis::origin::Precision;
 use crate::compute::choose::Wish;
 use crate::ingest::{Access, DoorLimits};
 use crate::pipeline::{Limits, Policy};
-
-/// Watches the embeddings of self-supervised training runs, and says whether and why they are collapsing.
-#[derive(Debug, Parser)]
-#[command(name = "fullrank", version, propagate_version = true)]
-pub struct Cli {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-/// What to do.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Receive embeddings and publish verdicts.
-    Serve(Box<ServeArgs>),
-    /// Serve, fed with recorded real trainings: one healthy, two collapsing.
-    Demo(Box<DemoArgs>),
-    /// Measure and judge files: .npy or .safetensors.
-    Analyze(AnalyzeArgs),
-    /// Print the OpenAPI document.
-    Openapi,
-    /// What `serve` starts to compute on a device.
-    #[command(hide = true)]
-    ComputeWorker(ComputeWorkerArgs),
-}
-
-/// Arguments of `compute-worker`.
-#[derive(Debug, Args)]
-pub struct ComputeWorkerArgs {
-    /// cpu, torch-cpu, cuda:N.
-    #[arg(long, value_parser = device)]
-    pub device: Device,
-    /// Threads of its kernels on the CPU.
-    #[arg(long, default_value_t = 1)]
-    pub threads: usize,
-    /// By how much it gives way.
-    #[arg(long, default_value_t = 0)]
-    pub niceness: i32,
-}
+use crate::publish::notify::{Receiver, Target};
 
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
@@ -61,34 +25,13 @@ pub struct ServeArgs {
     #[command(flatten)]
     publish: PublishArgs,
     #[command(flatten)]
+    notify: NotifyArgs,
+    #[command(flatten)]
     log: LogArgs,
 }
 
-/// Arguments of `demo`.
 #[derive(Debug, Args)]
-pub struct DemoArgs {
-    #[command(flatten)]
-    serve: ServeArgs,
-    /// Stop once the recordings are judged, with exit code 0 if the verdicts are the expected ones.
-    #[arg(long)]
-    pub once: bool,
-}
-
-/// Arguments of `analyze`.
-#[derive(Debug, Args)]
-pub struct AnalyzeArgs {
-    /// Files of embeddings: z, or z1 z2 ..., N x d.
-    #[arg(required = true)]
-    pub files: Vec<PathBuf>,
-    /// One JSON report a file, a line each.
-    #[arg(long)]
-    pub json: bool,
-    #[command(flatten)]
-    policy: PolicyArgs,
-}
-
-#[derive(Debug, Args)]
-struct PolicyArgs {
+pub(super) struct PolicyArgs {
     /// TOML file of thresholds by [default], [methods.NAME] and [runs."NAME"].
     #[arg(long, env = "FULLRANK_THRESHOLDS", value_name = "FILE")]
     thresholds: Option<PathBuf>,
@@ -185,6 +128,22 @@ struct PublishArgs {
 }
 
 #[derive(Debug, Args)]
+struct NotifyArgs {
+    /// Post alerts to this URL as Alertmanager would (webhook payload version 4), with the evidence; may be given again.
+    #[arg(long = "webhook", env = "FULLRANK_WEBHOOK", value_delimiter = ',', value_name = "URL", value_parser = url)]
+    webhooks: Vec<Url>,
+    /// Send alerts to this Alertmanager, such as http://127.0.0.1:9093; may be given again.
+    #[arg(long = "alertmanager", env = "FULLRANK_ALERTMANAGER", value_delimiter = ',', value_name = "URL", value_parser = url)]
+    alertmanagers: Vec<Url>,
+    /// Seconds that a receiver of alerts may take to answer.
+    #[arg(long, env = "FULLRANK_NOTIFY_TIMEOUT_S", default_value_t = 10)]
+    notify_timeout_s: u64,
+    /// Where people reach this service, for the links in alerts; not given: the address it listens on.
+    #[arg(long, env = "FULLRANK_EXTERNAL_URL", value_name = "URL", value_parser = url)]
+    external_url: Option<Url>,
+}
+
+#[derive(Debug, Args)]
 struct LogArgs {
     /// Log filter, such as info or fullrank=debug.
     #[arg(long, env = "FULLRANK_LOG", default_value = "info")]
@@ -194,12 +153,16 @@ struct LogArgs {
     log_json: bool,
 }
 
-fn wish(text: &str) -> Result<Wish, String> {
-    Wish::of_text(text).ok_or_else(|| "known are auto, cpu, torch, torch-cuda and torch-cuda:N".to_string())
+fn url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("{error}: give it as http://host:port/path"))?;
+    if matches!(url.scheme(), "http" | "https") && url.has_host() {
+        return Ok(url);
+    }
+    Err(format!("its scheme is {}: give it as http://host:port/path or https://", url.scheme()))
 }
 
-fn device(text: &str) -> Result<Device, String> {
-    Device::of_name(text).ok_or_else(|| "known are cpu, torch-cpu and cuda:N".to_string())
+fn wish(text: &str) -> Result<Wish, String> {
+    Wish::of_text(text).ok_or_else(|| "known are auto, cpu, torch, torch-cuda and torch-cuda:N".to_string())
 }
 
 fn precision(text: &str) -> Result<Precision, String> {
@@ -235,6 +198,8 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
     /// Series cap.
     pub max_series: usize,
+    /// Who is told of alerts.
+    pub notify: Vec<Target>,
     /// Log filter.
     pub log: String,
     /// JSON logs.
@@ -251,10 +216,12 @@ impl ServeArgs {
         let token = self.listen.token(&mut complaints);
         self.listen.check(token.is_some(), &mut complaints);
         self.pipeline.check(&mut complaints);
+        at_least(&[("--notify-timeout-s", self.notify.notify_timeout_s as usize, 1)], &mut complaints);
         let policy = self.pipeline.policy.read(&mut complaints);
         if !complaints.is_empty() {
             return Err(complaints.join("\n"));
         }
+        let notify = self.notify.targets(self.listen.listen);
         let (listen, pipeline) = (self.listen, self.pipeline);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Config {
@@ -287,31 +254,10 @@ impl ServeArgs {
             threads: if pipeline.threads == 0 { cores } else { pipeline.threads },
             data_dir: self.publish.data_dir,
             max_series: self.publish.max_series,
+            notify,
             log: self.log.log,
             log_json: self.log.log_json,
         })
-    }
-}
-
-impl DemoArgs {
-    /// Checks everything.
-    ///
-    /// # Errors
-    /// Every complaint, one a line.
-    pub fn check(self) -> Result<Config, String> {
-        self.serve.check()
-    }
-}
-
-impl AnalyzeArgs {
-    /// The thresholds to judge by.
-    ///
-    /// # Errors
-    /// Every complaint, one a line.
-    pub fn policy(&self) -> Result<Policy, String> {
-        let mut complaints = Vec::new();
-        let policy = self.policy.read(&mut complaints);
-        if complaints.is_empty() { Ok(policy) } else { Err(complaints.join("\n")) }
     }
 }
 
@@ -364,8 +310,21 @@ impl PipelineArgs {
     }
 }
 
+impl NotifyArgs {
+    fn targets(self, listen: SocketAddr) -> Vec<Target> {
+        let external_url = self.external_url.map_or_else(|| format!("http://{listen}"), String::from);
+        let timeout = Duration::from_secs(self.notify_timeout_s);
+        let target = |receiver| {
+            let external_url = external_url.clone();
+            move |url| Target { receiver, url, external_url: external_url.clone(), timeout }
+        };
+        let webhooks = self.webhooks.into_iter().map(target(Receiver::Webhook));
+        webhooks.chain(self.alertmanagers.into_iter().map(target(Receiver::Alertmanager))).collect()
+    }
+}
+
 impl PolicyArgs {
-    fn read(&self, complaints: &mut Vec<String>) -> Policy {
+    pub(super) fn read(&self, complaints: &mut Vec<String>) -> Policy {
         let Some(path) = &self.thresholds else { return Policy::default() };
         let parsed = std::fs::read_to_string(path).map_err(|e| e.to_string()).and_then(|text| Policy::parse(&text));
         parsed.unwrap_or_else(|complaint| {

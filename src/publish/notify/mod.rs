@@ -1,0 +1,208 @@
+//! Alerts without Prometheus: published verdicts sent to a webhook or to Alertmanager.
+//!
+//! Guarantees: what is due is sent again until it is taken; whatever a receiver does costs its own task and at most
+//! [`ledger::MOST_ENDED`] alerts of memory; the state is read from the board at each attempt, so nothing queues up. After a restart
+//! the alerts that still fire are sent once more. Must not: judge; an alert is an alarm of the published verdict.
+
+mod alert;
+mod ledger;
+mod payload;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::Url;
+use reqwest::redirect::Policy;
+use tokio::sync::watch;
+
+use super::{Board, Service};
+use ledger::Ledger;
+
+use alert::of_board;
+
+/// The first pause after a failure, doubled up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// How often Alertmanager is told again what still fires (it resolves what it no longer hears of), and time is looked at.
+const RESEND: Duration = Duration::from_secs(60);
+
+/// Who is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receiver {
+    /// Any HTTP server, as Alertmanager itself would call it (payload version 4), once for each change of a run.
+    Webhook,
+    /// Alertmanager's own interface (v2), all that fires at once, again every minute.
+    Alertmanager,
+}
+
+impl Receiver {
+    /// The word of the label.
+    pub fn word(self) -> &'static str {
+        match self {
+            Receiver::Webhook => "webhook",
+            Receiver::Alertmanager => "alertmanager",
+        }
+    }
+}
+
+/// One receiver, and how it is spoken to.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// What it understands.
+    pub receiver: Receiver,
+    /// Where it is. May hold a secret: only host and port are ever printed.
+    pub url: Url,
+    /// Where people reach this service, for links.
+    pub external_url: String,
+    /// How long an answer may take.
+    pub timeout: Duration,
+}
+
+impl Target {
+    /// The address without what may be secret.
+    pub fn shown(&self) -> String {
+        let port = self.url.port_or_known_default().unwrap_or(0);
+        format!("{}://{}:{port}", self.url.scheme(), self.url.host_str().unwrap_or("?"))
+    }
+}
+
+/// What ends a wait.
+enum Woken {
+    ByTheBoard,
+    ByTime,
+    ToStop,
+}
+
+/// Tells `target` of everything on the board until `stopped` says so; then tries once more.
+pub async fn run(
+    target: Target,
+    board: Arc<Board>,
+    service: Arc<Service>,
+    now: fn() -> Timestamp,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let client = match reqwest::Client::builder()
+        .timeout(target.timeout)
+        .redirect(Policy::none())
+        .user_agent("fullrank")
+        .build()
+    {
+        Ok(client) => client,
+        Err(error) => return tracing::error!(%error, "no {} is told: TLS cannot be set up", target.receiver.word()),
+    };
+    let mut changes = board.changes();
+    let mut ledger = Ledger::default();
+    let mut pause = None;
+    loop {
+        changes.borrow_and_update();
+        let dropped = ledger.observe(of_board(&board), now());
+        service.notified(target.receiver.word(), "dropped", dropped);
+        let told = tell(&client, &target, &mut ledger, now(), &service).await;
+        pause = match told {
+            Ok(()) => None,
+            Err(error) => {
+                let pause = pause.map_or(FIRST_PAUSE, |pause: Duration| (2 * pause).min(LONGEST_PAUSE));
+                service.notified(target.receiver.word(), "failed", 1);
+                tracing::warn!(
+                    receiver = target.receiver.word(), to = target.shown(), %error, pause_s = pause.as_secs(),
+                    "an alert could not be delivered; it is sent again"
+                );
+                Some(pause)
+            }
+        };
+        let repeats = target.receiver == Receiver::Alertmanager && ledger.fires();
+        let again = pause.or((repeats || ledger.waits()).then_some(RESEND));
+        // A receiver that fails is not asked more often because more happens.
+        match wait(&mut changes, pause.is_none(), again, &mut stopped).await {
+            Woken::ByTheBoard => {}
+            Woken::ByTime => ledger.repeat(target.receiver == Receiver::Alertmanager),
+            Woken::ToStop => break,
+        }
+    }
+    let dropped = ledger.observe(of_board(&board), now());
+    service.notified(target.receiver.word(), "dropped", dropped);
+    if let Err(error) = tell(&client, &target, &mut ledger, now(), &service).await {
+        service.notified(target.receiver.word(), "failed", 1);
+        tracing::error!(receiver = target.receiver.word(), to = target.shown(), %error, "the last alerts were not delivered");
+    }
+}
+
+async fn wait(
+    changes: &mut watch::Receiver<u64>,
+    listen: bool,
+    again: Option<Duration>,
+    stopped: &mut watch::Receiver<bool>,
+) -> Woken {
+    let time = async {
+        match again {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => std::future::pending().await,
+        }
+    };
+    let board = async {
+        let gone = !listen || changes.changed().await.is_err();
+        if gone {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = board => Woken::ByTheBoard,
+        () = time => Woken::ByTime,
+        _ = stopped.wait_for(|stop| *stop) => Woken::ToStop,
+    }
+}
+
+/// Sends what is due; what was taken is written down at once.
+async fn tell(
+    client: &reqwest::Client,
+    target: &Target,
+    ledger: &mut Ledger,
+    now: Timestamp,
+    service: &Service,
+) -> Result<(), String> {
+    match target.receiver {
+        Receiver::Webhook => {
+            for run in ledger.due_runs() {
+                let alerts = ledger.of_run(&run);
+                post(client, target, target.url.clone(), &payload::webhook(&run, &alerts, &target.external_url))
+                    .await?;
+                service.notified(target.receiver.word(), "sent", 1);
+                ledger.delivered(Some(&run));
+            }
+        }
+        Receiver::Alertmanager if ledger.is_due() => {
+            let mut url = target.url.clone();
+            url.set_path(&format!("{}/api/v2/alerts", target.url.path().trim_end_matches('/')));
+            // Four times as long as until the next.
+            let until = now.checked_add(4 * RESEND).unwrap_or(now);
+            post(client, target, url, &payload::alertmanager(&ledger.all(), until, &target.external_url)).await?;
+            service.notified(target.receiver.word(), "sent", 1);
+            ledger.delivered(None);
+        }
+        Receiver::Alertmanager => {}
+    }
+    Ok(())
+}
+
+async fn post(client: &reqwest::Client, target: &Target, url: Url, body: &serde_json::Value) -> Result<(), String> {
+    let mut request = client.post(url).json(body);
+    if !target.url.username().is_empty() {
+        request = request.basic_auth(target.url.username(), target.url.password());
+    }
+    let answer = request.send().await.map_err(|error| plain(&error.without_url()))?;
+    let status = answer.status();
+    if status.is_success() { Ok(()) } else { Err(format!("it answered {status}")) }
+}
+
+/// An error with what caused it, in a line.
+fn plain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

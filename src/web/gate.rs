@@ -1,0 +1,63 @@
+//! `GET /v1/runs/{run}/verdict`: the verdict now, or (`wait`) as soon as it is news: a gate for early stopping and CI.
+//!
+//! Guarantees: an answer by `wait` seconds, at the latest when the service drains. Must not: hold a thread while it waits.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::extract::{Fields, Segments};
+use super::{Site, read};
+use crate::analysis::verdict::State as Word;
+use crate::error::{Code, Refusal};
+
+/// Seconds that an answer may be waited for: proxies in between give up after a few minutes.
+const LONGEST_WAIT_S: f64 = 300.0;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gate {
+    /// Seconds.
+    wait: Option<f64>,
+    /// The state that the client knows: news is any other.
+    state: Option<String>,
+}
+
+pub(super) async fn verdict(
+    State(site): State<Site>,
+    Segments(run): Segments<String>,
+    Fields(gate): Fields<Gate>,
+) -> Result<Json<Value>, Refusal> {
+    let wait = gate.wait.unwrap_or(0.0);
+    if !(0.0..=LONGEST_WAIT_S).contains(&wait) {
+        let detail = format!("wait is {wait}: it must be 0 to {LONGEST_WAIT_S} seconds; ask again for longer");
+        return Err(Refusal::over(Code::Malformed, detail, LONGEST_WAIT_S as u64));
+    }
+    if let Some(state) = gate.state.as_deref().filter(|state| Word::of(state).is_none()) {
+        let known = Word::ALL.map(Word::word).join(", ");
+        let detail = format!("state is {}: it must be one of {known}", state.escape_debug());
+        return Err(Refusal::new(Code::Malformed, detail));
+    }
+    // Subscribed before the first look, so that nothing is missed between the two.
+    let mut changes = site.board.changes();
+    let mut value = read::verdict(&site.board, &run)?;
+    let given_up = tokio::time::sleep(Duration::from_secs_f64(wait));
+    tokio::pin!(given_up);
+    let (told, first) = (gate.state, value["state"].clone());
+    let is_news = |state: &Value| match &told {
+        Some(known) => *state != **known,
+        // A collapse is news to whoever has not said that he knows of it.
+        None => *state != first || *state == Word::Collapsed.word(),
+    };
+    while !is_news(&value["state"]) && !site.inbox.is_draining() {
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { break },
+            () = &mut given_up => break,
+        }
+        value = read::verdict(&site.board, &run)?;
+    }
+    Ok(Json(value))
+}
