@@ -58,7 +58,7 @@ pub(super) async fn events(State(site): State<Site>) -> Result<Response, Refusal
         )
     })?;
     let activity = site.board.activity();
-    let told = Told { site, activity, change: 0, not_before: Instant::now(), _place: place };
+    let told = Told { site, activity, change: None, not_before: Instant::now(), _place: place };
     Ok(Sse::new(told.stream()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
 }
 
@@ -66,7 +66,8 @@ pub(super) async fn events(State(site): State<Site>) -> Result<Response, Refusal
 struct Told {
     site: Site,
     activity: watch::Receiver<u64>,
-    change: u64,
+    /// `None` before the first event.
+    change: Option<u64>,
     not_before: Instant,
     _place: OwnedSemaphorePermit,
 }
@@ -81,8 +82,7 @@ impl Told {
 
     /// Runs only while the connection takes more; `None` when the service drains.
     async fn next(&mut self) -> Option<Value> {
-        let (seen, first) = (self.change, self.change == 0);
-        if !first {
+        if let Some(seen) = self.change {
             self.activity.wait_for(|change| *change > seen).await.ok()?;
             tokio::time::sleep_until(self.not_before).await;
         }
@@ -90,13 +90,13 @@ impl Told {
             return None;
         }
         self.not_before = Instant::now() + PACE;
-        let since = self.site.board.since(seen);
-        // A board without any change is told about once, too.
-        self.change = since.change.max(1);
+        let whole = self.change.is_none();
+        let since = self.site.board.since(self.change.unwrap_or(0));
+        self.change = Some(since.change);
         let runs: Option<Vec<Value>> =
             since.runs.map(|runs| runs.iter().map(|(name, view)| read::run_line(name, view)).collect());
         let short = |lines: &Vec<Value>| lines.iter().map(|line| line.to_string().len()).sum::<usize>() <= FRAME_BYTES;
         let runs = runs.filter(short);
-        Some(json!({"change": since.change, "whole": first, "runs": runs}))
+        Some(json!({"change": since.change, "whole": whole, "runs": runs}))
     }
 }

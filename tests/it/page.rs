@@ -44,8 +44,10 @@ fn an_event_tells_a_published_report() {
     let mut stream = stream(&server);
     let first = event(&mut stream).unwrap();
     assert_eq!((&first["whole"], &first["runs"]), (&true.into(), &serde_json::json!([])));
-    server.report("?window=0&last=true", gaussian_body(64, 8, 1));
+    // The very first change is told, too: a batch of a window that stays open.
+    assert_eq!(server.push("?window=0", gaussian_body(64, 8, 1)).status(), 202);
     until(&mut stream, 0, "warming_up");
+    server.report("?window=0&last=true", gaussian_body(64, 8, 2));
     let constant = || f32_body(&[("z", 64, 8, &[0.5; 64 * 8])]);
     for window in 1..8 {
         server.report(&format!("?window={window}&last=true"), constant());
