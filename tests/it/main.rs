@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
 
 mod alerts;
+mod browser;
 mod clock;
 mod command_line;
 mod decoders;
@@ -18,6 +19,7 @@ mod methods;
 mod notify;
 mod odd_backend;
 mod openapi;
+mod page;
 mod refusals;
 mod restart;
 mod room;
