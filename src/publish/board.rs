@@ -183,6 +183,15 @@ impl Board {
                 }
                 if before != Some(layer.state()) {
                     layer.since_window = report.window;
+                    let (state, cause) = (report.verdict.state.word(), report.verdict.cause.word());
+                    tracing::info!(
+                        run = report.run,
+                        layer = report.layer,
+                        window = report.window,
+                        state,
+                        cause,
+                        "verdict"
+                    );
                 }
                 // Interrupted windows stand under the layer as pushed, without a role.
                 let pushed = report.layer.split(':').next().unwrap_or("");

@@ -65,7 +65,8 @@ fn a_browser_shows_the_page() {
     // With memory for the demo's d = 64, and not for d = 256.
     let server = Server::start(&["--data-dir", data, "--solver-bytes", "1048576"]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    assert!(runtime.block_on(fullrank::demo::replay(server.address, None, |_| {})).unwrap());
+    let client = fullrank::client::Client::new(server.url("").parse().unwrap(), None).unwrap();
+    assert!(runtime.block_on(fullrank::demo::replay(&client, "", |_| {})).unwrap());
     let estimated = server.report("estimated/projector?window=0&last=true", gaussian_body(512, 256, 2));
     assert!(!estimated["computed"]["estimated"].as_array().unwrap().is_empty(), "{estimated}");
     for window in 0..6 {

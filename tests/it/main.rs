@@ -30,6 +30,7 @@ mod slow_clients;
 mod smoke;
 mod spectra;
 mod states;
+mod telemetry;
 mod tidy;
 #[cfg(feature = "torch")]
 mod torch;
