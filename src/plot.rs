@@ -39,9 +39,7 @@ pub fn draw(path: &Path, reports: &[Published]) -> Result<(), String> {
             on(SVGBackend::with_string(&mut text, SIZE).into_drawing_area(), reports).map_err(|error| fail(&error))?;
             std::fs::write(path, text).map_err(|error| fail(&error))
         }
-        Some("png") => {
-            on(BitMapBackend::new(path, SIZE).into_drawing_area(), reports).map_err(|error| fail(&error))
-        }
+        Some("png") => on(BitMapBackend::new(path, SIZE).into_drawing_area(), reports).map_err(|error| fail(&error)),
         _ => Err(fail(&"the file must end in .svg or .png")),
     }
 }

@@ -4,6 +4,7 @@
 //! read a clock, or name the pipeline.
 
 mod board;
+pub mod dashboards;
 mod history;
 mod metrics;
 pub mod notify;

@@ -5,6 +5,8 @@
 mod alerts;
 mod clock;
 mod command_line;
+mod dashboards;
+mod dashboards_live;
 mod decoders;
 mod gate;
 mod golden;
@@ -18,6 +20,7 @@ mod methods;
 mod notify;
 mod odd_backend;
 mod openapi;
+mod programs;
 mod refusals;
 mod restart;
 mod room;
