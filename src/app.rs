@@ -21,7 +21,7 @@ use crate::ingest::listen::{Listening, serve, told};
 use crate::ingest::{Bodies, Doors};
 use crate::pipeline::{Inbox, Parts};
 use crate::publish::{Board, Build, History, HistoryError, RunCollector, Service, notify};
-use crate::web::{self, Site};
+use crate::web::{self, Events, Site};
 
 /// How often the passing of time is looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -175,7 +175,8 @@ fn build(config: &Config, backend: Arc<dyn Backend>) -> Result<(Site, Doors), St
     let doors = Doors { inbox: Arc::clone(&inbox), bodies: Arc::clone(&bodies), service: Arc::clone(&service) };
     let access = config.access.clone();
     let max_series = config.max_series;
-    Ok((Site { inbox, board, history, service, bodies, access, max_series, spectrum_threads }, doors))
+    let events = Events::default();
+    Ok((Site { inbox, board, history, service, bodies, access, events, max_series, spectrum_threads }, doors))
 }
 
 /// `compute-worker`: computes for the service that started this process, until that is gone.

@@ -91,14 +91,16 @@ async fn bind(config: &Config) -> Result<Listeners, String> {
 }
 
 async fn serve(config: Config) -> Result<ExitCode, String> {
-    telemetry::init(&config.log, config.log_json)?;
+    let traces = telemetry::init(&config.log, config.log_json, config.otlp_endpoint.as_deref())?;
     let listeners = bind(&config).await?;
     app::run(config, listeners, stop_signal()).await.map_err(|error| error.to_string())?;
+    let _ = tokio::task::spawn_blocking(|| traces.flush()).await;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn run_demo(config: Config, once: bool) -> Result<ExitCode, String> {
-    telemetry::init(if config.log == "info" { "warn" } else { &config.log }, config.log_json)?;
+    let log = if config.log == "info" { "warn" } else { &config.log };
+    let traces = telemetry::init(log, config.log_json, config.otlp_endpoint.as_deref())?;
     let listeners = bind(&config).await?;
     let address = format!("http://{}", listeners.main.local_addr().map_err(|error| error.to_string())?);
     let (stop, stopped) = oneshot::channel();
@@ -119,6 +121,7 @@ async fn run_demo(config: Config, once: bool) -> Result<ExitCode, String> {
     }
     let _ = stop.send(());
     service.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let _ = tokio::task::spawn_blocking(|| traces.flush()).await;
     Ok(if as_expected { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

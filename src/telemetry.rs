@@ -1,11 +1,20 @@
 //! Logs, and the guard that times a stage: a tracing span and a histogram in one.
 //!
-//! Guarantees: the six stage words name spans and the `stage` label, and nothing else does. Must not: name a room.
+//! Guarantees: the six stage words name spans and the `stage` label, and nothing else does; beside them there are the spans
+//! `batch` (from the door to the merge) and `window` (from its close to its report). Must not: name a room.
 
 use std::io::IsTerminal;
 
+use opentelemetry::KeyValue;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, Registry};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// The six stages, in the order a batch passes them.
 #[derive(Clone, Copy, Debug)]
@@ -71,19 +80,48 @@ impl Drop for StageGuard {
     }
 }
 
-/// Starts logging to standard error: text or JSON lines, filtered by `filter` (`info`, `fullrank=debug`).
+/// Traces on their way out; dropped without [`Traces::flush`], the newest are lost.
+pub struct Traces(Option<SdkTracerProvider>);
+
+impl Traces {
+    /// Sends what is left. May wait for the collector: not for a thread that serves.
+    pub fn flush(self) {
+        // Who listens no more needs no complaint.
+        let _ = self.0.map(|provider| provider.shutdown());
+    }
+}
+
+/// Starts logging to standard error: text or JSON lines, filtered by `filter` (`info`, `fullrank=debug`). With `otlp`, an
+/// OpenTelemetry collector's address for gRPC, the spans of batches, windows and their stages go there; at most 2048 wait,
+/// what comes beyond is dropped. Needs a tokio runtime then.
 ///
 /// # Errors
-/// When the filter cannot be read.
-pub fn init(filter: &str, json: bool) -> Result<(), String> {
+/// When the filter or the address cannot be used.
+pub fn init(filter: &str, json: bool, otlp: Option<&str>) -> Result<Traces, String> {
     let filter = EnvFilter::try_new(filter).map_err(|e| format!("log filter '{filter}': {e}"))?;
+    let provider = otlp.map(exporting_to).transpose()?;
+    let spans = provider.as_ref().map(|provider| {
+        // The service's own spans: those of the exporter's connection would beget themselves.
+        let ours = Targets::new().with_target("fullrank", LevelFilter::DEBUG);
+        tracing_opentelemetry::layer().with_tracer(provider.tracer("fullrank")).with_filter(ours)
+    });
     // A log that nobody reads any more is no reason to panic: the complaint about it would go the same way.
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .log_internal_errors(false);
+    let lines = if json { lines.json().boxed() } else { lines.boxed() };
     // A second call keeps the first subscriber.
-    let _ = if json { builder.json().try_init() } else { builder.try_init() };
-    Ok(())
+    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).with(spans).try_init();
+    Ok(Traces(provider))
+}
+
+fn exporting_to(address: &str) -> Result<SdkTracerProvider, String> {
+    let exporter = SpanExporter::builder().with_tonic().with_endpoint(address).build();
+    let exporter = exporter.map_err(|error| format!("--otlp-endpoint {address}: {error}"))?;
+    let resource = Resource::builder()
+        .with_service_name("fullrank")
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .build();
+    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }

@@ -151,6 +151,9 @@ struct LogArgs {
     /// Log JSON lines.
     #[arg(long, env = "FULLRANK_LOG_JSON")]
     log_json: bool,
+    /// Send traces to this OpenTelemetry collector (OTLP over gRPC), such as http://127.0.0.1:4317.
+    #[arg(long, env = "FULLRANK_OTLP_ENDPOINT", value_name = "URL", value_parser = url)]
+    otlp_endpoint: Option<Url>,
 }
 
 pub(super) fn read_token(path: &Path) -> Result<String, String> {
@@ -212,6 +215,8 @@ pub struct Config {
     pub log: String,
     /// JSON logs.
     pub log_json: bool,
+    /// Who gets traces.
+    pub otlp_endpoint: Option<String>,
 }
 
 impl ServeArgs {
@@ -265,6 +270,7 @@ impl ServeArgs {
             notify,
             log: self.log.log,
             log_json: self.log.log_json,
+            otlp_endpoint: self.log.otlp_endpoint.map(String::from),
         })
     }
 }

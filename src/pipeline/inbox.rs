@@ -108,6 +108,8 @@ impl Inbox {
     /// Everything in the contract's refusal table.
     pub fn submit(&self, raw: RawBatch) -> Result<Accepted, Refusal> {
         let (door, bytes) = (raw.origin.door, raw.origin.body.len());
+        let span = tracing::debug_span!("batch", door, run = raw.origin.run, layer = raw.origin.layer, bytes);
+        let _entered = span.enter();
         let result = self.try_submit(&raw.origin, raw.decode);
         match &result {
             Ok(accepted) => self.service.accepted(door, bytes, accepted.duplicate),
@@ -278,6 +280,7 @@ impl Inbox {
             holds: Some((memory, raw.body.clone())),
             // A window that one push opens and closes needs no mark for the case that the service is killed in between.
             mark_open: (opened && !closes).then_some(now),
+            span: tracing::Span::current(),
         });
         self.dispatch(registry, &raw.run);
         Accepted { window: admission.window, rows, duplicate: false, report }
@@ -319,6 +322,7 @@ impl Inbox {
                     reply,
                     holds: None,
                     mark_open: None,
+                    span: tracing::Span::current(),
                 });
             }
         } else if let Some(closing) = layer.closing.iter_mut().rev().find(|closing| closing.window == window) {

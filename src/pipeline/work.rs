@@ -38,6 +38,8 @@ pub(super) struct Job {
     pub(super) holds: Option<(Arc<Reservation>, Bytes)>,
     /// When its window was opened, if by this batch.
     pub(super) mark_open: Option<Timestamp>,
+    /// The batch's, from the door on.
+    pub(super) span: tracing::Span,
 }
 
 /// Something for a spectrum thread.
@@ -148,6 +150,8 @@ impl Inbox {
     }
 
     fn merge(&self, mut job: Job) {
+        let span = job.span.clone();
+        let _entered = span.enter();
         let mut registry = self.lock();
         if registry.layer(&job.run, job.run_id, &job.layer).is_none() {
             // Deleted meanwhile.
@@ -228,6 +232,8 @@ impl Inbox {
 
     fn run_report(&self, task: ReportTask) {
         let names = (task.run.clone(), task.layer.clone(), task.window);
+        let span = tracing::debug_span!("window", run = names.0, layer = names.1, window = names.2);
+        let _entered = span.enter();
         let (skipped, closed) = (task.skip_spectrum.is_some(), task.closing.is_some());
         if catch_unwind(AssertUnwindSafe(|| self.report(task))).is_err() {
             self.service.worker_panics.inc();

@@ -3,6 +3,7 @@
 //! Guarantees: readers see whole reports. Must not: keep history.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
@@ -17,6 +18,19 @@ use crate::analysis::verdict::State;
 pub struct Board {
     runs: RwLock<BTreeMap<String, RunView>>,
     changes: watch::Sender<u64>,
+    /// Counts every change of the board, pushes included.
+    activity: watch::Sender<u64>,
+    /// The change that last took a run away.
+    removed: AtomicU64,
+}
+
+/// What changed on the board after some change.
+#[derive(Debug)]
+pub struct Since {
+    /// The newest change: where to go on from.
+    pub change: u64,
+    /// The runs that changed; `None` when one was taken away, so that all must be read again.
+    pub runs: Option<Vec<(String, RunView)>>,
 }
 
 /// One run as it is published.
@@ -40,6 +54,8 @@ pub struct RunView {
     pub interrupted: Vec<(String, u64)>,
     /// Layers, roles' suffixes included.
     pub layers: BTreeMap<String, LayerView>,
+    /// The board's change that last touched it.
+    pub change: u64,
 }
 
 /// One layer as it is published.
@@ -91,7 +107,12 @@ impl RunView {
 
 impl Default for Board {
     fn default() -> Self {
-        Self { runs: RwLock::default(), changes: watch::Sender::new(0) }
+        Self {
+            runs: RwLock::default(),
+            changes: watch::Sender::new(0),
+            activity: watch::Sender::new(0),
+            removed: AtomicU64::new(0),
+        }
     }
 }
 
@@ -99,6 +120,22 @@ impl Board {
     /// Ticks whenever a verdict may have changed.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Ticks at every change, pushes included.
+    pub fn activity(&self) -> watch::Receiver<u64> {
+        self.activity.subscribe()
+    }
+
+    /// What changed after the change `seen`; 0 is before everything.
+    pub fn since(&self, seen: u64) -> Since {
+        let runs = self.runs.read().unwrap_or_else(PoisonError::into_inner);
+        // Changes are counted under the write lock: whatever this number counts is in `runs`.
+        let change = *self.activity.borrow();
+        let whole = self.removed.load(Ordering::Acquire) > seen && seen > 0;
+        let changed = runs.iter().filter(|(_, view)| view.change > seen);
+        let changed = (!whole).then(|| changed.map(|(name, view)| (name.clone(), view.clone())).collect());
+        Since { change, runs: changed }
     }
 
     /// Every run.
@@ -146,6 +183,15 @@ impl Board {
                 }
                 if before != Some(layer.state()) {
                     layer.since_window = report.window;
+                    let (state, cause) = (report.verdict.state.word(), report.verdict.cause.word());
+                    tracing::info!(
+                        run = report.run,
+                        layer = report.layer,
+                        window = report.window,
+                        state,
+                        cause,
+                        "verdict"
+                    );
                 }
                 // Interrupted windows stand under the layer as pushed, without a role.
                 let pushed = report.layer.split(':').next().unwrap_or("");
@@ -191,13 +237,17 @@ impl Board {
 
     /// Forgets the run.
     pub fn delete(&self, run: &str) {
-        self.runs.write().unwrap_or_else(PoisonError::into_inner).remove(run);
+        {
+            let mut runs = self.runs.write().unwrap_or_else(PoisonError::into_inner);
+            runs.remove(run);
+            self.removed.store(self.count(), Ordering::Release);
+        }
         self.changed();
     }
 
     /// Puts a run back as the history knows it.
     pub fn restore(&self, run: &str, view: RunView) {
-        self.runs.write().unwrap_or_else(PoisonError::into_inner).insert(run.to_string(), view);
+        self.with(run, |known| *known = view);
     }
 
     /// What of the run's published verdicts must survive a restart.
@@ -216,11 +266,23 @@ impl Board {
 
     fn with(&self, run: &str, change: impl FnOnce(&mut RunView)) {
         let mut runs = self.runs.write().unwrap_or_else(PoisonError::into_inner);
-        change(runs.entry(run.to_string()).or_default());
+        let view = runs.entry(run.to_string()).or_default();
+        change(view);
+        view.change = self.count();
+    }
+
+    fn count(&self) -> u64 {
+        let mut number = 0;
+        self.activity.send_modify(|count| {
+            *count += 1;
+            number = *count;
+        });
+        number
     }
 
     /// Wakes whoever watches.
     pub fn changed(&self) {
         self.changes.send_modify(|count| *count += 1);
+        self.count();
     }
 }

@@ -191,7 +191,7 @@ impl History {
         *known = fault;
     }
 
-    fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, HistoryError> {
+    pub(super) fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, HistoryError> {
         match &self.reader {
             Some(reader) => Ok(read(&reader.lock().unwrap_or_else(PoisonError::into_inner))?),
             None => Ok(read(&self.writer())?),

@@ -4,6 +4,7 @@
 //! read a clock, or name the pipeline.
 
 mod board;
+mod course;
 pub mod dashboards;
 mod history;
 mod metrics;
@@ -20,7 +21,8 @@ use serde_json::Value;
 
 use crate::analysis::report::Report;
 
-pub use board::{Board, LayerView, RunView, VerdictView};
+pub use board::{Board, LayerView, RunView, Since, VerdictView};
+pub use course::{Course, Span, Window};
 pub use history::{History, HistoryError, Restored, RestoredLayer};
 pub use metrics::{RunCollector, log_spaced_components};
 pub use report_json::verdict_value;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Site, api};
+use super::{Site, api, events};
 use crate::analysis::batch::{MAX_DIM, MAX_VIEWS};
 use crate::analysis::decode::{MAX_HEADER_BYTES, MAX_JSON_BYTES};
 use crate::analysis::lanczos;
@@ -13,7 +13,7 @@ use crate::pipeline::exact_bytes;
 
 pub(super) fn limits(site: &Site) -> Value {
     let (doors, pipeline) = (site.bodies.limits(), site.inbox.limits());
-    json!({
+    let mut value = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "max_body_bytes": doors.max_body_bytes,
         "max_json_bytes": MAX_JSON_BYTES,
@@ -54,7 +54,10 @@ pub(super) fn limits(site: &Site) -> Value {
         "max_reports_per_page": api::MAX_PAGE,
         "formats": ["application/x-safetensors", "application/octet-stream", "application/x-npy", "application/json"],
         "encodings": ["gzip", "zstd"],
-    })
+    });
+    value["event_streams"] = events::MAX_STREAMS.into();
+    value["event_streams_used"] = site.events.used().into();
+    value
 }
 
 /// The largest dimension whose eigenvalues are solved for.

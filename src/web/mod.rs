@@ -4,6 +4,8 @@
 //! and delete. Must not: compute, or keep state.
 
 mod api;
+mod course;
+mod events;
 pub mod extract;
 mod gate;
 mod limits;
@@ -17,6 +19,7 @@ mod spectrum;
 use std::sync::Arc;
 
 pub(crate) use api::{arrived, close_window, on_disk};
+pub use events::Events;
 pub use openapi::document as openapi_document;
 pub use routes::{metrics_router, router};
 pub(crate) use spectrum::find as find_spectrum;
@@ -40,6 +43,8 @@ pub struct Site {
     pub bodies: Arc<Bodies>,
     /// Who may come in.
     pub access: Access,
+    /// Places for event streams.
+    pub events: Events,
     /// Series cap, for the limits.
     pub max_series: usize,
     /// Threads that solve, for the limits.

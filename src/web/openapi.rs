@@ -58,7 +58,10 @@ fn measures() -> Value {
         run,
         delete,
         reports,
+        history,
         spectrum,
+        spectra,
+        events,
         verdict,
         limits,
         metrics,
@@ -236,6 +239,25 @@ described! {
         responses((status = 200, description = "application/json, application/x-npy or text/csv by Accept", body = Spectrum),
                   (status = 404, body = Problem), (status = 406, body = Problem)))]
     spectrum;
+    /// A layer's history in columns, at most `points` windows of it: of each stretch the worst judged.
+    #[utoipa::path(get, path = "/v1/runs/{run}/layers/{layer}/history",
+        params(("run" = String, Path), ("layer" = String, Path), ("from" = Option<u64>, Query), ("to" = Option<u64>, Query),
+               ("points" = Option<u64>, Query, description = "1 to 2000, default 400"),
+               ("measures" = Option<String>, Query, description = "Names, or group.diagnostic, joined by commas")),
+        responses((status = 200, body = Value), (status = 400, body = Problem), (status = 404, body = Problem)))]
+    history;
+    /// Eigenvalues and cumulative variance of several windows, at log-spaced components where there are many.
+    #[utoipa::path(get, path = "/v1/runs/{run}/layers/{layer}/spectra",
+        params(("run" = String, Path), ("layer" = String, Path), ("from" = Option<u64>, Query), ("to" = Option<u64>, Query),
+               ("points" = Option<u64>, Query, description = "Windows, 1 to 256, default 64"),
+               ("components" = Option<u64>, Query, description = "1 to 256, default 128")),
+        responses((status = 200, body = Value), (status = 400, body = Problem), (status = 404, body = Problem)))]
+    spectra;
+    /// Runs that change, as server-sent events.
+    #[utoipa::path(get, path = "/v1/events",
+        responses((status = 200, description = "event: change, data: {change, whole, runs: [...] or null}", body = String, content_type = "text/event-stream"),
+                  (status = 429, description = "Too many streams", body = Problem), (status = 503, body = Problem)))]
+    events;
     /// The worst layer's verdict, latched: a gate for early stopping and CI.
     #[utoipa::path(get, path = "/v1/runs/{run}/verdict", params(("run" = String, Path),
             ("wait" = Option<f64>, Query, description = "seconds to wait for another state, at most 300"),

@@ -58,13 +58,21 @@ pub fn run(site: &Site, name: &str) -> Result<Value, Refusal> {
     Ok(value)
 }
 
-fn run_line(name: &str, view: &RunView) -> Value {
+pub(super) fn run_line(name: &str, view: &RunView) -> Value {
     let interrupted: Vec<Value> =
         view.interrupted.iter().map(|(layer, window)| json!({"layer": layer, "window": window})).collect();
+    let worst = view.verdict();
+    let shown = worst.view.shown().map(|shown| verdict_value(&shown.report.verdict));
+    let of = |field: &str| shown.as_ref().map_or(Value::Null, |verdict| verdict[field].clone());
     json!({
         "run": name,
         "method": view.method,
-        "state": view.verdict().view.state().word(),
+        "state": worst.view.state().word(),
+        "cause": of("cause"),
+        "reasons": of("reasons"),
+        "worst_layer": worst.layer,
+        "latched": worst.view.latched.is_some(),
+        "since_window": shown.as_ref().map(|_| worst.view.since_window),
         "layers": view.layers.keys().collect::<Vec<_>>(),
         "last_push_at": view.last_push.map(|at| at.to_string()),
         "finished": view.finished_at.is_some(),

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use ::http::HeaderMap;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::{get, post};
+use tower_http::compression::CompressionLayer;
 use tower_http::decompression::RequestDecompressionLayer;
 use tower_http::timeout::TimeoutBody;
 
-use super::{Site, api, gate, openapi, page, spectrum};
+use super::{Site, api, course, events, gate, openapi, page, spectrum};
 use crate::ingest::{Doors, grpc, guard, http};
 
 /// Every door and page on one port.
@@ -24,6 +26,7 @@ pub fn router(site: &Site, doors: &Doors, with_metrics: bool) -> Router {
         .layer(DefaultBodyLimit::disable())
         .with_state(doors.clone());
     let mut read = Router::new()
+        .route("/v1/events", get(events::events))
         .route("/v1/limits", get(api::limits))
         .route("/v1/runs", get(api::runs))
         .route("/v1/runs/{run}", get(api::run).delete(api::delete))
@@ -33,15 +36,19 @@ pub fn router(site: &Site, doors: &Doors, with_metrics: bool) -> Router {
         .route("/v1/runs/{run}/windows/{window}/close", post(api::close))
         .route("/v1/runs/{run}/layers/{layer}/reports", get(api::reports))
         .route("/v1/runs/{run}/layers/{layer}/spectrum", get(spectrum::spectrum))
+        .route("/v1/runs/{run}/layers/{layer}/history", get(course::history))
+        .route("/v1/runs/{run}/layers/{layer}/spectra", get(course::spectra))
         .route("/livez", get(api::livez))
         .route("/readyz", get(api::readyz))
         .route("/openapi.json", get(openapi::serve));
     for (path, kind, content) in page::FILES {
-        read = read.route(path, get(move || async move { page::file(kind, content) }));
+        read = read.route(path, get(move |headers: HeaderMap| async move { page::file(kind, content, &headers) }));
     }
     if with_metrics {
         read = read.route("/metrics", get(api::metrics));
     }
+    // For who asks for it; not gRPC, and not event streams, whose events must not wait in a compressor.
+    let read = read.layer(CompressionLayer::new());
     Router::new()
         .merge(push)
         .merge(read.with_state(site.clone()).merge(grpc::router(site, doors)).layer(

@@ -25,6 +25,8 @@ pub struct Asked {
     pub expression: String,
     /// For one moment, not for a range of time.
     pub instant: bool,
+    /// For a column of a table.
+    pub column: bool,
 }
 
 /// Panels, also those in closed rows, without the rows.
@@ -42,16 +44,16 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
 pub fn asked() -> Vec<Asked> {
     let mut all = Vec::new();
     for (file, dashboard) in dashboards::all() {
-        let mut add = |title: &str, expression: &str, instant| {
-            all.push(Asked { file, title: title.to_string(), expression: expression.to_string(), instant });
+        let mut add = |title: &str, expression: &str, instant, column| {
+            all.push(Asked { file, title: title.to_string(), expression: expression.to_string(), instant, column });
         };
         for panel in panels(&dashboard) {
             for target in panel["targets"].as_array().unwrap() {
-                add(text(panel, "title"), text(target, "expr"), target["instant"] == true);
+                add(text(panel, "title"), text(target, "expr"), target["instant"] == true, panel["type"] == "table");
             }
         }
         for annotation in dashboard["annotations"]["list"].as_array().unwrap() {
-            add(text(annotation, "name"), text(annotation, "expr"), true);
+            add(text(annotation, "name"), text(annotation, "expr"), true, false);
         }
     }
     all

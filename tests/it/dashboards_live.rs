@@ -1,6 +1,7 @@
 //! Every query of the dashboards, as Grafana would send it, to a Prometheus that scraped the service: recordings of real
 //! trainings, and pushes that bring every diagnostic. What Grafana itself does with the answers is not tested.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::process::Command;
@@ -180,8 +181,28 @@ fn every_query_of_the_dashboards_is_answered() {
         let series = watched.series(&sent(&asked.expression, &[]), asked.instant).unwrap();
         assert!(series.is_empty(), "{}, {} is listed as empty and is not: {series:?}", asked.file, asked.title);
     }
+    columns_join(&watched);
     what_is_chosen_is_what_is_shown(&watched);
     the_worst_is_first(&watched);
+}
+
+/// Grafana joins the columns of a table into lines by the labels that all of them have; any other must be in one column only,
+/// or a line falls apart.
+fn columns_join(watched: &Watched) {
+    let mut tables: BTreeMap<String, Vec<BTreeSet<String>>> = BTreeMap::new();
+    for asked in asked().into_iter().filter(|asked| asked.column) {
+        let series = watched.series(&sent(&asked.expression, &[("job", &["fullrank"])]), true).unwrap();
+        let labels: BTreeSet<String> =
+            series.iter().flat_map(|one| one["metric"].as_object().unwrap().keys().cloned()).collect();
+        tables.entry(asked.file.to_string() + &asked.title).or_default().push(labels);
+    }
+    assert_eq!(tables.len(), 3);
+    for (table, columns) in tables {
+        for label in columns.iter().flatten() {
+            let having = columns.iter().filter(|labels| labels.contains(label)).count();
+            assert!(having == 1 || having == columns.len(), "{table}: {having} of {} have {label}", columns.len());
+        }
+    }
 }
 
 /// Names with a meaning in PromQL or in regular expressions are names and nothing else.

@@ -1,4 +1,4 @@
-//! Programs other than our own: promtool, curl, Python's urllib and grpcio, sqlite3, a browser.
+//! Programs other than our own: promtool, curl, Python's urllib and grpcio, sqlite3.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -18,7 +18,8 @@ fn run(mut command: Command, input: &[u8]) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn passes(command: Command, input: &[u8]) -> String {
+/// Runs a program that must end well; what it said.
+pub fn passes(command: Command, input: &[u8]) -> String {
     let name = format!("{command:?}");
     let output = run(command, input);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).to_string();
@@ -32,7 +33,8 @@ fn program(name: &str, arguments: &[&str]) -> Command {
     command
 }
 
-fn python(script: &str, server: &Server) -> Command {
+/// A script of tests/clients, told where the service is.
+pub fn python(script: &str, server: &Server) -> Command {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let python = std::env::var_os("FULLRANK_TEST_PYTHON").map_or(root.join(".venv/bin/python"), PathBuf::from);
     let mut command = Command::new(python);
@@ -82,36 +84,4 @@ fn sqlite3_opens_the_history_while_the_service_runs() {
     assert_eq!(passes(program("sqlite3", &[file.to_str().unwrap(), query]), b"").trim(), "r|l|4|1");
     let blob = "SELECT length(eigenvalues) FROM spectra";
     assert_eq!(passes(program("sqlite3", &[file.to_str().unwrap(), blob]), b"").trim(), "128");
-}
-
-#[test]
-fn a_browser_shows_the_page() {
-    let server = Server::start(&[]);
-    let constant = crate::harness::f32_body(&[("z", 64, 16, &[0.5; 64 * 16])]);
-    for window in 0..6 {
-        server.report(&format!("?window={window}&last=true&method=byol"), constant.clone());
-    }
-    let profile = tempfile::tempdir().unwrap();
-    let profile = format!("--user-data-dir={}", profile.path().display());
-    let url = server.url("/#run=r");
-    let flags = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--virtual-time-budget=5000",
-        "--enable-logging=stderr",
-        "--dump-dom",
-        &profile,
-        &url,
-    ];
-    let said = passes(program("chromium", &flags), b"");
-    for part in ["collapsed", "byol", "<svg", "Every input is mapped to nearly the same point"] {
-        assert!(said.contains(part), "{part} is not on the page:\n{said}");
-    }
-    assert!(!said.contains("Content Security Policy") && !said.contains("Uncaught"), "{said}");
 }

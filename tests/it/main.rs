@@ -3,6 +3,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
 
 mod alerts;
+mod browser;
 mod clock;
 mod command_line;
 mod dashboards;
@@ -20,6 +21,7 @@ mod methods;
 mod notify;
 mod odd_backend;
 mod openapi;
+mod page;
 mod programs;
 mod refusals;
 mod restart;
@@ -29,6 +31,7 @@ mod slow_clients;
 mod smoke;
 mod spectra;
 mod states;
+mod telemetry;
 mod tidy;
 #[cfg(feature = "torch")]
 mod torch;

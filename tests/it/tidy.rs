@@ -130,3 +130,23 @@ fn files_are_short_and_say_what_they_are() {
         assert!(kernel || !text.contains("unsafe"), "{path:?} is no measured kernel");
     }
 }
+
+#[test]
+fn the_page_puts_nothing_in_as_markup() {
+    for entry in std::fs::read_dir(source().join("web/page")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            continue; // what others wrote is there as they released it
+        }
+        let name = path.file_name().unwrap().to_str().unwrap().to_string();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.lines().count() <= LONGEST_FILE, "{name} has {} lines", text.lines().count());
+        let head = if name.ends_with(".js") { format!("// {name}: ") } else { String::new() };
+        assert!(text.starts_with(&head), "{name} does not say what it is");
+        for word in
+            ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", ".style.", "style=", "http:"]
+        {
+            assert!(!text.contains(word) || (word == "http:" && name == "index.html"), "{name} must not hold {word}");
+        }
+    }
+}

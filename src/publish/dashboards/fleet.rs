@@ -72,15 +72,15 @@ fn table() -> Panel {
         )
         .column(&state_number(), "Verdict", "none")
         .words(state_words())
-        .column("fullrank_verdict_cause{L}", "Cause is", "none")
+        .column("max by (job, instance, run, layer, cause) (fullrank_verdict_cause{L})", "Cause is", "none")
         .column(&of_run("time() - fullrank_run_last_push_timestamp_seconds{R}"), "Last push ago", "s")
         .column(&of_run("fullrank_run_loss{R}"), "Loss", "short")
-        .column("fullrank_scaled_std{L}", "scaled_std", "short")
+        .column("max by (job, instance, run, layer) (fullrank_scaled_std{L})", "scaled_std", "short")
         .column("(fullrank_entropy_rank{L} - 1) / (fullrank_entropy_rank_null{L} - 1)", "rank / null", "percentunit")
         .column(&of_run("fullrank_run_window{R}"), "Window", "none")
         .column("fullrank_report_rows{L} * 0 + on (job, instance, run) group_left (method) fullrank_run_info{R}", "Method is", "none")
         // The columns `cause` and `method` are labels; the values beside them are always 1.
-        .hiding(&["Time", "__name__", "job", "Value #B", "Value #H"])
+        .hiding(&["Time", "job", "Value #B", "Value #H"])
         .high(12)
 }
 

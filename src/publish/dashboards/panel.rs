@@ -144,7 +144,8 @@ impl Panel {
         self.query(expression, legend)
     }
 
-    /// A column of a table: its query, its heading and its unit.
+    /// A column of a table: its query, its heading and its unit. Lines are joined by their labels, so the series must have
+    /// lost their names, which would differ from column to column.
     pub(super) fn column(mut self, expression: &str, heading: &str, unit: &str) -> Self {
         let field = format!("Value #{}", self.next_id());
         self.overrides.push(json!({

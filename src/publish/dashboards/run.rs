@@ -96,9 +96,9 @@ fn verdict() -> Vec<Panel> {
                 "a last push within a window's length, or finished.",
                 "no method: its own diagnostics and `no_alignment` are not judged. A long silence: the trainer hangs or is gone.",
             )
-            .column("fullrank_run_info{R}", "Method is", "none")
+            .column("max by (job, instance, run, method) (fullrank_run_info{R})", "Method is", "none")
             .column("time() - fullrank_run_last_push_timestamp_seconds{R}", "Last push ago", "s")
-            .column("fullrank_run_finished{R}", "Finished", "bool_yes_no")
-            .hiding(&["Time", "__name__", "job", "Value #A"]),
+            .column("max by (job, instance, run) (fullrank_run_finished{R})", "Finished", "bool_yes_no")
+            .hiding(&["Time", "job", "Value #A"]),
     ]
 }

@@ -105,9 +105,9 @@ fn in_use() -> Vec<Panel> {
                 "one version; the backend that you asked for.",
                 "`cpu` where a device was meant: --backend auto did not see it, the log says why. A short time up: it restarts.",
             )
-            .column("fullrank_build_info{S}", "Build is", "none")
+            .column("max by (job, instance, version, revision, backend) (fullrank_build_info{S})", "Build is", "none")
             .column("time() - process_start_time_seconds{S}", "Up for", "s")
-            .hiding(&["Time", "__name__", "job", "Value #A"]),
+            .hiding(&["Time", "job", "Value #A"]),
     ]
 }
 

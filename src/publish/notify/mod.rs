@@ -1,7 +1,7 @@
 //! Alerts without Prometheus: published verdicts sent to a webhook or to Alertmanager.
 //!
 //! Guarantees: what is due is sent again until it is taken; whatever a receiver does costs its own task and at most
-//! [`ledger::MOST_ENDED`] alerts of memory; the state is read from the board at each attempt, so nothing queues up. After a restart
+//! 1000 alerts of memory; the state is read from the board at each attempt, so nothing queues up. After a restart
 //! the alerts that still fire are sent once more. Must not: judge; an alert is an alarm of the published verdict.
 
 mod alert;

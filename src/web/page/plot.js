@@ -1,202 +1,210 @@
-// plot.js: line charts as SVG, and how elements are made and numbers written.
-// Guarantees: a chart is as wide as its host and is drawn again when that changes; a value that is null, or that a log axis
-// cannot hold, is a gap and never a zero; every chart has a title, a description, and labels on both axes.
-// Must not: know of runs or reports, ask the service, put in strings as markup, or set styles (classes only).
+// plot.js: line charts on uPlot (vendor/): its options in one place, in the page's colours, with what it lacks drawn in.
+// Guarantees: a chart is as wide as its host and is drawn again when that or the colour scheme changes; a value that is null,
+// or that a log axis cannot hold, is a gap and never a zero; every chart is described in words.
+// Must not: know of runs or reports, ask the service, or hand the library a text that came from outside.
 
-const NS = "http://www.w3.org/2000/svg";
-const HEIGHT = 250;
-const MARGIN = { left: 50, right: 14, top: 24, bottom: 42 };
-const charts = new WeakMap(); // host element -> { spec, id, pick }
-const resized = new ResizeObserver((entries) => entries.forEach((entry) => draw(entry.target)));
-let count = 0;
+import { format, power } from "./dom.js";
 
-const power = (n) => "10" + [...String(n)].map((c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c])).join("");
+const HEIGHT = 240;
+const FONT = '12px system-ui, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif';
+const charts = new Map(); // host element -> { spec, u, key, zoomed }
+const resized = new ResizeObserver((entries) => entries.forEach(({ target }) => fit(target)));
 
-// Four significant digits, a real minus sign, powers of ten outside 0.001 to 99,999; null is a dash.
-export function format(value) {
-  if (value === null || value === undefined) return "–";
-  if (typeof value !== "number") return String(value);
-  const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || (size >= 1e5 && !Number.isInteger(value)) || size >= 1e12)) {
-    const [digits, exponent] = value.toExponential(2).split("e");
-    return `${Number(digits)}\u202f×\u202f${power(Number(exponent))}`.replace(/^-/, "−");
+export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+// Draws `spec` into `host`, or brings the chart there up to date:
+//   { desc, x: { label, log }, y: { label, log, min, max }, xs: [x], series: [{ name, kind, values: [y or null] }],
+//     rules: [{ y, label }], states: [state of each x], sync: charts of one key share their
+//     cursor, rest: index of the values shown while no pointer is over the chart }
+// A kind is one of LOOKS.
+export function plot(host, spec) {
+  const known = charts.get(host) ?? { u: null };
+  known.spec = spec;
+  host.setAttribute("role", "img");
+  host.setAttribute("aria-label", spec.desc);
+  if (!charts.has(host)) {
+    charts.set(host, known);
+    resized.observe(host);
   }
-  const digits = Number.isInteger(value) ? value : Number(value.toPrecision(4));
-  return digits.toLocaleString("en", { maximumFractionDigits: 6 }).replace(/^-/, "−");
+  const key = JSON.stringify([spec.x, spec.y.label, spec.y.log, spec.series.map(({ name, kind }) => [name, kind])]);
+  if (known.u !== null && known.key === key) {
+    known.u.setData(data(spec), !known.zoomed);
+    if (known.zoomed) known.u.redraw();
+    rest(known.u, spec);
+    return;
+  }
+  known.key = key;
+  draw(host);
 }
 
-function svg(name, attributes = {}, ...children) {
-  const node = document.createElementNS(NS, name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children);
-  return node;
+// Takes the charts under `root` out of the page.
+export function forget(root) {
+  for (const [host, { u }] of charts) {
+    if (!root.contains(host)) continue;
+    u?.destroy();
+    resized.unobserve(host);
+    charts.delete(host);
+  }
 }
 
-// An element; `properties` are DOM properties, strings become text, null children are left out.
-export function el(name, properties = {}, ...children) {
-  const node = Object.assign(document.createElement(name), properties);
-  node.append(...children.filter((child) => child !== null));
-  return node;
+export function restyle() {
+  for (const host of charts.keys()) draw(host);
 }
 
-// Draws `spec` into `host`, now and whenever the host's width changes:
-//   { title, desc, x: { label, log, min, max, whole }, y: { label, log, min, max, powers },
-//     series: [{ name, kind, points: [[x, y or null]] }], rules: [{ y, label }], ribbon: [[x, state]], rest: x of the values shown
-//     while no pointer is over the chart }
-export function chart(host, spec) {
-  const known = charts.get(host);
-  charts.set(host, { spec, id: known?.id ?? ++count, pick: known?.pick ?? null });
-  if (known) draw(host);
-  else resized.observe(host);
+function fit(host) {
+  const chart = charts.get(host);
+  const width = host.clientWidth;
+  if (!chart || width < 80) return; // folded away: the observer calls again
+  if (chart.u === null) draw(host);
+  else if (chart.u.width !== width) chart.u.setSize({ width, height: HEIGHT });
 }
 
 function draw(host) {
-  const { spec, id } = charts.get(host);
-  const width = host.clientWidth;
-  if (width < 80) return; // folded away: the observer calls again
-  const area = { left: MARGIN.left, right: width - MARGIN.right, top: MARGIN.top, bottom: HEIGHT - MARGIN.bottom };
-  const x = scale(spec.x, area.left, area.right);
-  const y = scale(spec.y, area.bottom, area.top);
-  const title = svg("title", { id: `chart-${id}-title` }, spec.title);
-  const desc = svg("desc", { id: `chart-${id}-desc` }, spec.desc);
-  const cursor = svg("line", { class: "cursor", y1: area.top, y2: area.bottom, visibility: "hidden" });
-  const hit = svg("rect", { class: "hit", x: area.left, y: 0, width: area.right - area.left, height: HEIGHT }, svg("title"));
-  const named = { role: "img", "aria-labelledby": title.id, "aria-describedby": desc.id };
-  const root = svg(
-    "svg", { ...named, width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}` },
-    title, desc, ...axes(spec, area, x, y), ...ribbon(spec.ribbon ?? [], area, x),
-    ...spec.series.flatMap((series) => line(series, x, y)), ...rules(spec.rules ?? [], area, y), cursor, hit,
-  );
-  const legend = el("p", { className: "legend" });
-  const show = () => readout(host, legend, cursor, x);
-  hit.addEventListener("pointermove", (event) => {
-    charts.get(host).pick = nearest(spec, x, event.clientX - root.getBoundingClientRect().left);
-    show();
-  });
-  hit.addEventListener("pointerleave", () => {
-    charts.get(host).pick = null;
-    show();
-  });
-  host.replaceChildren(legend, root);
-  show();
+  const chart = charts.get(host);
+  chart.u?.destroy();
+  chart.u = null;
+  chart.zoomed = false;
+  if (host.clientWidth < 80) return;
+  chart.u = new window.uPlot(options(chart, host.clientWidth), data(chart.spec), host);
 }
 
-// A number to its place between two pixels; null where a log axis has no place for it.
-function scale({ min, max, log }, from, to) {
-  const at = (v) => (log ? Math.log10(v) : v);
-  const slope = max > min ? (to - from) / (at(max) - at(min)) : 0;
-  return (v) => {
-    if (v === null || v === undefined || (log && v <= 0)) return null;
-    return slope === 0 ? (from + to) / 2 : from + (at(v) - at(min)) * slope;
+const data = ({ xs, y, series }) =>
+  [xs, ...series.map(({ values }) => values.map((v) => (v === null || v === undefined || (y.log && v <= 0) ? null : v)))];
+
+const LOOKS = {
+  first: { colour: "first", width: 2 },
+  second: { colour: "second", width: 2 },
+  third: { colour: "good", width: 2 },
+  null: { colour: "null", width: 1.5, dash: [5, 4] },
+  limit: { colour: "rule", width: 1.5, dash: [7, 4] },
+  faded3: { colour: "first", width: 1.2, alpha: 0.7 },
+  faded2: { colour: "first", width: 1.2, alpha: 0.55 },
+  faded1: { colour: "first", width: 1.2, alpha: 0.45 },
+  faded0: { colour: "first", width: 1.2, alpha: 0.35 },
+};
+
+function options(chart, width) {
+  const { spec } = chart;
+  const ink = colour("quiet");
+  const shade = ({ kind }) => colour(LOOKS[kind].colour) + Math.round((LOOKS[kind].alpha ?? 1) * 255).toString(16).padStart(2, "0");
+  const axis = (side, { label, log }) => ({
+    scale: side, label, labelFont: FONT, font: FONT, stroke: ink, labelSize: 18, labelGap: 0,
+    size: side === "y" ? 52 : 28, gap: 4, space: side === "y" ? 30 : 56,
+    grid: { stroke: colour("line"), width: 1, show: side === "y" },
+    ticks: { stroke: colour("line"), width: 1, size: 4 },
+    values: (u, splits) => splits.map((v) => (log ? onLog(v) : format(Number(v.toPrecision(10))))),
+    ...(log ? { filter: (u, splits) => splits, splits: (u, i, min, max) => decades(min, max, side === "y" ? 6 : 5) } : {}),
+    ...(side === "x" && !log ? { incrs: [1, 2, 5].flatMap((f) => [...Array(16).keys()].map((e) => f * 10 ** e)).sort((a, b) => a - b) } : {}),
+  });
+  const one = ({ name, kind }) => {
+    const look = LOOKS[kind];
+    const stroke = colour(look.colour);
+    return {
+      label: name, stroke, width: look.width, dash: look.dash, alpha: look.alpha ?? 1, spanGaps: false,
+      points: { size: 5, fill: stroke, stroke, ...(look.dash || look.alpha ? { show: false } : {}) },
+      value: (u, v) => format(v),
+    };
+  };
+  return {
+    width, height: HEIGHT,
+    padding: [10, 12, 0, 0],
+    cursor: { sync: spec.sync ? { key: spec.sync, setSeries: false, scales: ["x", null] } : undefined, drag: { x: true, y: false, setScale: true }, y: false },
+    legend: { live: true, markers: { width: 0, fill: (u, i) => (i === 0 ? "transparent" : shade(spec.series[i - 1])) } },
+    scales: {
+      x: { time: false, distr: spec.x.log ? 3 : 1, range: (u, min, max) => ends(chart.spec, min, max) },
+      y: { distr: spec.y.log ? 3 : 1, range: () => span(chart.spec.y) },
+    },
+    axes: [axis("x", spec.x), axis("y", spec.y)],
+    series: [{ label: spec.x.label, value: (u, v) => format(v) }, ...spec.series.map(one)],
+    hooks: {
+      draw: [(u) => marks(u, chart.spec)],
+      ready: [(u) => rest(u, chart.spec)],
+      setCursor: [(u) => rest(u, chart.spec)],
+      setScale: [(u, side) => { if (side === "x") chart.zoomed = zoomed(u); }],
+    },
   };
 }
 
-function ticks({ min, max, log, whole }, room) {
-  if (max <= min) return [min];
-  if (log) {
-    const first = Math.ceil(Math.log10(min) - 1e-9);
-    const last = Math.floor(Math.log10(max) + 1e-9);
-    const every = Math.max(1, Math.ceil((last - first + 1) / room));
-    const factors = last - first < 2 && room > 3 ? [1, 2, 5] : [1];
-    const found = [];
-    for (let e = first - 1; e <= last; e += 1) {
-      if (factors.length === 1 && (e < first || (e - first) % every)) continue;
-      found.push(...factors.map((f) => f * 10 ** e).filter((v) => v >= min * 0.999 && v <= max * 1.001));
-    }
-    return found;
-  }
-  const rough = (max - min) / room;
-  const unit = 10 ** Math.floor(Math.log10(rough));
-  let step = [1, 2, 5, 10].map((f) => f * unit).find((s) => s >= rough);
-  if (whole) step = Math.max(1, Math.round(step));
-  const first = Math.ceil(min / step - 1e-9);
-  return Array.from({ length: Math.floor(max / step + 1e-9) - first + 1 }, (_, i) => (first + i) * step);
+// Of one point the library would make an axis from 0 to 100.
+function ends({ xs, x }, min, max) {
+  if (xs.length > 1 && max > min) return [min, max];
+  return x.log ? [xs[0] / 2, xs[0] * 2] : [xs[0] - 1, xs[0] + 1];
 }
 
-function axes(spec, area, x, y) {
-  const write = (v, axis) => {
-    if (axis.powers) return power(Math.round(Math.log10(v)));
-    return axis.whole ? String(Math.round(v)) : format(Number(v.toPrecision(12)));
-  };
-  const parts = [];
-  for (const v of ticks(spec.y, 6)) {
-    parts.push(svg("line", { class: "grid-line", x1: area.left, x2: area.right, y1: y(v), y2: y(v) }));
-    parts.push(svg("text", { class: "tick", x: area.left - 8, y: y(v) + 4, "text-anchor": "end" }, write(v, spec.y)));
-  }
-  for (const v of ticks(spec.x, Math.max(2, Math.min(10, Math.floor((area.right - area.left) / 64))))) {
-    parts.push(svg("line", { class: "axis", x1: x(v), x2: x(v), y1: area.bottom, y2: area.bottom + 6 }));
-    parts.push(svg("text", { class: "tick", x: x(v), y: area.bottom + 20, "text-anchor": "middle" }, write(v, spec.x)));
-  }
-  parts.push(svg("line", { class: "axis", x1: area.left, x2: area.right, y1: area.bottom, y2: area.bottom }));
-  parts.push(svg("text", { class: "label", x: 0, y: 11 }, spec.y.label));
-  parts.push(svg("text", { class: "label", x: area.right, y: HEIGHT - 5, "text-anchor": "end" }, spec.x.label));
-  return parts;
+function zoomed(u) {
+  const xs = u.data[0];
+  return xs.length > 1 && (u.scales.x.min > xs[0] || u.scales.x.max < xs.at(-1));
 }
 
-// One coloured strip under the x axis: what each window was judged; neighbours with one state are one rectangle.
-function ribbon(marks, area, x) {
-  const half = (i, j) => (marks[j] ? (x(marks[i][0]) + x(marks[j][0])) / 2 : x(marks[i][0]) + (j > i ? 3 : -3));
-  const parts = [];
-  for (let from = 0, i = 0; i < marks.length; i += 1) {
-    if (marks[i + 1]?.[1] === marks[i][1]) continue;
-    const left = Math.max(area.left, half(from, from - 1));
-    const width = Math.max(1, Math.min(area.right, half(i, i + 1)) - left);
-    parts.push(svg("rect", { class: `strip ${marks[i][1]}`, x: left, y: area.bottom + 1, width, height: 4 }));
+function span({ min, max, log }) {
+  if (max > min) return [min, max];
+  return log ? [min / 2, min * 2] : [min - 1, min + 1];
+}
+
+// Ticks of a log axis: decades, fewer where there are many; 2 and 5 between them where there are few.
+function decades(min, max, room) {
+  const [first, last] = [Math.ceil(Math.log10(min) - 1e-9), Math.floor(Math.log10(max) + 1e-9)];
+  const every = Math.max(1, Math.ceil((last - first + 1) / room));
+  const factors = last - first < 2 ? [1, 2, 5] : [1];
+  const found = [];
+  for (let e = first - 1; e <= last; e += 1) {
+    if (factors.length === 1 && (e < first || (e - first) % every)) continue;
+    found.push(...factors.map((f) => f * 10 ** e).filter((v) => v >= min * 0.999 && v <= max * 1.001));
+  }
+  return found;
+}
+
+function onLog(v) {
+  const e = Math.log10(v);
+  return Math.abs(e) <= 3.001 ? format(Number(v.toPrecision(3))) : power(Math.round(e));
+}
+
+// Without a pointer the legend has the values of the default place, not dashes.
+function rest(u, { rest: at }) {
+  if ((u.cursor.idx === null || u.cursor.idx === undefined) && u.legend.idx !== at) u.setLegend({ idx: at }, false);
+}
+
+// What the library has no notion of: limits with their names, and the strip of states under the windows.
+function marks(u, { rules = [], states, xs }) {
+  const { ctx, bbox } = u;
+  const scale = window.devicePixelRatio || 1;
+  ctx.save();
+  ctx.font = FONT.replace("12px", `${12 * scale}px`);
+  for (const { y, label } of rules) {
+    const at = u.valToPos(y, "y", true);
+    if (at < bbox.top || at > bbox.top + bbox.height) continue;
+    ctx.strokeStyle = ctx.fillStyle = colour("rule");
+    ctx.lineWidth = 1.5 * scale;
+    ctx.setLineDash([7 * scale, 4 * scale]);
+    ctx.beginPath();
+    ctx.moveTo(bbox.left, at);
+    ctx.lineTo(bbox.left + bbox.width, at);
+    ctx.stroke();
+    const above = at > bbox.top + 20 * scale;
+    ctx.setLineDash([]);
+    ctx.lineWidth = 4 * scale;
+    ctx.strokeStyle = colour("card"); // keeps the words readable where a line runs through
+    ctx.lineJoin = "round";
+    ctx.textAlign = "right";
+    const place = [label, bbox.left + bbox.width - 6 * scale, at + (above ? -6 : 15) * scale];
+    ctx.strokeText(...place);
+    ctx.fillText(...place);
+  }
+  if (states) strip(u, states, xs, scale);
+  ctx.restore();
+}
+
+// Neighbours with one state are one rectangle.
+function strip({ ctx, bbox, valToPos }, states, xs, scale) {
+  const half = (i, j) => (xs[j] === undefined ? valToPos(xs[i], "x", true) + (j > i ? 4 : -4) * scale : (valToPos(xs[i], "x", true) + valToPos(xs[j], "x", true)) / 2);
+  for (let from = 0, i = 0; i < states.length; i += 1) {
+    if (states[i + 1] === states[i]) continue;
+    const left = Math.max(bbox.left, half(from, from - 1));
+    const right = Math.min(bbox.left + bbox.width, half(i, i + 1));
+    ctx.fillStyle = colour({ healthy: "good", degrading: "fair", collapsed: "bad", warming_up: "cool" }[states[i]] ?? "dull");
+    if (right > left) ctx.fillRect(left, bbox.top + bbox.height - 5 * scale, Math.max(scale, right - left), 5 * scale);
     from = i + 1;
   }
-  return parts;
 }
 
-function rules(list, area, y) {
-  return list.flatMap(({ y: value, label }) => {
-    const at = Math.min(area.bottom, Math.max(area.top, y(value)));
-    return [
-      svg("line", { class: "rule", x1: area.left, x2: area.right, y1: at, y2: at }),
-      svg("text", { class: "rule-label", x: area.left + 6, y: at > area.bottom - 18 ? at - 5 : at + 14 }, label),
-    ];
-  });
-}
-
-// The line with its gaps, and dots where there are few enough points to see them (a lone point is always a dot).
-function line({ kind, points }, x, y) {
-  let path = "";
-  let pen = false;
-  const dots = [];
-  points.forEach(([a, b], i) => {
-    const [px, py] = [x(a), y(b)];
-    if (px === null || py === null) {
-      pen = false;
-      return;
-    }
-    path += `${pen ? "L" : "M"}${px.toFixed(1)} ${py.toFixed(1)}`;
-    const alone = !pen && (i + 1 === points.length || y(points[i + 1][1]) === null);
-    const few = points.length <= 40 && kind !== "null";
-    if (alone || few) dots.push(svg("circle", { class: `dot ${kind}`, cx: px, cy: py, r: 2.2 }));
-    pen = true;
-  });
-  return [svg("path", { class: `line ${kind} ${points.length > 400 ? "dense" : ""}`, d: path }), ...dots];
-}
-
-function nearest(spec, x, pixel) {
-  let best = null;
-  for (const series of spec.series) {
-    for (const [a] of series.points) {
-      if (best === null || Math.abs(x(a) - pixel) < Math.abs(x(best) - pixel)) best = a;
-    }
-  }
-  return best;
-}
-
-// The legend, with the values under the pointer; without one, those of the default place (`spec.rest`).
-function readout(host, legend, cursor, x) {
-  const { spec, pick } = charts.get(host);
-  const at = pick ?? spec.rest;
-  const entries = spec.series.map(({ name, kind, points }) => {
-    const found = points.find(([a]) => a === at);
-    const key = svg("svg", { width: 18, height: 8, "aria-hidden": "true" }, svg("path", { class: `line ${kind}`, d: "M0 4H18" }));
-    return found ? el("span", {}, key, `${name} `, el("b", {}, format(found[1]))) : el("span", {}, key, name);
-  });
-  legend.replaceChildren(el("span", {}, `${spec.x.label} ${at}`), ...entries);
-  cursor.setAttribute("visibility", pick === null ? "hidden" : "visible");
-  if (pick !== null) for (const end of ["x1", "x2"]) cursor.setAttribute(end, x(pick));
-}
+window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", restyle);

@@ -1,0 +1,106 @@
+//! A layer's whole course in a bounded number of windows, for who draws it.
+//!
+//! Guarantees: of many windows at most as many reports are read as were asked for; where one stands for several, it is the
+//! worst judged of them, so that a short collapse is not lost. Must not: average (a mean of two ranks is no rank).
+
+use rusqlite::{Connection, params};
+use serde_json::Value;
+
+use super::tables::as_stored;
+use super::{History, HistoryError};
+use crate::analysis::verdict::State;
+
+/// See the file's head.
+#[derive(Debug)]
+pub struct Course {
+    /// How many closed windows there are.
+    pub total: usize,
+    /// Those that were chosen, oldest first, the newest revision of each.
+    pub windows: Vec<Window>,
+}
+
+/// One closed window.
+#[derive(Debug)]
+pub struct Window {
+    /// The report, as it was stored.
+    pub report: Value,
+    /// Descending, where asked for and known.
+    pub eigenvalues: Option<Vec<f64>>,
+}
+
+/// What is to be read.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// The first window.
+    pub from: u64,
+    /// The last window.
+    pub to: u64,
+    /// Windows at most.
+    pub most: usize,
+}
+
+impl History {
+    /// Windows of a layer, at most `span.most`, with their eigenvalues if `spectra`.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn course(&self, run: &str, layer: &str, span: Span, spectra: bool) -> Result<Course, HistoryError> {
+        self.read(|connection| {
+            let all = windows(connection, run, layer, span)?;
+            let mut read = connection.prepare_cached(if spectra {
+                "SELECT report, eigenvalues FROM reports LEFT JOIN spectra USING (run, layer, window, revision)
+                 WHERE run = ?1 AND layer = ?2 AND window = ?3 AND revision = ?4"
+            } else {
+                "SELECT report, NULL FROM reports WHERE run = ?1 AND layer = ?2 AND window = ?3 AND revision = ?4"
+            })?;
+            let mut windows = Vec::new();
+            for (window, revision, _) in chosen(&all, span.most) {
+                let row = read.query_row(params![run, layer, window, revision], |row| {
+                    Ok((row.get::<_, String>(0)?, row.get::<_, Option<Vec<u8>>>(1)?))
+                });
+                let (report, blob) = row?;
+                let eigenvalues = blob.map(|blob| blob.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect());
+                windows.push(Window { report: serde_json::from_str(&report).unwrap_or_default(), eigenvalues });
+            }
+            Ok(Course { total: all.len(), windows })
+        })
+    }
+}
+
+type Mark = (i64, u32, Option<State>);
+
+/// Every window with its newest revision and that one's state. The rows' reports, which are long, are not read.
+fn windows(connection: &Connection, run: &str, layer: &str, span: Span) -> rusqlite::Result<Vec<Mark>> {
+    // A bare column beside max() is that of the row which holds the maximum.
+    let mut query = connection.prepare_cached(
+        "SELECT window, max(revision), state FROM reports WHERE run = ?1 AND layer = ?2 AND window BETWEEN ?3 AND ?4
+         GROUP BY window ORDER BY window",
+    )?;
+    let range = params![run, layer, as_stored(span.from), as_stored(span.to)];
+    query.query_map(range, |row| Ok((row.get(0)?, row.get(1)?, State::of(&row.get::<_, String>(2)?))))?.collect()
+}
+
+/// At most `most` of them, evenly spread: of each stretch the worst, of equally bad ones the last.
+fn chosen(all: &[Mark], most: usize) -> Vec<Mark> {
+    if all.len() <= most {
+        return all.to_vec();
+    }
+    let stretch = |i: usize| &all[i * all.len() / most..(i + 1) * all.len() / most];
+    (0..most).filter_map(|i| stretch(i).iter().max_by_key(|mark| mark.2).copied()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_collapse_is_chosen() {
+        let state = |i| Some(if i == 5003 { State::Collapsed } else { State::Healthy });
+        let all: Vec<Mark> = (0..10_000).map(|i| (i, 1, state(i))).collect();
+        let few = chosen(&all, 400);
+        assert_eq!(few.len(), 400);
+        assert!(few.iter().any(|mark| mark.0 == 5003));
+        assert_eq!(few.last().map(|mark| mark.0), Some(9999));
+        assert_eq!(chosen(&all[..3], 400).len(), 3);
+    }
+}

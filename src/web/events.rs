@@ -1,0 +1,102 @@
+//! `GET /v1/events`: what changes on the board, as server-sent events.
+//!
+//! Guarantees: a stream holds nothing but the number of the change that it has told: a reader that is slow or does not read
+//! gets, when it reads on, the newest state in one event of at most [`FRAME_BYTES`]. Streams are counted, and one too many
+//! is refused. Must not: queue.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::Stream;
+use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
+
+use super::{Site, read};
+use crate::error::{Code, Refusal};
+
+/// Streams at once.
+pub(super) const MAX_STREAMS: usize = 64;
+/// Changes that come within this time of an event wait for the next: a training that pushes a hundred batches a second must
+/// not make a browser draw as often.
+const PACE: Duration = Duration::from_millis(250);
+/// Under the time after which the idle connection would be closed, and after which proxies give up.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Runs' lines of one event; where they are longer, the event says "read them all".
+const FRAME_BYTES: usize = 16 << 10;
+
+/// The places for streams.
+#[derive(Clone)]
+pub struct Events(Arc<Semaphore>);
+
+impl Default for Events {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_STREAMS)))
+    }
+}
+
+impl Events {
+    /// Streams that are open.
+    pub(super) fn used(&self) -> usize {
+        MAX_STREAMS - self.0.available_permits()
+    }
+}
+
+pub(super) async fn events(State(site): State<Site>) -> Result<Response, Refusal> {
+    if site.inbox.is_draining() {
+        return Err(Refusal::new(Code::Draining, "the service is stopping: ask again once it is back"));
+    }
+    let place = Arc::clone(&site.events.0).try_acquire_owned().map_err(|_| {
+        Refusal::over(
+            Code::Overloaded,
+            format!("{MAX_STREAMS} event streams are open: close one, or read /v1/runs from time to time"),
+            MAX_STREAMS as u64,
+        )
+    })?;
+    let activity = site.board.activity();
+    let told = Told { site, activity, change: None, not_before: Instant::now(), _place: place };
+    Ok(Sse::new(told.stream()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+}
+
+/// One stream: what it has told.
+struct Told {
+    site: Site,
+    activity: watch::Receiver<u64>,
+    /// `None` before the first event.
+    change: Option<u64>,
+    not_before: Instant,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Told {
+    fn stream(self) -> impl Stream<Item = Result<Event, Infallible>> {
+        futures_util::stream::unfold(self, |mut told| async {
+            let value = told.next().await?;
+            Some((Ok(Event::default().event("change").data(value.to_string())), told))
+        })
+    }
+
+    /// Runs only while the connection takes more; `None` when the service drains.
+    async fn next(&mut self) -> Option<Value> {
+        if let Some(seen) = self.change {
+            self.activity.wait_for(|change| *change > seen).await.ok()?;
+            tokio::time::sleep_until(self.not_before).await;
+        }
+        if self.site.inbox.is_draining() {
+            return None;
+        }
+        self.not_before = Instant::now() + PACE;
+        let whole = self.change.is_none();
+        let since = self.site.board.since(self.change.unwrap_or(0));
+        self.change = Some(since.change);
+        let runs: Option<Vec<Value>> =
+            since.runs.map(|runs| runs.iter().map(|(name, view)| read::run_line(name, view)).collect());
+        let short = |lines: &Vec<Value>| lines.iter().map(|line| line.to_string().len()).sum::<usize>() <= FRAME_BYTES;
+        let runs = runs.filter(short);
+        Some(json!({"change": since.change, "whole": whole, "runs": runs}))
+    }
+}
