@@ -96,7 +96,7 @@ fn over_time() -> Vec<Panel> {
             .words(state_words())
             .query(&state_number(), "{{run}} {{layer}}"),
         Panel::lines("Scale: scaled_std", "short")
-            .from_to(0.0, 1.0)
+            .spanning(0.0, 1.0)
             .reads(
                 "Spread of unit rows by coordinate, times sqrt(d).",
                 "near the null, which is 1 for isotropic rows; healthy SimSiam 0.65 to 0.8.",
@@ -104,7 +104,7 @@ fn over_time() -> Vec<Panel> {
             )
             .query("fullrank_scaled_std{L}", "{{run}} {{layer}}"),
         Panel::lines("Dimension: rank over its null", "percentunit")
-            .from_to(0.0, 1.0)
+            .spanning(0.0, 1.0)
             .reads(
                 "(entropy_rank - 1) / (entropy_rank_null - 1): what the rank is of isotropic rows' at the same N and d.",
                 "level, or rising. Few healthy runs come near 100 %.",

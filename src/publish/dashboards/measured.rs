@@ -53,7 +53,7 @@ fn ranks() -> Vec<Panel> {
                 "dimensional collapse: to 1. Complete collapse does not show: the residue of a point has a rank, too.",
             ),
         Panel::lines("Rank over its null", "percentunit")
-            .from_to(0.0, 1.0)
+            .spanning(0.0, 1.0)
             .query("(fullrank_entropy_rank{L} - 1) / (fullrank_entropy_rank_null{L} - 1)", ONE)
             .reads(
                 "(entropy_rank - 1) / (entropy_rank_null - 1). Null: 100 %.",
@@ -92,25 +92,25 @@ fn ranks() -> Vec<Panel> {
 
 fn scale() -> Vec<Panel> {
     vec![
-        lines("scaled_std", "short", &["scaled_std"]).from_to(0.0, 1.0).reads(
+        lines("scaled_std", "short", &["scaled_std"]).spanning(0.0, 1.0).reads(
             "Spread of unit rows by coordinate, times sqrt(d). Null: 1.",
             "near 1; healthy SimSiam 0.65 to 0.8.",
             "complete collapse: to 0. Blind to a rotated low rank.",
         ),
-        lines("Mean cosine of different samples", "short", &["mean_cosine"]).from_to(0.0, 1.0).reads(
+        lines("Mean cosine of different samples", "short", &["mean_cosine"]).spanning(0.0, 1.0).reads(
             "Null: 0; it may be below. Behind a ReLU a healthy layer lies in a cone.",
             "near 0. An untrained network begins near 1 and leaves it.",
             "complete collapse: to 1.",
         ),
         lines("Centre and residual of unit rows", "short", &["center_norm", "residual_norm"])
-            .from_to(0.0, 1.0)
+            .spanning(0.0, 1.0)
             .compare("1 / sqrt(fullrank_effective_rows{L} + 1)", "{{run}} {{layer}} center_norm null")
             .reads(
                 "Length of the mean unit row, and sqrt(1 - its square). Nulls: 1/sqrt(N), dashed; 1.",
                 "the centre near its null, the residual near 1.",
                 "complete collapse: centre to 1, residual to 0.",
             ),
-        lines("Relative variance", "short", &["relative_variance"]).from_to(0.0, 1.0).reads(
+        lines("Relative variance", "short", &["relative_variance"]).spanning(0.0, 1.0).reads(
             "Variance over variance plus squared mean, rows as sent. Null: 1.",
             "level, far from 0.",
             "complete collapse: to 0.",
@@ -123,7 +123,7 @@ fn scale() -> Vec<Panel> {
                 "level, at your own scale.",
                 "complete collapse: to the floor. A scale that only shrinks may be weight decay: see scaled_std.",
             ),
-        lines("Length of a sample's view mean", "short", &["view_mean_norm"]).from_to(0.0, 1.0).reads(
+        lines("Length of a sample's view mean", "short", &["view_mean_norm"]).spanning(0.0, 1.0).reads(
             "Mean norm of the mean of a sample's unit views; needs two views or more.",
             "rises as views are aligned: 1 is full agreement.",
             "1 together with a mean cosine of 1: all samples agree, not only the views.",
@@ -173,7 +173,7 @@ fn spectrum() -> Vec<Panel> {
             "level; values near 1 are often good in trained networks.",
             "dimensional collapse: grows.",
         ),
-        lines("Area under the explained variance", "short", &["cumulative_variance_area"]).from_to(0.5, 1.0).reads(
+        lines("Area under the explained variance", "short", &["cumulative_variance_area"]).spanning(0.5, 1.0).reads(
             "Null: 0.5, a flat spectrum.",
             "level.",
             "dimensional collapse: to 1.",
@@ -206,7 +206,7 @@ fn uniformity() -> Vec<Panel> {
             "0 with a mean cosine of 1: the views agree because everything does.",
         ),
         lines("Correlation of the views", "short", &["view_correlation", "cross_correlation_diagonal"])
-            .from_to(0.0, 1.0)
+            .spanning(0.0, 1.0)
             .reads(
                 "Dependence of two views, and the mean diagonal of Barlow Twins' cross-correlation. Null: 0.",
                 "towards 1.",

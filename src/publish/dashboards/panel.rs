@@ -197,7 +197,7 @@ impl Panel {
     }
 
     /// The axis holds at least these.
-    pub(super) fn from_to(mut self, least: f64, greatest: f64) -> Self {
+    pub(super) fn spanning(mut self, least: f64, greatest: f64) -> Self {
         self.defaults["custom"]["axisSoftMin"] = json!(least);
         self.defaults["custom"]["axisSoftMax"] = json!(greatest);
         self

@@ -18,6 +18,7 @@ pub(super) fn dashboard() -> Value {
         page: "${page:raw}/#run=${run:percentencode}",
     };
     let mut rows = vec![Row { title: "Verdict".to_string(), collapsed: false, panels: verdict() }];
+    rows[0].panels.extend(pushed());
     rows.extend(measured::rows());
     rows.extend(methods::rows());
     frame.around(rows)
@@ -72,6 +73,12 @@ fn verdict() -> Vec<Panel> {
             )
             .words(levels())
             .query(&alarms("fullrank_verdict_alarm"), "{{run}} {{layer}} {{alarm}}"),
+    ]
+}
+
+/// What the trainer says of the run.
+fn pushed() -> Vec<Panel> {
+    vec![
         Panel::lines("Loss", "short")
             .reads(
                 "The newest loss pushed. The row \"loss\" below has the constants at which it says nothing.",

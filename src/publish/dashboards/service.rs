@@ -152,7 +152,7 @@ fn stages() -> Vec<Panel> {
 
 fn troubles() -> Vec<Panel> {
     let zero = |title: &str, counter: &str, by: &[&str], what: &str, trouble: &str| {
-        rate(Panel::lines(title, "ops"), counter, by).wide(6).from_to(0.0, 1.0).reads(what, "0.", trouble)
+        rate(Panel::lines(title, "ops"), counter, by).wide(6).spanning(0.0, 1.0).reads(what, "0.", trouble)
     };
     vec![
         zero(
