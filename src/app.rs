@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
@@ -113,8 +114,10 @@ pub async fn run_with(
         })
         .collect();
 
+    tell_manager(NotifyState::Ready);
     // A dropped sender means stop, too.
     let _ = shutdown.await;
+    tell_manager(NotifyState::Stopping);
     tracing::info!("stopping: no more pushes are taken, open windows are published as incomplete");
     let draining = Arc::clone(&inbox);
     // The drain may wait for the registry and hand out windows; it is short, but not for this thread.
@@ -134,6 +137,13 @@ pub async fn run_with(
         tracing::error!(fault, "the last reports could not be stored");
     }
     Ok(())
+}
+
+/// For who started this with a NOTIFY_SOCKET, as systemd does for `Type=notify`; nobody else hears of it.
+fn tell_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager at NOTIFY_SOCKET could not be told");
+    }
 }
 
 fn build(config: &Config, backend: Arc<dyn Backend>) -> Result<(Site, Doors), StartError> {

@@ -249,14 +249,18 @@ fn write_dashboards(dir: &Path) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Fires on SIGINT or SIGTERM.
+/// Fires on SIGINT or SIGTERM. SIGTERM is caught from now on: it may follow at once when READY=1 has been told.
 fn stop_signal() -> oneshot::Receiver<()> {
+    #[cfg(unix)]
+    use tokio::signal::unix::{SignalKind, signal};
+
     let (sender, receiver) = oneshot::channel();
+    #[cfg(unix)]
+    let terminate = signal(SignalKind::terminate());
     tokio::spawn(async move {
         #[cfg(unix)]
         {
-            use tokio::signal::unix::{SignalKind, signal};
-            let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+            let Ok(mut terminate) = terminate else { return };
             tokio::select! {
                 _ = tokio::signal::ctrl_c() => {}
                 _ = terminate.recv() => {}

@@ -21,6 +21,8 @@ mod methods;
 mod notify;
 mod odd_backend;
 mod openapi;
+#[cfg(target_os = "linux")]
+mod packages;
 mod page;
 mod programs;
 mod refusals;

@@ -29,15 +29,15 @@ impl Program {
         command.args(["serve", "--listen=127.0.0.1:0", "--log-json"]).args(flags);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
-        loop {
+        let url = loop {
             let mut line = String::new();
             assert!(log.read_line(&mut line).unwrap() > 0, "it ended");
             let line: Value = serde_json::from_str(&line).unwrap();
             if let Some(address) = line["fields"]["address"].as_str() {
-                let url = format!("http://{address}");
-                return Self { child, log, url };
+                break format!("http://{address}");
             }
-        }
+        };
+        Self { child, log, url }
     }
 
     fn push(&self, window: u64, body: Vec<u8>) -> u16 {
