@@ -18,7 +18,7 @@
 //! | [`analysis`] | pure: [`analysis::batch`] and [`analysis::companions`] what a push means, [`analysis::decode`] bytes to tensors, [`analysis::moments`] the one merge, [`analysis::window`] what a window gathers, [`analysis::spectrum`] eigenvalues and noise floors, [`analysis::measures`] every measure, [`analysis::pairs`] several views, [`analysis::methods`] every method's own diagnostics, [`analysis::reservoir`] the row sample, [`analysis::verdict`] two axes, a cause, and time |
 //! | [`compute`] | the kernels worth a device, behind [`compute::Backend`]: [`compute::cpu`] on faer, `compute::torch` on libtorch (with the feature of that name), in a process of its own behind `compute::worker` (Linux); [`compute::choose`] which |
 //! | [`pipeline`] | [`pipeline::Inbox`] admits, windows close, [`pipeline::Line`] computes, threads work |
-//! | [`publish`] | the [`publish::Board`] (the newest of everything), the [`publish::History`] (SQLite), the metrics |
+//! | [`publish`] | the [`publish::Board`] (the newest of everything), the [`publish::History`] (SQLite), the metrics, [`publish::dashboards`] made from their tables |
 //! | [`ingest`] | the doors: [`ingest::http`] and [`ingest::grpc`] on one port, with limits on memory and patience |
 //! | [`web`] | the read side: JSON API, /metrics, health, OpenAPI, the page |
 //! | [`app`] | builds, spawns, drains; [`config`] reads the arguments, [`error`] is the one table of refusals, [`telemetry`] logs and times |

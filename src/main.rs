@@ -10,6 +10,7 @@ use clap::{CommandFactory, FromArgMatches};
 use fullrank::app::{self, Listeners};
 use fullrank::client::Client;
 use fullrank::config::{self, AnalyzeArgs, Cli, Command, Config, HealthcheckArgs, ReplayArgs, ReportArgs, RunsArgs};
+use fullrank::publish::dashboards;
 use fullrank::{analyze, demo, plot, replay, telemetry, terminal, web};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Command::Man { dir } => man(dir.as_deref()),
+        Command::Dashboards { dir } => write_dashboards(&dir),
         Command::ComputeWorker(args) => app::compute_worker(&args).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|complaint| {
@@ -232,6 +234,17 @@ fn man(dir: Option<&Path>) -> Result<ExitCode, String> {
     written.map_err(|error| format!("the manual could not be written: {error}"))?;
     if dir.is_none() {
         say(String::from_utf8_lossy(&page).trim_end());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_dashboards(dir: &Path) -> Result<ExitCode, String> {
+    let wrong = |path: &Path, error: &std::io::Error| format!("{}: {error}", path.display());
+    std::fs::create_dir_all(dir).map_err(|error| wrong(dir, &error))?;
+    for (name, dashboard) in dashboards::all() {
+        let path = dir.join(name);
+        std::fs::write(&path, dashboards::text(&dashboard)).map_err(|error| wrong(&path, &error))?;
+        say(path.display());
     }
     Ok(ExitCode::SUCCESS)
 }

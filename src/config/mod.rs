@@ -77,6 +77,12 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
+    /// Write Grafana's dashboards that fit this binary: fleet.json, run.json and service.json.
+    Dashboards {
+        /// Into this directory, which is made where there is none.
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        dir: PathBuf,
+    },
     /// What `serve` starts to compute on a device.
     #[command(hide = true)]
     ComputeWorker(ComputeWorkerArgs),

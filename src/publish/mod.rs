@@ -5,6 +5,7 @@
 
 mod board;
 mod course;
+pub mod dashboards;
 mod history;
 mod metrics;
 pub mod notify;

@@ -1,72 +1,21 @@
 //! From a training to a pager: recordings of real trainings through the service, Prometheus and Alertmanager as Debian
 //! has them, with the project's own rules and routes, to a receiver of webhooks.
 //!
-//! Replaced in temporary copies of `dashboards/`: addresses, and the two intervals of 15 s, which are 1 s here. The rules
-//! are the real file, byte by byte: what a collapse waits for is the verdict, not a `for:`.
+//! The rules are the real file, byte by byte (`programs`): what a collapse waits for is the verdict, not a `for:`.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::harness::Server;
+use crate::programs::{INTERVAL, PATIENCE, Program, changed, free_address, read};
 
-/// Only a test that fails waits that long.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// The interval of scrapes, and of evaluations.
-const INTERVAL: Duration = Duration::from_secs(1);
 /// How long one look at the receiver takes, between two looks at the rest.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// A port that was free a moment ago. Whoever takes it in between makes the program end, and the test fail saying so.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn read(path: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
-}
-
-/// `text` with each of `changes`, all of which must have something to change.
-fn changed(text: &str, changes: &[(&str, String)]) -> String {
-    changes.iter().fold(text.to_string(), |text, (from, to)| {
-        assert!(text.contains(from), "{from} is not in:\n{text}");
-        text.replace(from, to)
-    })
-}
-
-/// A program that ends with the test; what it says is in a file.
-struct Program {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Program {
-    fn start(name: &str, arguments: &[String], folder: &Path) -> Self {
-        let log = folder.join(format!("{name}.log"));
-        let file = File::create(&log).unwrap();
-        let child = Command::new(name).args(arguments).stdout(file.try_clone().unwrap()).stderr(file).spawn();
-        let child = child.unwrap_or_else(|error| panic!("{name}: {error}; scripts/test installs what the tests need"));
-        Self { child, log }
-    }
-
-    fn said(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to stop.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// One request of an Alertmanager; answered 200 and closed.
 fn receive(listener: &TcpListener) -> Option<Value> {
@@ -104,7 +53,7 @@ impl Chain {
     fn start(flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (server, path) = (Server::start(flags), folder.path());
-        let [prometheus, alertmanager] = [(); 2].map(|()| format!("127.0.0.1:{}", free_port()));
+        let alertmanager = free_address();
         let receiver = TcpListener::bind("127.0.0.1:0").unwrap();
         let at = receiver.local_addr().unwrap().to_string();
         let (send, webhooks) = channel();
@@ -113,40 +62,21 @@ impl Chain {
             while receive(&receiver).is_none_or(|value| send.send((Instant::now(), value)).is_ok()) {}
         });
         let routes = changed(&read("dashboards/alertmanager/alertmanager.yaml"), &[("127.0.0.1:5001", at)]);
-        let scrapes = changed(
-            &read("dashboards/prometheus/prometheus.yaml"),
-            &[
-                ("_interval: 15s", "_interval: 1s".to_string()),
-                ("127.0.0.1:8417", server.address.to_string()),
-                ("127.0.0.1:9093", alertmanager.clone()),
-            ],
-        );
         std::fs::write(path.join("alertmanager.yaml"), routes).unwrap();
-        std::fs::write(path.join("prometheus.yaml"), scrapes).unwrap();
-        std::fs::write(path.join("fullrank.rules.yaml"), read("dashboards/prometheus/fullrank.rules.yaml")).unwrap();
         let flag = |name: &str, value: &str| format!("--{name}={value}");
         let file = |name: &str| path.join(name).display().to_string();
-        let programs = vec![
-            Program::start(
-                "prometheus-alertmanager",
-                &[
-                    flag("config.file", &file("alertmanager.yaml")),
-                    flag("storage.path", &file("alertmanager")),
-                    flag("cluster.listen-address", ""),
-                    flag("web.listen-address", &alertmanager),
-                ],
-                path,
-            ),
-            Program::start(
-                "prometheus",
-                &[
-                    flag("config.file", &file("prometheus.yaml")),
-                    flag("storage.tsdb.path", &file("prometheus")),
-                    flag("web.listen-address", &prometheus),
-                ],
-                path,
-            ),
-        ];
+        let pager = Program::start(
+            "prometheus-alertmanager",
+            &[
+                flag("config.file", &file("alertmanager.yaml")),
+                flag("storage.path", &file("alertmanager")),
+                flag("cluster.listen-address", ""),
+                flag("web.listen-address", &alertmanager),
+            ],
+            path,
+        );
+        let (watcher, prometheus) = Program::prometheus(&server, &alertmanager, &[], path);
+        let programs = vec![pager, watcher];
         let heard = Vec::new();
         Self { server, prometheus, alertmanager, programs, webhooks, heard, _folder: folder }
     }

@@ -6,6 +6,8 @@ mod alerts;
 mod browser;
 mod clock;
 mod command_line;
+mod dashboards;
+mod dashboards_live;
 mod decoders;
 mod gate;
 mod golden;
@@ -22,6 +24,7 @@ mod openapi;
 #[cfg(target_os = "linux")]
 mod packages;
 mod page;
+mod programs;
 mod refusals;
 mod restart;
 mod room;

@@ -12,15 +12,11 @@ use fullrank::publish::{Board, Build, RunCollector, Service};
 use prometheus::core::Collector;
 
 use crate::harness::Server;
+use crate::programs::read;
 
 const RULES: &str = "dashboards/prometheus/fullrank.rules.yaml";
 /// What Prometheus puts on every series.
 const TARGET: [&str; 2] = ["job", "instance"];
-
-fn read(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"))
-}
 
 /// Names without their ending, of files in a folder.
 fn stems(folder: &str, ending: &str) -> BTreeSet<String> {
@@ -29,12 +25,12 @@ fn stems(folder: &str, ending: &str) -> BTreeSet<String> {
     entries.map(name).filter_map(|name| Some(name.strip_suffix(ending)?.to_string())).collect()
 }
 
-fn is_word(c: char) -> bool {
+pub fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
 /// Every word that begins with `prefix`, with what stands after it.
-fn words<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+pub fn words<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
     text.match_indices(prefix).filter_map(move |(at, _)| {
         let begins = !text[..at].ends_with(|c: char| is_word(c) || c == ':');
         let length = text[at..].find(|c| !is_word(c) && c != ':').unwrap_or(text.len() - at);
@@ -44,7 +40,7 @@ fn words<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = (&'a str, &
 
 /// Every family with its labels: of runs by their descriptions, of the service by a scrape of one without runs, where
 /// every label is there from the start.
-fn families() -> BTreeMap<String, BTreeSet<String>> {
+pub fn families() -> BTreeMap<String, BTreeSet<String>> {
     let build = Build { version: "", revision: "", backend: String::new() };
     let service = Service::new(&build, 1).unwrap();
     let collector = RunCollector::new(Arc::new(Board::default()), service, 1).unwrap();
@@ -96,7 +92,7 @@ fn alerts() -> BTreeSet<String> {
 }
 
 /// What in `text` names something that fullrank does not have.
-fn unknown(text: &str) -> Vec<String> {
+pub fn unknown(text: &str) -> Vec<String> {
     let families = families();
     let labels: BTreeSet<&str> = families.values().flatten().map(String::as_str).chain(TARGET).collect();
     let recorded: BTreeSet<&str> = rules(text, "record: ").into_iter().map(|(name, _)| name).collect();
