@@ -17,6 +17,9 @@ use crate::error::{Code, Refusal};
 /// Seconds that an answer may be waited for: proxies in between give up after a few minutes.
 const LONGEST_WAIT_S: f64 = 300.0;
 
+/// How long after a change of any run this one is looked at: a thousand gates must not be woken by each of a thousand windows.
+const PACE: Duration = Duration::from_millis(250);
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Gate {
@@ -53,11 +56,19 @@ pub(super) async fn verdict(
         None => *state != first || *state == Word::Collapsed.word(),
     };
     while !is_news(&value["state"]) && !site.inbox.is_draining() {
-        tokio::select! {
-            changed = changes.changed() => if changed.is_err() { break },
-            () = &mut given_up => break,
-        }
+        let changed = async {
+            let changed = changes.changed().await;
+            tokio::time::sleep(PACE).await;
+            changed
+        };
+        let over = tokio::select! {
+            changed = changed => changed.is_err(),
+            () = &mut given_up => true,
+        };
         value = read::verdict(&site.board, &run)?;
+        if over {
+            break;
+        }
     }
     Ok(Json(value))
 }

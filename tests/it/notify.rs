@@ -2,9 +2,22 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use fullrank::analysis::batch::EmbeddingBatch;
+use fullrank::analysis::decode::safetensors;
+use fullrank::analysis::parameters::Parameters;
+use fullrank::analysis::report::Report;
+use fullrank::analysis::verdict::State;
+use fullrank::analyze;
+use fullrank::compute::cpu::Cpu;
+use fullrank::pipeline::Policy;
+use fullrank::publish::notify::{self, Target};
+use fullrank::publish::{Board, Build, Published, Service};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::harness::{Server, f32_body, gaussian_body};
@@ -158,6 +171,49 @@ fn alertmanager_gets_all_that_fires() {
     assert_eq!(evidence["verdict"]["state"], "collapsed");
     assert!(alert["endsAt"].as_str().unwrap() > alert["startsAt"].as_str().unwrap());
     assert!(alert["generatorURL"].as_str().unwrap().ends_with("/#run=a"));
+}
+
+/// Seconds that a test has let pass.
+static PASSED: AtomicI64 = AtomicI64::new(0);
+
+fn test_time() -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + PASSED.load(Ordering::Acquire)).unwrap()
+}
+
+/// It resolves what it does not hear of for some minutes, however much happens meanwhile.
+#[test]
+fn alertmanager_is_told_again_while_the_board_is_busy() {
+    let (url, posts, _answers) = receiver(Some(200));
+    let z = f32_body(&[("z", 64, 4, &[1.0f32; 256])]);
+    let (tensors, parameters) = safetensors::decode(&z.into(), Parameters::default()).unwrap();
+    let batch = EmbeddingBatch::new(tensors, parameters).unwrap();
+    let measured = analyze::report(&Cpu::new(1).unwrap(), batch, "l", &Policy::default()).unwrap();
+    let report = Report { run: "r".to_string(), ..measured.report.clone() };
+    assert_eq!(report.verdict.state, State::Collapsed);
+    let board = Arc::new(Board::default());
+    board.publish(&[Arc::new(Published::new(report, None))]);
+    let build = Build { version: "0", revision: "0", backend: "cpu".to_string() };
+    let target = Target {
+        receiver: notify::Receiver::Alertmanager,
+        url: url.parse().unwrap(),
+        external_url: String::new(),
+        timeout: LATE,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let service = Service::new(&build, 1).unwrap();
+    let task = runtime.spawn(notify::run(target, Arc::clone(&board), service, test_time, stopped));
+    let started = |(_, alerts): Posted| alerts[0]["startsAt"].as_str().unwrap().to_string();
+    let first = started(posts.recv_timeout(LATE).unwrap());
+    // 61 seconds, and changes that are none of an alert.
+    PASSED.store(61, Ordering::Release);
+    let again = (0..600).find_map(|_| {
+        board.changed();
+        posts.recv_timeout(Duration::from_millis(100)).ok()
+    });
+    assert_eq!(again.map(started), Some(first));
+    stop.send(true).unwrap();
+    runtime.block_on(task).unwrap();
 }
 
 #[test]

@@ -28,6 +28,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How often Alertmanager is told again what still fires (it resolves what it no longer hears of), and time is looked at.
 const RESEND: Duration = Duration::from_secs(60);
 
+/// How long after a change the board is looked at: hundreds of windows a second must not be hundreds of looks at every run.
+const PACE: Duration = Duration::from_millis(250);
+
 /// Who is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receiver {
@@ -94,14 +97,23 @@ pub async fn run(
     };
     let mut changes = board.changes();
     let mut ledger = Ledger::default();
-    let mut pause = None;
+    let (mut pause, mut told_at) = (None, None);
     loop {
         changes.borrow_and_update();
-        let dropped = ledger.observe(of_board(&board), now());
+        let at = now();
+        let dropped = ledger.observe(of_board(&board), at);
         service.notified(target.receiver.word(), "dropped", dropped);
-        let told = tell(&client, &target, &mut ledger, now(), &service).await;
+        // Looked at here, too: a busy board may wake this more often than time does.
+        let repeats = target.receiver == Receiver::Alertmanager && ledger.fires();
+        ledger
+            .repeat(repeats && told_at.is_some_and(|told: Timestamp| at.duration_since(told).unsigned_abs() >= RESEND));
+        let due = ledger.is_due();
+        let told = tell(&client, &target, &mut ledger, at, &service).await;
         pause = match told {
-            Ok(()) => None,
+            Ok(()) => {
+                told_at = if due { Some(at) } else { told_at };
+                None
+            }
             Err(error) => {
                 let pause = pause.map_or(FIRST_PAUSE, |pause: Duration| (2 * pause).min(LONGEST_PAUSE));
                 service.notified(target.receiver.word(), "failed", 1);
@@ -112,12 +124,11 @@ pub async fn run(
                 Some(pause)
             }
         };
-        let repeats = target.receiver == Receiver::Alertmanager && ledger.fires();
         let again = pause.or((repeats || ledger.waits()).then_some(RESEND));
         // A receiver that fails is not asked more often because more happens.
         match wait(&mut changes, pause.is_none(), again, &mut stopped).await {
             Woken::ByTheBoard => {}
-            Woken::ByTime => ledger.repeat(target.receiver == Receiver::Alertmanager),
+            Woken::ByTime => ledger.repeat(repeats),
             Woken::ToStop => break,
         }
     }
@@ -146,6 +157,7 @@ async fn wait(
         if gone {
             std::future::pending::<()>().await;
         }
+        tokio::time::sleep(PACE).await;
     };
     tokio::select! {
         () = board => Woken::ByTheBoard,
