@@ -8,6 +8,8 @@ use bytes::Bytes;
 use reqwest::{Method, Url};
 use serde_json::Value;
 
+use crate::publish::notify::is_loopback;
+
 /// How long an answer may take: a report that is waited for may need an eigensolve of d = 8192.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -34,8 +36,9 @@ impl Client {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(base: Url, token: Option<String>) -> Result<Self, String> {
-        let http = reqwest::Client::builder().timeout(PATIENCE).user_agent("fullrank").build();
-        Ok(Self { http: http.map_err(|error| plain(&error))?, base, token })
+        let http = reqwest::Client::builder().timeout(PATIENCE).user_agent("fullrank");
+        let http = if is_loopback(&base) { http.no_proxy() } else { http };
+        Ok(Self { http: http.build().map_err(|error| plain(&error))?, base, token })
     }
 
     /// GET of a path, given in segments.
@@ -57,7 +60,7 @@ impl Client {
             .map_err(|()| format!("{}: give the address as http://host:port", self.base))?
             .pop_if_empty()
             .extend(path);
-        let shown = format!("{method} {url}");
+        let shown = format!("{method} {}", without_password(&url));
         let mut request = self.http.request(method, url).query(&sent.query);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
@@ -80,6 +83,13 @@ impl Client {
             _ => Err(format!("{shown}: {status}, which is no answer of fullrank's: does --url name the right port?")),
         }
     }
+}
+
+fn without_password(url: &Url) -> Url {
+    let mut shown = url.clone();
+    // Fails only where there is no host, and so no password.
+    let _ = shown.set_username("").and_then(|()| shown.set_password(None));
+    shown
 }
 
 /// An error with what caused it, in a line.

@@ -13,7 +13,7 @@ use crate::replay::Told;
 #[derive(Debug, Args)]
 pub struct ServiceArgs {
     /// Address of the service.
-    #[arg(long, env = "FULLRANK_URL", default_value = "http://127.0.0.1:8417", value_parser = url)]
+    #[arg(long, env = "FULLRANK_URL", hide_env_values = true, default_value = "http://127.0.0.1:8417", value_parser = url)]
     url: Url,
     /// File that holds the service's token.
     #[arg(long, env = "FULLRANK_TOKEN_FILE", value_name = "FILE")]

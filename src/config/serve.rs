@@ -130,11 +130,23 @@ struct PublishArgs {
 #[derive(Debug, Args)]
 struct NotifyArgs {
     /// Post alerts to this URL as Alertmanager would (webhook payload version 4), with the evidence; may be given again.
-    #[arg(long = "webhook", env = "FULLRANK_WEBHOOK", hide_env_values = true, value_delimiter = ',', value_name = "URL", value_parser = url)]
-    webhooks: Vec<Url>,
+    #[arg(
+        long = "webhook",
+        env = "FULLRANK_WEBHOOK",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "URL"
+    )]
+    webhooks: Vec<String>,
     /// Send alerts to this Alertmanager, such as http://127.0.0.1:9093; may be given again.
-    #[arg(long = "alertmanager", env = "FULLRANK_ALERTMANAGER", hide_env_values = true, value_delimiter = ',', value_name = "URL", value_parser = url)]
-    alertmanagers: Vec<Url>,
+    #[arg(
+        long = "alertmanager",
+        env = "FULLRANK_ALERTMANAGER",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "URL"
+    )]
+    alertmanagers: Vec<String>,
     /// Seconds that a receiver of alerts may take to answer.
     #[arg(long, env = "FULLRANK_NOTIFY_TIMEOUT_S", default_value_t = 10)]
     notify_timeout_s: u64,
@@ -229,12 +241,18 @@ impl ServeArgs {
         let token = self.listen.token(&mut complaints);
         self.listen.check(token.is_some(), &mut complaints);
         self.pipeline.check(&mut complaints);
-        at_least(&[("--notify-timeout-s", self.notify.notify_timeout_s as usize, 1)], &mut complaints);
+        let notify = self.notify.check(self.listen.listen, &mut complaints);
+        if self.log.otlp_endpoint.as_ref().is_some_and(|url| url.scheme() == "https") {
+            complaints.push(
+                "--otlp-endpoint: traces are sent without TLS; give the http:// address of a collector on this machine, \
+                 and let it forward them"
+                    .to_string(),
+            );
+        }
         let policy = self.pipeline.policy.read(&mut complaints);
         if !complaints.is_empty() {
             return Err(complaints.join("\n"));
         }
-        let notify = self.notify.targets(self.listen.listen);
         let (listen, pipeline) = (self.listen, self.pipeline);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Config {
@@ -315,15 +333,25 @@ impl PipelineArgs {
 }
 
 impl NotifyArgs {
-    fn targets(self, listen: SocketAddr) -> Vec<Target> {
+    fn check(self, listen: SocketAddr, complaints: &mut Vec<String>) -> Vec<Target> {
+        at_least(&[("--notify-timeout-s", self.notify_timeout_s as usize, 1)], complaints);
         let external_url = self.external_url.map_or_else(|| format!("http://{listen}"), String::from);
         let timeout = Duration::from_secs(self.notify_timeout_s);
-        let target = |receiver| {
-            let external_url = external_url.clone();
-            move |url| Target { receiver, url, external_url: external_url.clone(), timeout }
-        };
-        let webhooks = self.webhooks.into_iter().map(target(Receiver::Webhook));
-        webhooks.chain(self.alertmanagers.into_iter().map(target(Receiver::Alertmanager))).collect()
+        let kinds = [
+            ("--webhook", Receiver::Webhook, self.webhooks),
+            ("--alertmanager", Receiver::Alertmanager, self.alertmanagers),
+        ];
+        let mut targets = Vec::new();
+        for (flag, receiver, addresses) in kinds {
+            for (i, address) in addresses.iter().enumerate() {
+                match url(address) {
+                    Ok(url) => targets.push(Target { receiver, url, external_url: external_url.clone(), timeout }),
+                    // The address may hold a secret: it is not said again.
+                    Err(why) => complaints.push(format!("{flag}, address {}: {why}", i + 1)),
+                }
+            }
+        }
+        targets
     }
 }
 

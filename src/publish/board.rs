@@ -233,6 +233,7 @@ impl Board {
     pub fn expire(&self, run: &str) {
         self.acknowledge(run);
         self.with(run, |view| view.expired = true);
+        self.changed();
     }
 
     /// Forgets the run.

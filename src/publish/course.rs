@@ -3,7 +3,7 @@
 //! Guarantees: of many windows at most as many reports are read as were asked for; where one stands for several, it is the
 //! worst judged of them, so that a short collapse is not lost. Must not: average (a mean of two ranks is no rank).
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::Value;
 
 use super::tables::as_stored;
@@ -58,7 +58,8 @@ impl History {
                 let row = read.query_row(params![run, layer, window, revision], |row| {
                     Ok((row.get::<_, String>(0)?, row.get::<_, Option<Vec<u8>>>(1)?))
                 });
-                let (report, blob) = row?;
+                // The run may have been deleted since.
+                let Some((report, blob)) = row.optional()? else { continue };
                 let eigenvalues = blob.map(|blob| blob.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect());
                 windows.push(Window { report: serde_json::from_str(&report).unwrap_or_default(), eigenvalues });
             }

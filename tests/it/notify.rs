@@ -25,7 +25,7 @@ use crate::harness::{Server, f32_body, gaussian_body};
 /// Only a test that fails waits that long.
 const LATE: Duration = Duration::from_secs(60);
 
-/// What a receiver was posted: the path and the body.
+/// What a receiver was posted: the path, with every Authorization behind it, and the body.
 type Posted = (String, Value);
 
 /// How a receiver answers: with this status, or not at all.
@@ -63,13 +63,16 @@ fn request(stream: &mut std::net::TcpStream) -> Option<Posted> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
-    let path = line.split(' ').nth(1)?.to_string();
+    let mut path = line.split(' ').nth(1)?.to_string();
     let mut length = 0;
     loop {
         let mut header = String::new();
         reader.read_line(&mut header).ok()?;
         if header.trim().is_empty() {
             break;
+        }
+        if header.to_ascii_lowercase().starts_with("authorization:") {
+            path = format!("{path} {}", header.split_once(':')?.1.trim());
         }
         if let Some(value) = header.to_ascii_lowercase().strip_prefix("content-length:") {
             length = value.trim().parse().unwrap();
@@ -241,6 +244,23 @@ fn what_fails_or_hangs_is_told_again_and_costs_nobody() {
 }
 
 #[test]
+fn a_run_that_is_refused_holds_up_no_other() {
+    let (url, posts, _answers) = receiver(Some(400));
+    let (user, host) = ("u:p%40ss@", url.strip_prefix("http://").unwrap());
+    let server = Server::start(&["--webhook", &format!("http://{user}{host}/hook")]);
+    collapse(&server, "a");
+    collapse(&server, "b");
+    loop {
+        let (path, body) = posts.recv_timeout(LATE).unwrap();
+        // u:p@ss, once.
+        assert_eq!(path, "/hook Basic dTpwQHNz");
+        if body["groupLabels"]["run"] == "b" {
+            break;
+        }
+    }
+}
+
+#[test]
 fn a_service_that_stops_says_the_last_word() {
     let (url, posts, answers) = receiver(Some(500));
     let server = Server::start(&["--webhook", &format!("{url}/hook?token=secret")]);
@@ -253,7 +273,7 @@ fn a_service_that_stops_says_the_last_word() {
 
 #[test]
 fn a_url_that_is_none_stops_the_start() {
-    for (url, says) in [("localhost", "relative URL without a base"), ("ftp://host/", "its scheme is ftp")] {
+    for (url, says) in [("hooks/secret", "relative URL without a base"), ("ftp://host/secret", "its scheme is ftp")] {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_fullrank"))
             .args(["serve", "--listen=127.0.0.1:0", "--webhook", url])
             .output()
@@ -261,5 +281,6 @@ fn a_url_that_is_none_stops_the_start() {
         assert_eq!(output.status.code(), Some(2));
         let said = String::from_utf8_lossy(&output.stderr).to_string();
         assert!(said.contains(says) && said.contains("http://host:port"), "{said}");
+        assert!(!said.contains("secret"), "{said}");
     }
 }

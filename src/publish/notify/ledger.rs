@@ -57,7 +57,9 @@ impl Ledger {
         // One that fires again did not end.
         self.ended.retain(|alert| !self.firing.contains_key(&alert.key()));
         let dropped = self.ended.len().saturating_sub(MOST_ENDED);
-        self.ended.drain(..dropped);
+        for alert in self.ended.drain(..dropped) {
+            self.told.remove(&alert.key());
+        }
         dropped as u64
     }
 

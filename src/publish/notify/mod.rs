@@ -28,6 +28,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How often Alertmanager is told again what still fires (it resolves what it no longer hears of), and time is looked at.
 const RESEND: Duration = Duration::from_secs(60);
 
+/// Some kilobytes each: servers before an Alertmanager take a megabyte at least.
+const ALERTS_A_POST: usize = 50;
+
 /// How long after a change the board is looked at: hundreds of windows a second must not be hundreds of looks at every run.
 const PACE: Duration = Duration::from_millis(250);
 
@@ -86,12 +89,9 @@ pub async fn run(
     now: fn() -> Timestamp,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let client = match reqwest::Client::builder()
-        .timeout(target.timeout)
-        .redirect(Policy::none())
-        .user_agent("fullrank")
-        .build()
-    {
+    let client = reqwest::Client::builder().timeout(target.timeout).redirect(Policy::none()).user_agent("fullrank");
+    let client = if is_loopback(&target.url) { client.no_proxy() } else { client };
+    let client = match client.build() {
         Ok(client) => client,
         Err(error) => return tracing::error!(%error, "no {} is told: TLS cannot be set up", target.receiver.word()),
     };
@@ -166,7 +166,14 @@ async fn wait(
     }
 }
 
-/// Sends what is due; what was taken is written down at once.
+/// Why a post was not taken.
+struct Refused {
+    why: String,
+    /// Nobody answered: the next post would wait as long.
+    silent: bool,
+}
+
+/// Sends what is due; what was taken is written down at once, and what one post holds up holds up no other.
 async fn tell(
     client: &reqwest::Client,
     target: &Target,
@@ -174,14 +181,20 @@ async fn tell(
     now: Timestamp,
     service: &Service,
 ) -> Result<(), String> {
+    let mut refused = None;
     match target.receiver {
         Receiver::Webhook => {
             for run in ledger.due_runs() {
                 let alerts = ledger.of_run(&run);
-                post(client, target, target.url.clone(), &payload::webhook(&run, &alerts, &target.external_url))
-                    .await?;
-                service.notified(target.receiver.word(), "sent", 1);
-                ledger.delivered(Some(&run));
+                let body = payload::webhook(&run, &alerts, &target.external_url);
+                match post(client, target.url.clone(), &body).await {
+                    Ok(()) => {
+                        service.notified(target.receiver.word(), "sent", 1);
+                        ledger.delivered(Some(&run));
+                    }
+                    Err(Refused { why, silent: true }) => return Err(why),
+                    Err(Refused { why, .. }) => refused = refused.or(Some(why)),
+                }
             }
         }
         Receiver::Alertmanager if ledger.is_due() => {
@@ -189,23 +202,29 @@ async fn tell(
             url.set_path(&format!("{}/api/v2/alerts", target.url.path().trim_end_matches('/')));
             // Four times as long as until the next.
             let until = now.checked_add(4 * RESEND).unwrap_or(now);
-            post(client, target, url, &payload::alertmanager(&ledger.all(), until, &target.external_url)).await?;
-            service.notified(target.receiver.word(), "sent", 1);
-            ledger.delivered(None);
+            for alerts in ledger.all().chunks(ALERTS_A_POST) {
+                let body = payload::alertmanager(alerts, until, &target.external_url);
+                match post(client, url.clone(), &body).await {
+                    Ok(()) => service.notified(target.receiver.word(), "sent", 1),
+                    Err(Refused { why, silent: true }) => return Err(why),
+                    Err(Refused { why, .. }) => refused = refused.or(Some(why)),
+                }
+            }
+            if refused.is_none() {
+                ledger.delivered(None);
+            }
         }
         Receiver::Alertmanager => {}
     }
-    Ok(())
+    refused.map_or(Ok(()), Err)
 }
 
-async fn post(client: &reqwest::Client, target: &Target, url: Url, body: &serde_json::Value) -> Result<(), String> {
-    let mut request = client.post(url).json(body);
-    if !target.url.username().is_empty() {
-        request = request.basic_auth(target.url.username(), target.url.password());
-    }
-    let answer = request.send().await.map_err(|error| plain(&error.without_url()))?;
+/// User and password in the address go into the header; reqwest sees to it.
+async fn post(client: &reqwest::Client, url: Url, body: &serde_json::Value) -> Result<(), Refused> {
+    let answer = client.post(url).json(body).send().await;
+    let answer = answer.map_err(|error| Refused { why: plain(&error.without_url()), silent: true })?;
     let status = answer.status();
-    if status.is_success() { Ok(()) } else { Err(format!("it answered {status}")) }
+    if status.is_success() { Ok(()) } else { Err(Refused { why: format!("it answered {status}"), silent: false }) }
 }
 
 /// An error with what caused it, in a line.
@@ -217,4 +236,12 @@ fn plain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Whether it is on this machine, where no proxy leads.
+pub fn is_loopback(url: &Url) -> bool {
+    // A URL's parser has written every form of an address as these.
+    let host = url.host_str().unwrap_or("");
+    let address = host.chars().all(|c| c.is_ascii_digit() || c == '.');
+    host == "localhost" || host == "[::1]" || address && host.starts_with("127.")
 }
