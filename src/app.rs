@@ -108,7 +108,7 @@ pub async fn run_with(
         .notify
         .into_iter()
         .map(|target| {
-            tracing::info!(receiver = target.receiver.word(), to = target.shown(), "telling of alerts");
+            tracing::info!(receiver = target.receiver.word(), to = notify::origin(&target.url), "telling of alerts");
             let (board, service) = (Arc::clone(&site.board), Arc::clone(&site.service));
             tokio::spawn(notify::run(target, board, service, Timestamp::now, hushed.clone()))
         })

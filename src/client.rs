@@ -8,7 +8,7 @@ use bytes::Bytes;
 use reqwest::{Method, Url};
 use serde_json::Value;
 
-use crate::publish::notify::is_loopback;
+use crate::publish::notify::{caller, plain};
 
 /// How long an answer may take: a report that is waited for may need an eigensolve of d = 8192.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -36,9 +36,8 @@ impl Client {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(base: Url, token: Option<String>) -> Result<Self, String> {
-        let http = reqwest::Client::builder().timeout(PATIENCE).user_agent("fullrank");
-        let http = if is_loopback(&base) { http.no_proxy() } else { http };
-        Ok(Self { http: http.build().map_err(|error| plain(&error))?, base, token })
+        let http = caller(&base, PATIENCE).build();
+        Ok(Self { http: http.map_err(|error| plain(&error))?, base, token })
     }
 
     /// GET of a path, given in segments.
@@ -90,15 +89,4 @@ fn without_password(url: &Url) -> Url {
     // Fails only where there is no host, and so no password.
     let _ = shown.set_username("").and_then(|()| shown.set_password(None));
     shown
-}
-
-/// An error with what caused it, in a line.
-pub fn plain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

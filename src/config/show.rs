@@ -8,6 +8,8 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 use reqwest::Url;
 
+use crate::publish::notify::origin;
+
 /// Flags whose value may hold a secret: addresses with passwords or tokens in them.
 const SECRET: [&str; 2] = ["webhooks", "alertmanagers"];
 
@@ -43,13 +45,7 @@ fn harmless(value: &str) -> String {
         .map(|value| match Url::parse(value) {
             Ok(url) => {
                 let hidden = url.path() != "/" || url.query().is_some() || !url.username().is_empty();
-                let port = url.port_or_known_default().unwrap_or(0);
-                format!(
-                    "{}://{}:{port}{}",
-                    url.scheme(),
-                    url.host_str().unwrap_or("?"),
-                    if hidden { "/(hidden)" } else { "" }
-                )
+                format!("{}{}", origin(&url), if hidden { "/(hidden)" } else { "" })
             }
             Err(_) => "(hidden)".to_string(),
         })

@@ -10,6 +10,9 @@ const RUN: &str =
     "/d/fullrank-run/run?var-run=${__data.fields.run:percentencode}&${datasource:queryparam}&${__url_time_range}";
 const PAGE: &str = "${page:raw}/#run=${__data.fields.run:percentencode}";
 
+/// 1 for isotropic rows.
+const RANK_OVER_NULL: &str = "(fullrank_entropy_rank{L} - 1) / (fullrank_entropy_rank_null{L} - 1)";
+
 /// A run's number on every layer of it, so that it stands in the layer's line of the table.
 fn of_run(number: &str) -> String {
     format!("fullrank_report_rows{{L}} * 0 + on (job, instance, run) group_left () ({number})")
@@ -76,7 +79,7 @@ fn table() -> Panel {
         .column(&of_run("time() - fullrank_run_last_push_timestamp_seconds{R}"), "Last push ago", "s")
         .column(&of_run("fullrank_run_loss{R}"), "Loss", "short")
         .column("max by (job, instance, run, layer) (fullrank_scaled_std{L})", "scaled_std", "short")
-        .column("(fullrank_entropy_rank{L} - 1) / (fullrank_entropy_rank_null{L} - 1)", "rank / null", "percentunit")
+        .column(RANK_OVER_NULL, "rank / null", "percentunit")
         .column(&of_run("fullrank_run_window{R}"), "Window", "none")
         .column("fullrank_report_rows{L} * 0 + on (job, instance, run) group_left (method) fullrank_run_info{R}", "Method is", "none")
         // The columns `cause` and `method` are labels; the values beside them are always 1.
@@ -110,7 +113,7 @@ fn over_time() -> Vec<Panel> {
                 "level, or rising. Few healthy runs come near 100 %.",
                 "dimensional collapse goes to 0. Complete collapse does not show here by itself.",
             )
-            .query("(fullrank_entropy_rank{L} - 1) / (fullrank_entropy_rank_null{L} - 1)", "{{run}} {{layer}}"),
+            .query(RANK_OVER_NULL, "{{run}} {{layer}}"),
         Panel::lines("Loss", "short")
             .reads(
                 "The newest loss pushed.",

@@ -7,6 +7,7 @@
 mod alert;
 mod ledger;
 mod payload;
+mod speak;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,8 @@ use super::{Board, Service};
 use ledger::Ledger;
 
 use alert::of_board;
+
+pub use speak::{caller, origin, plain};
 
 /// The first pause after a failure, doubled up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -66,21 +69,6 @@ pub struct Target {
     pub timeout: Duration,
 }
 
-impl Target {
-    /// The address without what may be secret.
-    pub fn shown(&self) -> String {
-        let port = self.url.port_or_known_default().unwrap_or(0);
-        format!("{}://{}:{port}", self.url.scheme(), self.url.host_str().unwrap_or("?"))
-    }
-}
-
-/// What ends a wait.
-enum Woken {
-    ByTheBoard,
-    ByTime,
-    ToStop,
-}
-
 /// Tells `target` of everything on the board until `stopped` says so; then tries once more.
 pub async fn run(
     target: Target,
@@ -89,9 +77,7 @@ pub async fn run(
     now: fn() -> Timestamp,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let client = reqwest::Client::builder().timeout(target.timeout).redirect(Policy::none()).user_agent("fullrank");
-    let client = if is_loopback(&target.url) { client.no_proxy() } else { client };
-    let client = match client.build() {
+    let client = match caller(&target.url, target.timeout).redirect(Policy::none()).build() {
         Ok(client) => client,
         Err(error) => return tracing::error!(%error, "no {} is told: TLS cannot be set up", target.receiver.word()),
     };
@@ -103,10 +89,10 @@ pub async fn run(
         let at = now();
         let dropped = ledger.observe(of_board(&board), at);
         service.notified(target.receiver.word(), "dropped", dropped);
-        // Looked at here, too: a busy board may wake this more often than time does.
+        // By the clock, not by what woke this: on a busy board that is never time alone.
         let repeats = target.receiver == Receiver::Alertmanager && ledger.fires();
-        ledger
-            .repeat(repeats && told_at.is_some_and(|told: Timestamp| at.duration_since(told).unsigned_abs() >= RESEND));
+        let long_ago = told_at.is_some_and(|told: Timestamp| at.duration_since(told).unsigned_abs() >= RESEND);
+        ledger.repeat(repeats && long_ago);
         let due = ledger.is_due();
         let told = tell(&client, &target, &mut ledger, at, &service).await;
         pause = match told {
@@ -118,7 +104,7 @@ pub async fn run(
                 let pause = pause.map_or(FIRST_PAUSE, |pause: Duration| (2 * pause).min(LONGEST_PAUSE));
                 service.notified(target.receiver.word(), "failed", 1);
                 tracing::warn!(
-                    receiver = target.receiver.word(), to = target.shown(), %error, pause_s = pause.as_secs(),
+                    receiver = target.receiver.word(), to = origin(&target.url), %error, pause_s = pause.as_secs(),
                     "an alert could not be delivered; it is sent again"
                 );
                 Some(pause)
@@ -126,26 +112,25 @@ pub async fn run(
         };
         let again = pause.or((repeats || ledger.waits()).then_some(RESEND));
         // A receiver that fails is not asked more often because more happens.
-        match wait(&mut changes, pause.is_none(), again, &mut stopped).await {
-            Woken::ByTheBoard => {}
-            Woken::ByTime => ledger.repeat(repeats),
-            Woken::ToStop => break,
+        if wait(&mut changes, pause.is_none(), again, &mut stopped).await {
+            break;
         }
     }
     let dropped = ledger.observe(of_board(&board), now());
     service.notified(target.receiver.word(), "dropped", dropped);
     if let Err(error) = tell(&client, &target, &mut ledger, now(), &service).await {
         service.notified(target.receiver.word(), "failed", 1);
-        tracing::error!(receiver = target.receiver.word(), to = target.shown(), %error, "the last alerts were not delivered");
+        tracing::error!(receiver = target.receiver.word(), to = origin(&target.url), %error, "the last alerts were not delivered");
     }
 }
 
+/// Until the board changes (if `listen`), time is over, or it is to stop, which is true.
 async fn wait(
     changes: &mut watch::Receiver<u64>,
     listen: bool,
     again: Option<Duration>,
     stopped: &mut watch::Receiver<bool>,
-) -> Woken {
+) -> bool {
     let time = async {
         match again {
             Some(pause) => tokio::time::sleep(pause).await,
@@ -160,9 +145,9 @@ async fn wait(
         tokio::time::sleep(PACE).await;
     };
     tokio::select! {
-        () = board => Woken::ByTheBoard,
-        () = time => Woken::ByTime,
-        _ = stopped.wait_for(|stop| *stop) => Woken::ToStop,
+        () = board => false,
+        () = time => false,
+        _ = stopped.wait_for(|stop| *stop) => true,
     }
 }
 
@@ -225,23 +210,4 @@ async fn post(client: &reqwest::Client, url: Url, body: &serde_json::Value) -> R
     let answer = answer.map_err(|error| Refused { why: plain(&error.without_url()), silent: true })?;
     let status = answer.status();
     if status.is_success() { Ok(()) } else { Err(Refused { why: format!("it answered {status}"), silent: false }) }
-}
-
-/// An error with what caused it, in a line.
-fn plain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
-/// Whether it is on this machine, where no proxy leads.
-pub fn is_loopback(url: &Url) -> bool {
-    // A URL's parser has written every form of an address as these.
-    let host = url.host_str().unwrap_or("");
-    let address = host.chars().all(|c| c.is_ascii_digit() || c == '.');
-    host == "localhost" || host == "[::1]" || address && host.starts_with("127.")
 }
