@@ -13,12 +13,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Client, Service, bare_socket, body, median};
-use fullrank::analysis::floats::{Float, Order, Rows};
 use fullrank::analysis::measures::{RankMe, Solved, measure};
-use fullrank::analysis::origin::Precision;
 use fullrank::analysis::window::Accumulator;
-use fullrank::compute::Backend;
-use fullrank::compute::cpu::Cpu;
+use kernels::backend::Backend;
+use kernels::cpu::Cpu;
+use kernels::provenance::Precision;
+use kernels::rows::{Float, Order, Rows};
 
 const PAIRS: usize = 9;
 

@@ -20,9 +20,9 @@ use std::path::PathBuf;
 
 use common::median;
 use faer::{MatRef, Par, Side};
-use fullrank::analysis::floats::Float;
-use fullrank::analysis::origin::Precision;
-use fullrank::compute::Backend;
+use kernels::backend::Backend;
+use kernels::provenance::Precision;
+use kernels::rows::Float;
 use nalgebra::DMatrix;
 use opponents::Opponents;
 use ours::{Array, Ours, seconds};

@@ -2,19 +2,22 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use kernels::backend::Backend;
+use kernels::cpu::Cpu;
+use kernels::provenance::Precision;
 
 use crate::analysis::batch::EmbeddingBatch;
 use crate::analysis::decode::{npy, safetensors};
-use crate::analysis::origin::Precision;
 use crate::analysis::parameters::Parameters;
-use crate::analysis::report::Report;
-use crate::compute::Backend;
-use crate::compute::cpu::Cpu;
-use crate::pipeline::{Content, Judging, Line, Policy, SolverRoom};
-use crate::publish::Published;
-use crate::telemetry::Stages;
+use crate::analysis::report::{self, Closed, Content, FullReport, Heading, Judging};
+use crate::budget::Budget;
+use crate::compute::lend::with_kernels;
+use crate::compute::reduce::{gather, reduce};
+use crate::compute::solve::Solver;
+use crate::pipeline::ThresholdOverrides;
 
 /// Bytes read between two calls of `progress`.
 const STRIDE: u64 = 16 << 20;
@@ -23,7 +26,7 @@ const STRIDE: u64 = 16 << 20;
 ///
 /// # Errors
 /// What is wrong with the file, named.
-pub fn file(path: &Path, policy: &Policy, progress: &dyn Fn(u64, u64)) -> Result<Published, String> {
+pub fn file(path: &Path, overrides: &ThresholdOverrides, progress: &dyn Fn(u64, u64)) -> Result<FullReport, String> {
     let name = path.display().to_string();
     let fail = |error: &dyn std::fmt::Display| format!("{name}: {error}");
     let bytes = Bytes::from(read(path, progress).map_err(|e| fail(&e))?);
@@ -35,7 +38,7 @@ pub fn file(path: &Path, policy: &Policy, progress: &dyn Fn(u64, u64)) -> Result
     let batch = EmbeddingBatch::new(tensors, parameters).map_err(|e| fail(&e))?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let backend = Cpu::new(cores).map_err(|e| fail(&e))?;
-    report(&backend, batch, &name, policy)
+    report(Arc::new(backend), batch, &name, overrides)
 }
 
 fn read(path: &Path, progress: &dyn Fn(u64, u64)) -> std::io::Result<Vec<u8>> {
@@ -48,58 +51,38 @@ fn read(path: &Path, progress: &dyn Fn(u64, u64)) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The report of a batch by itself.
+/// The report of a batch by itself: exact, in what memory there is.
 ///
 /// # Errors
-/// When the backend fails.
-pub fn report(backend: &dyn Backend, batch: EmbeddingBatch, name: &str, policy: &Policy) -> Result<Published, String> {
-    let registry = prometheus::Registry::new();
-    let stages = Stages::register(&registry).map_err(|e| e.to_string())?;
-    // A file is measured exactly, in what memory there is.
-    let room = SolverRoom::new(usize::MAX);
-    let line = Line { backend, stages: &stages, precision: Precision::F64, room: &room };
-    let mut content = Content::default();
-    let mut asked = batch.parameters.clone();
-    asked.unit_moments = Some(true);
+/// When the device fails, or the batch holds nothing to measure.
+pub fn report(
+    backend: Arc<dyn Backend>,
+    batch: EmbeddingBatch,
+    name: &str,
+    overrides: &ThresholdOverrides,
+) -> Result<FullReport, String> {
+    let fail = |error: String| format!("{name}: {error}");
+    let mut content = Content { scalars: batch.parameters.scalars.clone(), ..Content::default() };
+    let asked = Parameters { unit_moments: Some(true), ..batch.parameters.clone() };
     for part in &batch.parts {
-        content.roles.insert(part.role, line.accumulate(part, &asked).map_err(|e| format!("{name}: {e}"))?);
+        let rows = reduce(&*backend, part, &asked, Precision::F64).map_err(|error| fail(error.to_string()))?;
+        content.roles.insert(part.role, rows);
     }
-    line.gather(&batch, &mut content.gathered).map_err(|e| format!("{name}: {e}"))?;
+    gather(&*backend, &batch, &mut content.gathered).map_err(fail)?;
+    let solver = Solver { backend, memory: Budget::new(usize::MAX) };
+    let solved = content.roles.iter().map(|(role, rows)| (*role, solver.solve(rows))).collect();
     let parameters = batch.parameters;
-    content.scalars.clone_from(&parameters.scalars);
-    let thresholds = policy.thresholds("", parameters.method);
-    let judging = Judging {
-        thresholds: &thresholds,
-        streams: None,
-        step: parameters.step,
-        method: parameters.method,
-        skip_spectrum: None,
-    };
-    // The layer itself comes first; those derived from it are in its diagnostics.
-    let outcome = line.process(&content, judging).into_iter().next();
-    let outcome = outcome.ok_or_else(|| format!("{name}: there is nothing to measure in it"))?;
-    let computed = line.computed(&content, &outcome, &thresholds);
-    let (rows, samples, views, dim) = outcome.shape;
-    let report = Report {
-        run: String::new(),
-        layer: format!("{name}{}", outcome.role.suffix()),
+    let heading = Heading {
+        layer: name.to_string(),
         window: parameters.window.unwrap_or(0),
         revision: 1,
         step: parameters.step,
-        rows,
-        samples,
-        views,
-        dim,
-        closed: true,
-        complete: true,
-        closed_at: None,
-        loss: content.scalars.get("loss").copied(),
-        measures: outcome.measured.measures,
-        diagnostics: outcome.diagnosed.diagnostics,
-        loss_constant: outcome.diagnosed.constant,
-        computed,
-        notes: outcome.notes,
-        verdict: outcome.verdict,
+        closed: Some(Closed { complete: true, at: None }),
+        ..Heading::default()
     };
-    Ok(Published::new(report, outcome.eigenvalues))
+    let thresholds = overrides.thresholds("", parameters.method);
+    let judging = Judging { thresholds: &thresholds, method: parameters.method, memory: None, factorise: true };
+    let made = with_kernels(&*solver.backend, |kernels| report::make(&content, solved, &heading, judging, kernels));
+    // The layer itself comes first; those derived from it are in its diagnostics.
+    made.reports.into_iter().next().ok_or_else(|| fail("there is nothing to measure in it".to_string()))
 }

@@ -1,28 +1,32 @@
 //! Builds, spawns, drains. The only file that starts threads and tasks of the service's own.
 //!
-//! Guarantees: on shutdown the doors close first, then every accepted batch is merged, every open window is published as
+//! Guarantees: on shutdown the sockets close first, then every accepted batch is merged, every open window is published as
 //! incomplete, and everything published is stored. Must not: decide anything about a batch.
 
+use kernels::word::Word;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use strum::VariantArray;
 
 use jiff::Timestamp;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
-use crate::analysis::origin::Device;
-use crate::compute::choose::{self, Chosen, Means};
-use crate::compute::cpu::Cpu;
-use crate::compute::fault::{Event, Reason};
-use crate::compute::{ACCUMULATE_NICENESS, Backend, ComputeError, SPECTRUM_NICENESS, give_way};
+use crate::compute::choose::{self, BackendResources, Chosen};
 use crate::config::{ComputeWorkerArgs, Config};
-use crate::ingest::listen::{Listening, serve, told};
-use crate::ingest::{Bodies, Doors};
-use crate::pipeline::{Inbox, Parts};
-use crate::publish::{Board, Build, History, HistoryError, RunCollector, Service, notify};
-use crate::web::{self, Events, Site};
+use crate::ingest::{Bodies, Ingest};
+use crate::pipeline::{Pipeline, PipelineParts};
+use crate::publish::{Board, Build, History, HistoryError, RunCollector, ServiceMetrics, notify};
+use crate::server::listen::{Listening, serve, stopped};
+use crate::server::{metrics_router, router};
+use crate::web::{EventPlaces, Site};
+use kernels::backend::{Backend, ComputeError};
+use kernels::cpu::Cpu;
+use kernels::fault::{DeviceEvent, FallbackReason};
+use kernels::priority::{ACCUMULATE_NICENESS, SPECTRUM_NICENESS, give_way};
+use kernels::provenance::Device;
 
 /// How often the passing of time is looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -49,9 +53,9 @@ pub enum StartError {
 
 /// Bound sockets.
 pub struct Listeners {
-    /// Every door.
+    /// HTTP and gRPC.
     pub main: TcpListener,
-    /// /metrics, if apart.
+    /// /metrics, if on an address of its own.
     pub metrics: Option<TcpListener>,
 }
 
@@ -61,14 +65,14 @@ pub struct Listeners {
 /// When something cannot be built; once serving, it does not fail.
 pub async fn run(config: Config, listeners: Listeners, shutdown: oneshot::Receiver<()>) -> Result<(), StartError> {
     let started = Instant::now();
-    let means = Means {
+    let resources = BackendResources {
         threads: config.threads,
         patience: Duration::from_secs(config.compute_timeout_s.into()),
         gpu_memory_bytes: config.gpu_memory_bytes,
         clock: Arc::new(move || started.elapsed()),
     };
-    let wish = config.backend;
-    let chosen = tokio::task::spawn_blocking(move || choose::open(wish, &means)).await;
+    let choice = config.backend;
+    let chosen = tokio::task::spawn_blocking(move || choose::open(choice, &resources)).await;
     let Chosen { backend, why } = chosen.map_err(|error| ComputeError::Device(error.to_string()))??;
     tracing::info!(backend = %backend.device(), %why, "chose what computes");
     run_with(config, listeners, shutdown, backend).await
@@ -84,33 +88,33 @@ pub async fn run_with(
     shutdown: oneshot::Receiver<()>,
     backend: Arc<dyn Backend>,
 ) -> Result<(), StartError> {
-    let (site, doors) = build(&config, backend)?;
-    let inbox = Arc::clone(&doors.inbox);
-    let workers = spawn_threads(&inbox, config.threads, site.spectrum_threads)?;
+    let (site, ingest) = build(&config, backend)?;
+    let pipeline = Arc::clone(&site.pipeline);
+    let workers = spawn_threads(&pipeline, config.threads, site.spectrum_threads)?;
 
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopping) = watch::channel(false);
     let listening = Listening {
-        max_connections: config.doors.max_connections,
-        header_timeout_s: config.doors.header_timeout_s,
-        service: Arc::clone(&site.service),
+        max_connections: config.ingest.max_connections,
+        header_timeout_s: config.ingest.header_timeout_s,
+        metrics: Arc::clone(&pipeline.reports.metrics),
     };
     let with_metrics = listeners.metrics.is_none();
     let address = listeners.main.local_addr().map_err(StartError::Socket)?;
-    let main = web::router(&site, &doors, with_metrics);
-    let mut servers = vec![tokio::spawn(serve(listeners.main, main, listening.clone(), stopped.clone()))];
+    let main = router(&site, &ingest, &config.access, with_metrics);
+    let mut servers = vec![tokio::spawn(serve(listeners.main, main, listening.clone(), stopping.clone()))];
     if let Some(listener) = listeners.metrics {
-        servers.push(tokio::spawn(serve(listener, web::metrics_router(&site), listening, stopped.clone())));
+        servers.push(tokio::spawn(serve(listener, metrics_router(&site, &config.access), listening, stopping.clone())));
     }
     tracing::info!(%address, "serving HTTP and gRPC; the page is at http://{address}/");
-    let ticker = tokio::spawn(tick(Arc::clone(&inbox), stopped));
+    let ticker = tokio::spawn(tick(Arc::clone(&pipeline), stopping));
     let (hush, hushed) = watch::channel(false);
     let notifiers: Vec<_> = config
         .notify
         .into_iter()
         .map(|target| {
-            tracing::info!(receiver = target.receiver.word(), to = notify::origin(&target.url), "telling of alerts");
-            let (board, service) = (Arc::clone(&site.board), Arc::clone(&site.service));
-            tokio::spawn(notify::run(target, board, service, Timestamp::now, hushed.clone()))
+            tracing::info!(receiver = target.receiver.word(), to = notify::origin(&target.url), "sending alerts");
+            let (board, metrics) = (Arc::clone(&pipeline.reports.board), Arc::clone(&pipeline.reports.metrics));
+            tokio::spawn(notify::run(target, board, metrics, Timestamp::now, hushed.clone()))
         })
         .collect();
 
@@ -118,8 +122,8 @@ pub async fn run_with(
     // A dropped sender means stop, too.
     let _ = shutdown.await;
     tell_manager(NotifyState::Stopping);
-    tracing::info!("stopping: no more pushes are taken, open windows are published as incomplete");
-    let draining = Arc::clone(&inbox);
+    tracing::info!("stopping: no more pushes are accepted, open windows are published as incomplete");
+    let draining = Arc::clone(&pipeline);
     // The drain may wait for the registry and hand out windows; it is short, but not for this thread.
     let _ = tokio::task::spawn_blocking(move || draining.drain(Timestamp::now())).await;
     let _ = stop.send(true);
@@ -127,44 +131,41 @@ pub async fn run_with(
         let _ = server.await;
     }
     let _ = ticker.await;
-    let _ = tokio::task::spawn_blocking(move || join(&inbox, workers)).await;
+    let _ = tokio::task::spawn_blocking(move || join(&pipeline, workers)).await;
     // The last windows may have collapsed.
     let _ = hush.send(true);
     for notifier in notifiers {
         let _ = notifier.await;
     }
-    if let Some(fault) = site.history.fault() {
+    if let Some(fault) = site.pipeline.reports.history.fault() {
         tracing::error!(fault, "the last reports could not be stored");
     }
     Ok(())
 }
 
-/// For who started this with a NOTIFY_SOCKET, as systemd does for `Type=notify`; nobody else hears of it.
+/// Tells the service manager at NOTIFY_SOCKET, as systemd gives one for `Type=notify`; without one, nobody.
 fn tell_manager(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!(%error, "the service manager at NOTIFY_SOCKET could not be told");
     }
 }
 
-fn build(config: &Config, backend: Arc<dyn Backend>) -> Result<(Site, Doors), StartError> {
+fn build(config: &Config, backend: Arc<dyn Backend>) -> Result<(Site, Ingest), StartError> {
     let spectrum_threads = config.threads.saturating_sub(1).max(1);
     let about = Build {
         version: env!("CARGO_PKG_VERSION"),
         revision: env!("FULLRANK_REVISION"),
         backend: backend.device().to_string(),
     };
-    let service = Service::new(&about, config.pipeline.inbox_batches)?;
-    watch(&*backend, &service);
+    let metrics = ServiceMetrics::new(&about, config.pipeline.inbox_batches)?;
+    watch(&*backend, &metrics);
     let board = Arc::new(Board::default());
     let history = Arc::new(History::open(config.data_dir.as_deref())?);
     if config.data_dir.is_none() {
         tracing::warn!("the history is kept in memory and lost at exit: give --data-dir to keep it");
     }
-    service.registry.register(Box::new(RunCollector::new(
-        Arc::clone(&board),
-        Arc::clone(&service),
-        config.max_series,
-    )?))?;
+    let collector = RunCollector::new(Arc::clone(&board), Arc::clone(&metrics), config.max_series)?;
+    metrics.registry.register(Box::new(collector))?;
     tracing::info!(
         backend = %backend.device(),
         precision = config.precision.word(),
@@ -172,21 +173,19 @@ fn build(config: &Config, backend: Arc<dyn Backend>) -> Result<(Site, Doors), St
         spectrum_threads,
         "computing"
     );
-    let inbox = Arc::new(Inbox::new(Parts {
+    let pipeline = Arc::new(Pipeline::new(PipelineParts {
         limits: config.pipeline.clone(),
-        policy: config.policy.clone(),
+        overrides: config.overrides.clone(),
         backend,
         precision: config.precision,
-        board: Arc::clone(&board),
-        history: Arc::clone(&history),
-        service: Arc::clone(&service),
+        board,
+        history,
+        metrics,
     })?);
-    let bodies = Bodies::new(config.doors.clone());
-    let doors = Doors { inbox: Arc::clone(&inbox), bodies: Arc::clone(&bodies), service: Arc::clone(&service) };
-    let access = config.access.clone();
-    let max_series = config.max_series;
-    let events = Events::default();
-    Ok((Site { inbox, board, history, service, bodies, access, events, max_series, spectrum_threads }, doors))
+    let bodies = Bodies::new(config.ingest.clone());
+    let ingest = Ingest { pipeline: Arc::clone(&pipeline), bodies: Arc::clone(&bodies) };
+    let (events, max_series) = (EventPlaces::default(), config.max_series);
+    Ok((Site { pipeline, bodies, events, max_series, spectrum_threads }, ingest))
 }
 
 /// `compute-worker`: computes for the service that started this process, until that is gone.
@@ -230,19 +229,19 @@ pub fn compute_worker(args: &ComputeWorkerArgs) -> Result<(), String> {
 }
 
 /// Counts and logs what goes wrong with a device and is made good.
-fn watch(backend: &dyn Backend, service: &Arc<Service>) {
+fn watch(backend: &dyn Backend, metrics: &Arc<ServiceMetrics>) {
     // Every label is there from the start, so that a rate sees the first event.
-    for reason in Reason::ALL {
-        service.compute_fallbacks.with_label_values(&[reason.word()]);
+    for reason in FallbackReason::VARIANTS {
+        metrics.compute_fallbacks.with_label_values(&[reason.word()]);
     }
-    let service = Arc::clone(service);
+    let metrics = Arc::clone(metrics);
     let device = backend.device();
     backend.on_event(Box::new(move |event| match event {
-        Event::FellBack(reason) => {
-            service.compute_fallbacks.with_label_values(&[reason.word()]).inc();
+        DeviceEvent::FellBack(reason) => {
+            metrics.compute_fallbacks.with_label_values(&[reason.word()]).inc();
             tracing::debug!(%device, reason = reason.word(), "a job was done by the cpu backend");
         }
-        Event::Ended { reason, detail, pause } => tracing::warn!(
+        DeviceEvent::Ended { reason, detail, pause } => tracing::warn!(
             %device,
             reason = reason.word(),
             %detail,
@@ -250,8 +249,8 @@ fn watch(backend: &dyn Backend, service: &Arc<Service>) {
             "the compute worker failed: its job is done by the cpu backend, another worker takes over after the pause; \
              if this goes on, use --backend cpu"
         ),
-        Event::Restarted => {
-            service.compute_worker_restarts.inc();
+        DeviceEvent::Restarted => {
+            metrics.compute_worker_restarts.inc();
             tracing::info!(%device, "another compute worker took over");
         }
     }));
@@ -263,18 +262,18 @@ struct Workers {
     spectrum: Vec<JoinHandle<()>>,
 }
 
-fn spawn_threads(inbox: &Arc<Inbox>, accumulate: usize, spectrum: usize) -> Result<Workers, StartError> {
-    let spawn = |name: String, work: fn(&Inbox)| {
-        let inbox = Arc::clone(inbox);
-        std::thread::Builder::new().name(name).spawn(move || work(&inbox)).map_err(StartError::Thread)
+fn spawn_threads(pipeline: &Arc<Pipeline>, accumulate: usize, spectrum: usize) -> Result<Workers, StartError> {
+    let spawn = |name: String, work: fn(&Pipeline)| {
+        let pipeline = Arc::clone(pipeline);
+        std::thread::Builder::new().name(name).spawn(move || work(&pipeline)).map_err(StartError::Thread)
     };
-    let merge: fn(&Inbox) = |inbox| {
+    let merge: fn(&Pipeline) = |pipeline| {
         give_way(ACCUMULATE_NICENESS);
-        inbox.accumulate();
+        pipeline.accumulate();
     };
-    let solve: fn(&Inbox) = |inbox| {
+    let solve: fn(&Pipeline) = |pipeline| {
         give_way(SPECTRUM_NICENESS);
-        inbox.solve();
+        pipeline.report();
     };
     Ok(Workers {
         accumulate: (0..accumulate).map(|i| spawn(format!("accumulate-{i}"), merge)).collect::<Result<_, _>>()?,
@@ -282,25 +281,25 @@ fn spawn_threads(inbox: &Arc<Inbox>, accumulate: usize, spectrum: usize) -> Resu
     })
 }
 
-async fn tick(inbox: Arc<Inbox>, mut stopped: watch::Receiver<bool>) {
+async fn tick(pipeline: Arc<Pipeline>, mut stopping: watch::Receiver<bool>) {
     let mut interval = tokio::time::interval(TICK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tokio::select! {
             _ = interval.tick() => {}
-            () = told(&mut stopped) => return,
+            () = stopped(&mut stopping) => return,
         }
-        let inbox = Arc::clone(&inbox);
-        let _ = tokio::task::spawn_blocking(move || inbox.tick(Timestamp::now())).await;
+        let pipeline = Arc::clone(&pipeline);
+        let _ = tokio::task::spawn_blocking(move || pipeline.tick(Timestamp::now())).await;
     }
 }
 
-fn join(inbox: &Inbox, workers: Workers) {
-    inbox.queues().stop_accumulating();
+fn join(pipeline: &Pipeline, workers: Workers) {
+    pipeline.accumulation.stop();
     for thread in workers.accumulate {
         let _ = thread.join();
     }
-    inbox.queues().stop_spectra();
+    pipeline.reports.stop();
     for thread in workers.spectrum {
         let _ = thread.join();
     }

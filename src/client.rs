@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::{Method, Url};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::publish::notify::{caller, plain};
@@ -43,16 +44,18 @@ impl Client {
     /// GET of a path, given in segments.
     ///
     /// # Errors
-    /// In words.
-    pub async fn get(&self, path: &[&str], query: &[(&str, String)]) -> Result<Value, String> {
+    /// What was asked, what came back, and what to do.
+    pub async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T, String> {
         let query = query.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect();
-        self.call(Method::GET, path, Sent { query, body: None }).await
+        let value = self.call(Method::GET, path, Sent { query, body: None }).await?;
+        serde_json::from_value(value)
+            .map_err(|error| format!("GET /{}: not the answer of this version of fullrank: {error}", path.join("/")))
     }
 
-    /// Any request; `Null` where the answer has no body, a string where it is no JSON.
+    /// Any request; `Null` where the answer has no body, a string where it is not JSON.
     ///
     /// # Errors
-    /// In words.
+    /// What was asked, what came back, and what to do.
     pub async fn call(&self, method: Method, path: &[&str], sent: Sent) -> Result<Value, String> {
         let mut url = self.base.clone();
         url.path_segments_mut()
@@ -79,7 +82,7 @@ impl Client {
         }
         match (value["code"].as_str(), value["detail"].as_str()) {
             (Some(code), Some(detail)) => Err(format!("{shown}: {} {code}: {detail}", status.as_u16())),
-            _ => Err(format!("{shown}: {status}, which is no answer of fullrank's: does --url name the right port?")),
+            _ => Err(format!("{shown}: {status}: that did not come from fullrank; does --url name the right port?")),
         }
     }
 }

@@ -1,17 +1,19 @@
 //! `fullrank demo`: recorded real trainings, replayed.
 //!
-//! Guarantees: what it says of a run is what the service answered. Must not: know an answer beforehand, but to compare.
+//! Guarantees: what it says of a run is what the service answered. Must not: know an answer beforehand, except to compare.
 
 use reqwest::Method;
 
+use crate::analysis::verdict::VerdictState;
 use crate::client::{Client, Sent};
-use crate::replay::{self, Told};
+use crate::replay::{self, ReplayOverrides};
+use crate::wire::views::RunList;
 
 /// (recording, the state that its training ends in)
-const RECORDINGS: [(&[u8], &str); 3] = [
-    (include_bytes!("../examples/recordings/simsiam-healthy.safetensors"), "healthy"),
-    (include_bytes!("../examples/recordings/simsiam-no-stop-gradient.safetensors"), "collapsed"),
-    (include_bytes!("../examples/recordings/simsiam-no-predictor.safetensors"), "collapsed"),
+const RECORDINGS: [(&[u8], VerdictState); 3] = [
+    (include_bytes!("../examples/recordings/simsiam-healthy.safetensors"), VerdictState::Healthy),
+    (include_bytes!("../examples/recordings/simsiam-no-stop-gradient.safetensors"), VerdictState::Collapsed),
+    (include_bytes!("../examples/recordings/simsiam-no-predictor.safetensors"), VerdictState::Collapsed),
 ];
 
 /// Replays every recording; `say` gets each line of the account. True when every verdict is as expected.
@@ -21,16 +23,16 @@ const RECORDINGS: [(&[u8], &str); 3] = [
 pub async fn replay(client: &Client, address: &str, say: impl Fn(String)) -> Result<bool, String> {
     let mut as_expected = true;
     for (bytes, expected) in RECORDINGS {
-        let recording = replay::recording(bytes, &Told::default())?.ok_or("the recording has no windows")?;
+        let recording = replay::recording(bytes, &ReplayOverrides::default())?.ok_or("the recording has no windows")?;
         let run = recording.run.as_str();
         // A demo before this one may have left its runs in the data directory.
-        let known = client.get(&["v1", "runs"], &[]).await?;
-        if known["runs"].as_array().into_iter().flatten().any(|known| known["run"] == run) {
+        let known: RunList = client.get(&["v1", "runs"], &[]).await?;
+        if known.runs.iter().any(|known| known.run == run) {
             client.call(Method::DELETE, &["v1", "runs", run], Sent::default()).await?;
         }
         let verdict = replay::push(client, &recording, &|| ()).await?;
-        say(replay::sentence(run, &verdict));
-        as_expected &= verdict["state"] == expected;
+        say(replay::sentence(&verdict));
+        as_expected &= verdict.verdict.state == expected;
     }
     say(format!(
         "\nthe page     {address}/\nthe verdict  {address}/v1/runs/simsiam-no-predictor/verdict\n\

@@ -32,14 +32,19 @@
 //! the same samples; a *worker* is one distributed process; a *batch* is one push; a *window* is what is measured together
 //! (an epoch, or a step); a *report* is one closed window, measured; a *verdict* is ours, an alert is Prometheus's.
 
-pub mod analysis;
-pub mod compute;
-pub mod pipeline;
+#![forbid(unsafe_code)]
 
+pub mod analysis;
+pub mod budget;
+pub mod compute;
+pub mod identity;
+pub mod pipeline;
 pub mod publish;
 
 pub mod ingest;
+pub mod server;
 pub mod web;
+pub mod wire;
 
 pub mod app;
 pub mod config;
@@ -48,6 +53,7 @@ pub mod telemetry;
 
 pub mod analyze;
 pub mod client;
+pub mod dashboards;
 pub mod demo;
 pub mod plot;
 pub mod replay;

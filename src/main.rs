@@ -1,5 +1,6 @@
 //! Arguments, telemetry, exit code. The only file that prints.
 
+#![forbid(unsafe_code)]
 #![allow(clippy::print_stderr)]
 
 use std::io::Write;
@@ -7,10 +8,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
+use fullrank::analysis::report::Report;
 use fullrank::app::{self, Listeners};
 use fullrank::client::Client;
 use fullrank::config::{self, AnalyzeArgs, Cli, Command, Config, HealthcheckArgs, ReplayArgs, ReportArgs, RunsArgs};
-use fullrank::publish::dashboards;
+use fullrank::dashboards;
+use fullrank::wire::views::{LayerSummary, ReportList, RunSummary};
 use fullrank::{analyze, demo, plot, replay, telemetry, terminal, web};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
@@ -72,7 +75,7 @@ fn block_on(work: impl Future<Output = Result<ExitCode, String>>) -> Result<Exit
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(64)
-        .thread_name("doors")
+        .thread_name("sockets")
         .build()
         .map_err(|error| format!("cannot start the runtime: {error}"))?;
     runtime.block_on(work)
@@ -126,21 +129,21 @@ async fn run_demo(config: Config, once: bool) -> Result<ExitCode, String> {
 }
 
 fn analyze_files(args: &AnalyzeArgs) -> Result<ExitCode, String> {
-    let policy = args.policy()?;
+    let overrides = args.overrides()?;
     let mut reports = Vec::new();
     for path in &args.files {
         let bar = bar(0, "{msg} {bar:40} {bytes} of {total_bytes}");
         bar.set_message(path.display().to_string());
-        let report = analyze::file(path, &policy, &|read, all| {
+        let report = analyze::file(path, &overrides, &|read, all| {
             bar.set_length(all);
             bar.set_position(read);
         });
         bar.finish_and_clear();
         let report = report?;
         if args.json {
-            say(&report.json);
+            say(json(&report.report));
         } else {
-            say(terminal::report(&report.json));
+            say(terminal::report(&report.report));
         }
         reports.extend(args.plot.is_some().then_some(report));
     }
@@ -156,37 +159,35 @@ fn bar(length: u64, template: &str) -> ProgressBar {
 
 async fn replay_files(args: ReplayArgs) -> Result<ExitCode, String> {
     let client = args.service.client()?;
-    for recording in replay::read(&args.files, &args.told())? {
+    for recording in replay::read(&args.files, &args.overrides())? {
         let bar = bar(recording.pushes.len() as u64, "{msg} {bar:40} {pos} of {len} windows");
         bar.set_message(recording.run.clone());
         let verdict = replay::push(&client, &recording, &|| bar.inc(1)).await;
         bar.finish_and_clear();
-        say(replay::sentence(&recording.run, &verdict?));
+        say(replay::sentence(&verdict?));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn report(args: ReportArgs) -> Result<ExitCode, String> {
     let client = args.service.client()?;
-    let run = client.get(&["v1", "runs", &args.run], &[]).await?;
-    let layers: Vec<&Value> = run["layers"].as_array().into_iter().flatten().collect();
-    let names: Vec<&str> = layers.iter().filter_map(|layer| layer["layer"].as_str()).collect();
+    let run: RunSummary<LayerSummary<Report>> = client.get(&["v1", "runs", &args.run], &[]).await?;
+    let names: Vec<&str> = run.layers.iter().map(|layer| layer.layer.as_str()).collect();
     if let Some(wanted) = args.layer.as_deref().filter(|wanted| !names.contains(wanted)) {
         return Err(format!("run {} has no layer {wanted}; it has: {}", args.run, names.join(", ")));
     }
     let mut reports = Vec::new();
-    for layer in layers {
-        let name = layer["layer"].as_str().unwrap_or_default();
-        if args.layer.as_deref().is_some_and(|wanted| wanted != name) {
+    for layer in run.layers {
+        if args.layer.as_ref().is_some_and(|wanted| *wanted != layer.layer) {
             continue;
         }
         let Some(window) = args.window else {
-            reports.extend(Some(layer["newest"].clone()).filter(Value::is_object));
+            reports.extend(layer.newest);
             continue;
         };
         let only = [("from", window.to_string()), ("to", window.to_string())];
-        let mut listing = client.get(&["v1", "runs", &args.run, "layers", name, "reports"], &only).await?;
-        reports.extend(listing["reports"].as_array_mut().into_iter().flatten().map(Value::take));
+        let page: ReportList = client.get(&["v1", "runs", &args.run, "layers", &layer.layer, "reports"], &only).await?;
+        reports.extend(page.reports);
     }
     if reports.is_empty() {
         let of = args.window.map_or("a closed window".to_string(), |window| format!("window {window} closed"));
@@ -194,7 +195,7 @@ async fn report(args: ReportArgs) -> Result<ExitCode, String> {
     }
     for report in reports {
         if args.json {
-            say(report);
+            say(json(&report));
         } else {
             say(terminal::report(&report));
         }
@@ -202,18 +203,23 @@ async fn report(args: ReportArgs) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn json(report: &Report) -> String {
+    // Numbers, texts and maps by name: nothing in a report can fail to be written.
+    serde_json::to_string(report).unwrap_or_default()
+}
+
 async fn runs(args: RunsArgs) -> Result<ExitCode, String> {
-    let runs = args.service.client()?.get(&["v1", "runs"], &[]).await?;
+    let client = args.service.client()?;
     if args.json {
-        say(runs);
+        say(client.get::<Value>(&["v1", "runs"], &[]).await?);
     } else {
-        say(terminal::runs(&runs).trim_end());
+        say(terminal::runs(&client.get(&["v1", "runs"], &[]).await?).trim_end());
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn healthcheck(args: HealthcheckArgs) -> Result<ExitCode, String> {
-    match args.service.client()?.get(&["readyz"], &[]).await {
+    match args.service.client()?.get::<Value>(&["readyz"], &[]).await {
         Ok(_) => {
             say("ready");
             Ok(ExitCode::SUCCESS)
@@ -241,15 +247,15 @@ fn man(dir: Option<&Path>) -> Result<ExitCode, String> {
 fn write_dashboards(dir: &Path) -> Result<ExitCode, String> {
     let wrong = |path: &Path, error: &std::io::Error| format!("{}: {error}", path.display());
     std::fs::create_dir_all(dir).map_err(|error| wrong(dir, &error))?;
-    for (name, dashboard) in dashboards::all() {
+    for (name, dashboard) in dashboards::FILES {
         let path = dir.join(name);
-        std::fs::write(&path, dashboards::text(&dashboard)).map_err(|error| wrong(&path, &error))?;
+        std::fs::write(&path, dashboard).map_err(|error| wrong(&path, &error))?;
         say(path.display());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Fires on SIGINT or SIGTERM. SIGTERM is caught from now on: it may follow at once when READY=1 has been told.
+/// Fires on SIGINT or SIGTERM. SIGTERM is caught from now on: it may follow at once after READY=1.
 fn stop_signal() -> oneshot::Receiver<()> {
     #[cfg(unix)]
     use tokio::signal::unix::{SignalKind, signal};

@@ -4,11 +4,12 @@
 
 use std::path::Path;
 
+use kernels::word::Word;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
-use crate::publish::Published;
+use crate::analysis::report::FullReport;
 
 const SIZE: (u32, u32) = (960, 600);
 
@@ -30,7 +31,7 @@ const COLOURS: [RGBColor; 6] = [
 ///
 /// # Errors
 /// When the ending is another, no report has a spectrum, or the file cannot be written.
-pub fn draw(path: &Path, reports: &[Published]) -> Result<(), String> {
+pub fn draw(path: &Path, reports: &[FullReport]) -> Result<(), String> {
     let fail = |error: &dyn std::fmt::Display| format!("--plot {}: {error}", path.display());
     register_font("sans-serif", FontStyle::Normal, FONT).map_err(|_| fail(&"its font cannot be read"))?;
     match path.extension().and_then(|extension| extension.to_str()) {
@@ -44,8 +45,8 @@ pub fn draw(path: &Path, reports: &[Published]) -> Result<(), String> {
     }
 }
 
-fn on<B: DrawingBackend>(area: DrawingArea<B, Shift>, reports: &[Published]) -> Result<(), String> {
-    let spectra: Vec<(&Published, Vec<(f64, f64)>)> = reports.iter().map(|report| (report, points(report))).collect();
+fn on<B: DrawingBackend>(area: DrawingArea<B, Shift>, reports: &[FullReport]) -> Result<(), String> {
+    let spectra: Vec<(&FullReport, Vec<(f64, f64)>)> = reports.iter().map(|report| (report, points(report))).collect();
     let all = || spectra.iter().flat_map(|(_, points)| points);
     let floors = reports.iter().filter_map(|report| report.report.measures.noise_floor).filter(|floor| *floor > 0.0);
     let lowest = all().map(|(_, value)| *value).chain(floors).fold(f64::INFINITY, f64::min);
@@ -106,7 +107,7 @@ fn on<B: DrawingBackend>(area: DrawingArea<B, Shift>, reports: &[Published]) -> 
 }
 
 /// (component, eigenvalue), those above zero.
-fn points(report: &Published) -> Vec<(f64, f64)> {
-    let values = report.eigenvalues.iter().flatten().enumerate();
+fn points(report: &FullReport) -> Vec<(f64, f64)> {
+    let values = report.eigenvalues().unwrap_or_default().iter().enumerate();
     values.filter(|(_, value)| **value > 0.0).map(|(k, value)| ((k + 1) as f64, *value)).collect()
 }

@@ -1,4 +1,4 @@
-//! `fullrank replay FILE`: recorded embeddings, pushed through the HTTP door as a trainer would.
+//! `fullrank replay FILE`: recorded embeddings, pushed over HTTP as a trainer would.
 //!
 //! A recording is a safetensors file of tensors named `WWW.z1` (WWW: the place of its window, three digits or more), whose
 //! metadata has `run`, `method`, `layer` and `windows`, a JSON list of {"window", "step", "loss"}. Any other .npy or
@@ -9,11 +9,14 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use kernels::word::Word;
 use reqwest::Method;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
+use crate::analysis::verdict::VerdictReason;
 use crate::client::{Client, Sent};
+use crate::wire::views::PublishedVerdict;
 
 /// The layer of a recording that names none.
 const LAYER: &str = "projector";
@@ -34,7 +37,7 @@ pub struct Recording {
 
 /// What the command line says where a file does not.
 #[derive(Clone, Debug, Default)]
-pub struct Told {
+pub struct ReplayOverrides {
     /// The run; else the recording's, else the file's name.
     pub run: Option<String>,
     /// The layer.
@@ -47,26 +50,26 @@ pub struct Told {
 ///
 /// # Errors
 /// What is wrong with a file, named.
-pub fn read(paths: &[impl AsRef<Path>], told: &Told) -> Result<Vec<Recording>, String> {
+pub fn read(paths: &[impl AsRef<Path>], overrides: &ReplayOverrides) -> Result<Vec<Recording>, String> {
     let mut recordings: Vec<Recording> = Vec::new();
     let mut single: Option<Recording> = None;
     for path in paths {
         let path = path.as_ref();
         let fail = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let bytes = Bytes::from(std::fs::read(path).map_err(|error| fail(&error))?);
-        if let Some(recording) = recording(&bytes, told).map_err(|error| fail(&error))? {
+        if let Some(recording) = recording(&bytes, overrides).map_err(|error| fail(&error))? {
             recordings.push(recording);
             continue;
         }
         let name = path.file_stem().map_or("replay".into(), |stem| stem.to_string_lossy().into_owned());
         let single = single.get_or_insert_with(|| Recording {
-            run: told.run.clone().unwrap_or_else(|| named(&name)),
-            layer: told.layer.clone().unwrap_or_else(|| LAYER.to_string()),
+            run: overrides.run.clone().unwrap_or_else(|| named(&name)),
+            layer: overrides.layer.clone().unwrap_or_else(|| LAYER.to_string()),
             pushes: Vec::new(),
         });
         let window = single.pushes.len().to_string();
         let mut query = vec![("window".to_string(), window)];
-        query.extend(told.method.clone().map(|method| ("method".to_string(), method)));
+        query.extend(overrides.method.clone().map(|method| ("method".to_string(), method)));
         let kind = if bytes.starts_with(b"\x93NUMPY") { "application/x-npy" } else { "application/x-safetensors" };
         single.pushes.push(Sent { query, body: Some((kind, bytes)) });
     }
@@ -74,7 +77,7 @@ pub fn read(paths: &[impl AsRef<Path>], told: &Told) -> Result<Vec<Recording>, S
     Ok(recordings)
 }
 
-/// A name that a run may have.
+/// The name that a file gives its run.
 fn named(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' }).take(128).collect()
 }
@@ -83,7 +86,7 @@ fn named(name: &str) -> String {
 ///
 /// # Errors
 /// When its metadata says so, and the rest does not hold it.
-pub fn recording(bytes: &[u8], told: &Told) -> Result<Option<Recording>, String> {
+pub fn recording(bytes: &[u8], overrides: &ReplayOverrides) -> Result<Option<Recording>, String> {
     if bytes.starts_with(b"\x93NUMPY") {
         return Ok(None);
     }
@@ -94,9 +97,9 @@ pub fn recording(bytes: &[u8], told: &Told) -> Result<Option<Recording>, String>
     let windows: Vec<Value> =
         serde_json::from_str(windows).map_err(|error| format!("its metadata `windows`: {error}"))?;
     let tensors = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
-    let of = |told: &Option<String>, name: &str| told.clone().or_else(|| metadata.get(name).cloned());
-    let run = of(&told.run, "run").ok_or("it names no run: give --run")?;
-    let method = of(&told.method, "method");
+    let of = |given: &Option<String>, name: &str| given.clone().or_else(|| metadata.get(name).cloned());
+    let run = of(&overrides.run, "run").ok_or("it names no run: give --run")?;
+    let method = of(&overrides.method, "method");
     let mut pushes = Vec::new();
     for entry in &windows {
         let window = entry["window"].as_u64().ok_or_else(|| format!("a window without a number: {entry}"))?;
@@ -114,14 +117,14 @@ pub fn recording(bytes: &[u8], told: &Told) -> Result<Option<Recording>, String>
         query.extend(numbers.map(|name| ((*name).to_string(), entry[*name].to_string())));
         pushes.push(Sent { query, body: Some(("application/x-safetensors", body.into())) });
     }
-    Ok(Some(Recording { run, layer: of(&told.layer, "layer").unwrap_or_else(|| LAYER.to_string()), pushes }))
+    Ok(Some(Recording { run, layer: of(&overrides.layer, "layer").unwrap_or_else(|| LAYER.to_string()), pushes }))
 }
 
 /// Pushes it, window by window; `pushed` is called after each. The run's verdict at the end.
 ///
 /// # Errors
 /// When the service cannot be reached or refuses a push.
-pub async fn push(client: &Client, recording: &Recording, pushed: &dyn Fn()) -> Result<Value, String> {
+pub async fn push(client: &Client, recording: &Recording, pushed: &dyn Fn()) -> Result<PublishedVerdict, String> {
     let (run, layer) = (recording.run.as_str(), recording.layer.as_str());
     for sent in &recording.pushes {
         let mut sent = sent.clone();
@@ -133,15 +136,13 @@ pub async fn push(client: &Client, recording: &Recording, pushed: &dyn Fn()) -> 
 }
 
 /// The verdict in a line.
-pub fn sentence(run: &str, verdict: &Value) -> String {
-    let word = |name: &str| verdict[name].as_str().unwrap_or("?").to_string();
-    let reason = |reason: &Value| {
-        let number = |name: &str| reason[name].as_f64().unwrap_or(f64::NAN);
-        let measure = reason["measure"].as_str().unwrap_or("?");
-        format!("{measure} {:.3} (threshold {:.3})", number("value"), number("threshold"))
-    };
-    let reasons: Vec<String> = verdict["reasons"].as_array().into_iter().flatten().map(reason).collect();
+pub fn sentence(published: &PublishedVerdict) -> String {
+    let verdict = &published.verdict;
+    let reason =
+        |reason: &VerdictReason| format!("{} {:.3} (threshold {:.3})", reason.measure, reason.value, reason.threshold);
+    let reasons: Vec<String> = verdict.reasons.iter().map(reason).collect();
     let why = if reasons.is_empty() { String::new() } else { format!(", {}", reasons.join(", ")) };
-    let since = verdict["since_window"].as_u64().unwrap_or(0);
-    format!("  {run:<26} {:<10} since window {since}: cause {}{why}", word("state"), word("cause"))
+    let (run, since) = (&published.run, published.since_window.unwrap_or(0));
+    let (state, cause) = (verdict.state.word(), verdict.cause.word());
+    format!("  {run:<26} {state:<10} since window {since}: cause {cause}{why}")
 }

@@ -2,97 +2,101 @@
 //!
 //! Must not: print; `main` does.
 
+use std::cmp::Reverse;
 use std::fmt::Write;
 
 use comfy_table::{CellAlignment, Table, presets};
-use serde_json::Value;
+use kernels::word::Word;
 
-/// What `GET /v1/runs` says, worst first.
-pub fn runs(runs: &Value) -> String {
-    const WORST_FIRST: [&str; 5] = ["collapsed", "degrading", "insufficient_rows", "warming_up", "healthy"];
-    let mut rows: Vec<&Value> = runs["runs"].as_array().into_iter().flatten().collect();
-    if rows.is_empty() {
+use crate::analysis::methods;
+use crate::analysis::report::Report;
+use crate::wire::views::{RunList, RunSummary};
+
+/// Runs, worst first.
+pub fn runs(list: &RunList) -> String {
+    let mut runs: Vec<&RunSummary<String>> = list.runs.iter().collect();
+    if runs.is_empty() {
         return "no runs yet\n".to_string();
     }
-    let badness =
-        |run: &Value| WORST_FIRST.iter().position(|state| run["state"] == *state).unwrap_or(WORST_FIRST.len());
-    rows.sort_by_key(|run| (badness(run), run["run"].as_str().unwrap_or("").to_string()));
+    runs.sort_by_key(|run| (Reverse(run.state), run.run.clone()));
     let mut table = plain_table(&["run", "state", "method", "layers", "window", "step", "last push", ""]);
-    for run in rows {
-        let layers: Vec<&str> = run["layers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let finished = if run["finished"] == true { "finished" } else { "" };
+    let number = |value: Option<u64>| value.map_or(String::new(), |value| value.to_string());
+    for run in runs {
         table.add_row([
-            word(&run["run"]),
-            word(&run["state"]),
-            word(&run["method"]),
-            layers.join(" "),
-            word(&run["window"]),
-            word(&run["step"]),
-            word(&run["last_push_at"]),
-            finished.to_string(),
+            printable(&run.run),
+            run.state.word().to_string(),
+            run.method.clone().unwrap_or_default(),
+            printable(&run.layers.join(" ")),
+            number(run.window),
+            number(run.step),
+            run.last_push_at.clone().unwrap_or_default(),
+            if run.finished { "finished" } else { "" }.to_string(),
         ]);
     }
     for column in [4, 5] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
+        align_right(&mut table, column);
     }
     format!("{table}\n")
 }
 
 /// One report: the verdict with its reasons, the notes, every measure.
-pub fn report(report: &Value) -> String {
-    let verdict = &report["verdict"];
-    let name = match report["run"].as_str() {
-        Some(run) if !run.is_empty() => format!("{run} {}, window {}", word(&report["layer"]), report["window"]),
-        _ => word(&report["layer"]),
+pub fn report(report: &Report) -> String {
+    let verdict = &report.verdict;
+    let name = match report.run.as_str() {
+        "" => printable(&report.layer),
+        run => format!("{} {}, window {}", printable(run), printable(&report.layer), report.window),
     };
     let mut text = format!(
         "{name}  {} rows of dimension {}\n  {}: scale {}, dimension {}, cause {}\n",
-        report["rows"],
-        report["dim"],
-        word(&verdict["state"]),
-        word(&verdict["scale"]),
-        word(&verdict["dimension"]),
-        word(&verdict["cause"]),
+        report.rows,
+        report.dim,
+        verdict.state.word(),
+        verdict.scale.word(),
+        verdict.dimension.word(),
+        verdict.cause.word(),
     );
-    for reason in verdict["reasons"].as_array().into_iter().flatten() {
+    for reason in &verdict.reasons {
+        let (value, threshold) = (number(Some(reason.value)), number(Some(reason.threshold)));
         // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "  because {} is {} (threshold {})",
-            word(&reason["measure"]),
-            number(&reason["value"]),
-            number(&reason["threshold"])
-        );
+        let _ = writeln!(text, "  because {} is {value} (threshold {threshold})", reason.measure);
     }
-    for note in report["notes"].as_array().into_iter().flatten() {
-        let _ = writeln!(text, "  note: {}", word(note));
+    for note in &report.notes {
+        let _ = writeln!(text, "  note: {}", printable(note));
     }
+    let _ = writeln!(text, "{}", values(report));
+    text
+}
+
+/// Every measure and diagnostic.
+fn values(report: &Report) -> Table {
     let mut table = plain_table(&["measure", "value"]);
-    let intervals = &report["computed"]["intervals"];
-    let with_interval = |name: &str, value: &Value| match intervals[name].as_array().map(Vec::as_slice) {
-        Some([low, high]) => format!("{} ({} to {})", number(value), number(low), number(high)),
-        _ => number(value),
-    };
-    for (name, value) in report["measures"].as_object().into_iter().flatten() {
-        match value.as_object() {
-            Some(shares) => shares.iter().for_each(|(share, value)| {
-                table.add_row([format!("{name} {share}"), number(value)]);
-            }),
-            None => drop(table.add_row([name.clone(), with_interval(name, value)])),
-        }
+    let intervals = &report.computed.intervals;
+    for (name, value) in report.measures.by_name() {
+        let shown = match intervals.get(name) {
+            Some((low, high)) => format!("{} ({} to {})", number(value), number(Some(*low)), number(Some(*high))),
+            None => number(value),
+        };
+        table.add_row([name.to_string(), shown]);
     }
-    for (group, values) in report["methods"].as_object().into_iter().flatten() {
-        for (name, value) in values.as_object().into_iter().flatten() {
+    for (share, value) in report.measures.components_for_variance.labelled() {
+        table.add_row([format!("components_for_variance {share}"), number(value)]);
+    }
+    for ((group, names), values) in methods::TABLE.iter().zip(report.methods.groups()) {
+        for ((name, _, _), value) in names.iter().zip(values.into_iter().flatten()) {
             table.add_row([format!("{group}.{name}"), number(value)]);
         }
     }
-    if let Some(column) = table.column_mut(1) {
+    if let Some(text) = report.methods.loss.as_ref().and_then(|loss| loss.text.as_ref()) {
+        table.add_row(["loss.formula".to_string(), text.formula.clone()]);
+    }
+    align_right(&mut table, 1);
+    table
+}
+
+fn align_right(table: &mut Table, column: usize) {
+    if let Some(column) = table.column_mut(column) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    let _ = writeln!(text, "{table}");
-    text
 }
 
 fn plain_table(header: &[&str]) -> Table {
@@ -101,20 +105,14 @@ fn plain_table(header: &[&str]) -> Table {
     table
 }
 
-/// Text as it is, without quotes and control characters; nothing for null.
-fn word(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.chars().filter(|c| !c.is_control()).collect(),
-        other => other.to_string(),
-    }
+/// Without control characters.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 /// Whole numbers as they are, others with six significant digits.
-fn number(value: &Value) -> String {
-    let Some(number) = value.as_f64() else {
-        return if value.is_null() { "undefined".to_string() } else { word(value) };
-    };
+fn number(value: Option<f64>) -> String {
+    let Some(number) = value else { return "undefined".to_string() };
     let magnitude = number.abs();
     if number.fract() == 0.0 && magnitude < 1e9 {
         return format!("{number:.0}");

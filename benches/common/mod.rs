@@ -7,8 +7,8 @@ use std::thread::JoinHandle;
 
 use clap::Parser;
 use fullrank::app::{self, Listeners};
-use fullrank::compute::cpu::Cpu;
 use fullrank::config::{Cli, Command};
+use kernels::cpu::Cpu;
 use tokio::sync::oneshot;
 
 /// A running service.

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use fullrank::analysis::floats::Float;
-use fullrank::analysis::origin::Precision;
-use fullrank::compute::Backend;
+use kernels::backend::Backend;
+use kernels::provenance::Precision;
+use kernels::rows::Float;
 use nalgebra::DMatrix;
 
 use crate::common::{Client, Service, body, median};

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use fullrank::ingest::grpc::proto;
+use fullrank::wire::proto;
 use proto::monitor_client::MonitorClient;
 use proto::push_request::Part;
 use serde_json::json;

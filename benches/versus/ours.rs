@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use bytes::Bytes;
-use fullrank::analysis::floats::{Float, Order, Rows};
 use fullrank::analysis::measures::{RankMe, Solved, measure, uniformity};
-use fullrank::analysis::origin::{Precision, kernels};
-use fullrank::analysis::spectrum::{Problem, Spectrum, input_floor};
 use fullrank::analysis::window::Accumulator;
-use fullrank::compute::Backend;
-use fullrank::compute::cpu::Cpu;
 use half::bf16;
+use kernels::backend::Backend;
+use kernels::cpu::Cpu;
+use kernels::provenance::{Precision, kernels};
+use kernels::rows::{Float, Order, Rows};
+use kernels::spectrum::{Problem, Spectrum, input_floor};
 use nalgebra::DMatrix;
 
 use crate::THREADS;
@@ -116,7 +116,7 @@ impl Ours {
     /// RankMe of rows, from nothing: sums, eigenvalues, checks, the measure. With the kernel that summed.
     pub fn rankme(&self, rows: &Rows, precision: Precision) -> (f64, String) {
         let moments = self.backend.moments(rows, precision).expect("no device to fail");
-        let kernel = kernels(moments.origins());
+        let kernel = kernels(moments.provenances());
         let problem = Problem::second_moment(&moments);
         let solved = problem.check(self.backend.eigenvalues(problem.matrix()).expect("it converges").values);
         let solved = Solved { second_moment: Some(solved.expect("its spectrum")), ..Solved::default() };
@@ -189,7 +189,7 @@ impl Ours {
 
     /// Uniformity from nothing, and half its interval.
     pub fn uniformity(&self, rows: &Rows) -> (f64, f64) {
-        let reservoir = fullrank::analysis::reservoir::Reservoir::of(rows, fullrank::analysis::reservoir::CAPACITY);
+        let reservoir = kernels::reservoir::Reservoir::of(rows, kernels::reservoir::CAPACITY);
         let unit = uniformity::UnitRows::of(&reservoir, rows.dim());
         let found = uniformity::uniformity(&unit, |a, b| self.backend.inner(a, b)).expect("no device to fail");
         let found = found.expect("many rows");

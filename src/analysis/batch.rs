@@ -5,9 +5,10 @@
 
 use super::companions::{self, Companions};
 use super::decode::{DecodeError, Element, Tensor};
-use super::floats::{Float, Order, Rows};
 use super::parameters::{Parameters, shorten};
 use super::pushed::PushedMoments;
+use kernels::rows::{Float, Order, Rows};
+use serde::{Deserialize, Serialize};
 
 /// The largest dimension d of a layer. 4 d (d + 1) bytes of accumulator are 1 GiB there.
 pub const MAX_DIM: usize = 16_384;
@@ -16,15 +17,19 @@ pub const MAX_DIM: usize = 16_384;
 pub const MAX_VIEWS: usize = 64;
 
 /// What a set of rows is to its layer. Every role but `Embedding` is a derived layer of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Role {
     /// `z`, or `z1 z2 ...`: the layer itself.
+    #[serde(rename = "")]
     Embedding,
     /// `teacher1 ...`.
+    #[serde(rename = ":teacher")]
     Teacher,
     /// `prediction1 ...`.
+    #[serde(rename = ":prediction")]
     Prediction,
     /// `pre_bn`.
+    #[serde(rename = ":pre_bn")]
     PreBn,
 }
 
@@ -147,9 +152,13 @@ impl EmbeddingBatch {
         }
     }
 
-    /// Whether a report of the layer itself comes of it: from z, or from scores over prototypes.
-    pub fn speaks_of_layer(&self) -> bool {
-        self.companions.samples().is_some() || self.parts.iter().any(|part| part.role == Role::Embedding)
+    /// The layers that get a report of it: the one pushed to, `layer`, and those derived from it.
+    pub fn layers(&self, layer: &str) -> Vec<String> {
+        let mut layers: Vec<String> = self.parts.iter().map(|part| format!("{layer}{}", part.role.suffix())).collect();
+        if self.companions.samples().is_some() && !layers.iter().any(|known| known == layer) {
+            layers.push(layer.to_string());
+        }
+        layers
     }
 
     /// Pooled rows of the first role; without one, rows of scores.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::batch::{Part, Payload, Role, matrix, values};
 use super::decode::{DecodeError, Element, Tensor};
-use super::floats::Rows;
+use kernels::rows::Rows;
 
 /// The most prototypes K: three sums of K numbers a worker are 24 MiB there.
 pub const MAX_PROTOTYPES: usize = 1 << 20;

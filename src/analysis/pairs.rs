@@ -5,8 +5,9 @@
 
 use nalgebra::DMatrix;
 
-use super::floats::Rows;
-use super::moments::{Moments, Packed};
+use kernels::moments::Moments;
+use kernels::packed::Packed;
+use kernels::rows::Rows;
 
 /// Second moments between the views of the same samples.
 #[derive(Clone, Debug)]

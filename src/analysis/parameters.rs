@@ -4,12 +4,32 @@
 //! with two values is refused. Must not: know any door.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use kernels::provenance::Precision;
+use serde::Serialize;
+use strum::{Display, EnumString, IntoStaticStr, VariantNames};
 
 use super::decode::DecodeError;
-use super::origin::Precision;
 
 /// The training method a run says it uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Display,
+    EnumString,
+    IntoStaticStr,
+    VariantNames,
+)]
+#[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 #[allow(missing_docs)] // the words are the methods' own names
 pub enum Method {
     Simclr,
@@ -25,35 +45,6 @@ pub enum Method {
     Simple,
     Directpred,
     Other,
-}
-
-impl Method {
-    /// Every method with its word on the wire.
-    pub const ALL: [(Method, &'static str); 13] = [
-        (Method::Simclr, "simclr"),
-        (Method::Moco, "moco"),
-        (Method::Nnclr, "nnclr"),
-        (Method::Byol, "byol"),
-        (Method::Simsiam, "simsiam"),
-        (Method::Swav, "swav"),
-        (Method::Dino, "dino"),
-        (Method::Barlow, "barlow"),
-        (Method::Vicreg, "vicreg"),
-        (Method::Triplet, "triplet"),
-        (Method::Simple, "simple"),
-        (Method::Directpred, "directpred"),
-        (Method::Other, "other"),
-    ];
-
-    /// Its word on the wire.
-    pub fn word(self) -> &'static str {
-        Self::ALL[self as usize].1
-    }
-
-    /// The method of a word.
-    pub fn of(word: &str) -> Option<Method> {
-        Self::ALL.iter().find(|(_, w)| *w == word).map(|(m, _)| *m)
-    }
 }
 
 /// Numbers that a method's diagnostics need, all f64.
@@ -137,8 +128,8 @@ impl Parameters {
             "wait" => fill(&mut self.wait, name, boolean(name, text)?),
             "unit_moments" => fill(&mut self.unit_moments, name, boolean(name, text)?),
             "spectrum" => fill(&mut self.spectrum, name, boolean(name, text)?),
-            "precision" => fill(&mut self.precision, name, precision(text)?),
-            "method" => fill(&mut self.method, name, method(text)?),
+            "precision" => fill(&mut self.precision, name, word(name, text)?),
+            "method" => fill(&mut self.method, name, word(name, text)?),
             _ => self.set_scalar(name, text),
         }
     }
@@ -146,7 +137,7 @@ impl Parameters {
     fn set_scalar(&mut self, name: &str, text: &str) -> Result<(), DecodeError> {
         let Some(known) = SCALARS.iter().find(|known| **known == name) else {
             return Err(DecodeError::Malformed(format!(
-                "unknown parameter '{}': known are window, step, worker, workers, session, seq, last, wait, unit_moments, spectrum, precision, method, {}",
+                "unknown parameter '{}': expected one of window, step, worker, workers, session, seq, last, wait, unit_moments, spectrum, precision, method, {}",
                 shorten(name),
                 SCALARS.join(", ")
             )));
@@ -216,7 +207,7 @@ fn twice(name: &str, first: &str, second: &str) -> DecodeError {
     DecodeError::Malformed(format!("parameter {name} is given twice, as {first} and as {second}: give it once"))
 }
 
-fn integer<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, DecodeError> {
+fn integer<T: FromStr>(name: &str, text: &str) -> Result<T, DecodeError> {
     let bits = size_of::<T>() * 8;
     text.parse().map_err(|_| wrong_type(name, text, &format!("a whole number of 0 to 2^{bits} - 1")))
 }
@@ -229,15 +220,9 @@ fn boolean(name: &str, text: &str) -> Result<bool, DecodeError> {
     }
 }
 
-fn method(text: &str) -> Result<Method, DecodeError> {
-    Method::of(text).ok_or_else(|| {
-        let words: Vec<&str> = Method::ALL.iter().map(|(_, word)| *word).collect();
-        wrong_type("method", text, &format!("one of {}", words.join(", ")))
-    })
-}
-
-fn precision(text: &str) -> Result<Precision, DecodeError> {
-    Precision::of_word(text).ok_or_else(|| wrong_type("precision", text, "auto, f64 or fast"))
+/// One of an enum's words.
+fn word<T: FromStr + VariantNames>(name: &str, text: &str) -> Result<T, DecodeError> {
+    text.parse().map_err(|_| wrong_type(name, text, &format!("one of {}", T::VARIANTS.join(", "))))
 }
 
 fn wrong_type(name: &str, text: &str, wanted: &str) -> DecodeError {

@@ -7,8 +7,9 @@ use nalgebra::DMatrix;
 
 use super::batch::{float_of, values};
 use super::decode::{DecodeError, Tensor};
-use super::floats::Float;
-use super::moments::{Moments, Packed, UnitMoments};
+use kernels::moments::{Moments, UnitMoments};
+use kernels::packed::Packed;
+use kernels::rows::Float;
 
 /// Moments that a trainer took itself and pushed instead of rows.
 #[derive(Clone, Debug)]

@@ -1,15 +1,28 @@
-//! One closed window, measured and judged.
+//! A window's reports: their shape, which the answers, the history and the OpenAPI document share, and the one pure
+//! function that makes them.
+//!
+//! Guarantees: what is undefined is `None`, which is null in JSON. Must not: solve (the spectra come in), lock, or read a
+//! clock.
 
 use std::collections::BTreeMap;
 
-use super::measures::{AlphaFit, Measures, RankMe};
-use super::methods::{Diagnostics, LossConstant};
-use super::verdict::Verdict;
+use kernels::lanczos::Estimate;
+use kernels::provenance::{self, Provenances};
+use kernels::spectrum::Spectrum;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-/// What is published of one window of one layer.
-#[derive(Clone, Debug)]
+use super::batch::Role;
+use super::measures::{AlphaFit, Measured, Measures, RankMe, Solved, measure};
+use super::methods::{Diagnosed, Diagnostics, Gathered, Kernels, MeasuredLayer, Subject, diagnose};
+use super::parameters::Method;
+use super::verdict::{JudgedWindow, Thresholds, Verdict, VerdictMemory, VerdictState};
+use super::window::Accumulator;
+
+/// One window of one layer, measured and judged. An undefined value is null.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Report {
-    /// The run's name.
+    /// The run's name; empty for a file.
     pub run: String,
     /// The layer's name, with the role's suffix.
     pub layer: String,
@@ -27,21 +40,19 @@ pub struct Report {
     pub views: usize,
     /// d; 0 where scores over prototypes were all there was.
     pub dim: usize,
-    /// False for a report of a window so far.
+    /// False for a report of a window that still takes rows.
     pub closed: bool,
     /// Whether every worker's rows are in.
     pub complete: bool,
-    /// RFC 3339; `None` while open.
+    /// RFC 3339; null while open.
     pub closed_at: Option<String>,
     /// The newest loss pushed.
     pub loss: Option<f64>,
     /// The measures.
     pub measures: Measures,
-    /// The methods' diagnostics; of derived layers none.
-    pub diagnostics: Diagnostics,
-    /// The constant of the method's loss that the loss is nearest to.
-    pub loss_constant: Option<LossConstant>,
-    /// By what it was computed.
+    /// The methods' diagnostics by group; null without their inputs, and in derived layers.
+    pub methods: Diagnostics,
+    /// What computed it, and how exactly.
     pub computed: Computed,
     /// What a reader should know.
     pub notes: Vec<String>,
@@ -49,25 +60,314 @@ pub struct Report {
     pub verdict: Verdict,
 }
 
-/// By what a report was computed.
-#[derive(Clone, Debug, Default)]
+/// What a report was computed by, and how exactly.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
 pub struct Computed {
-    /// `cpu`, `cuda:0`.
+    /// Such as `cpu` or `cpu+cuda:0`.
     pub device: String,
-    /// The kernel behind the moments.
+    /// The arithmetic behind the moments: `f64`, `f32`, `bf16`.
     pub kernel: String,
-    /// The eigensolver; empty where no spectrum was taken.
+    /// The eigensolver; empty where none ran.
     pub solver: String,
-    /// Whether every measure comes from all rows: false where one comes from the row sample, is an estimate or was skipped.
+    /// Whether every measure comes from all rows: false where one is sampled, estimated or skipped.
     pub exact: bool,
     /// Measures that are estimates, because the spectrum was too large to be solved.
-    pub estimated: Vec<&'static str>,
-    /// 95 % confidence intervals, or bounds by the noise floor.
-    pub intervals: BTreeMap<&'static str, (f64, f64)>,
+    pub estimated: Vec<String>,
+    /// 95 % confidence intervals, or bounds by the noise floor, by measure.
+    #[schema(value_type = BTreeMap<String, Vec<f64>>)]
+    pub intervals: BTreeMap<String, (f64, f64)>,
     /// Over what alpha was fitted.
     pub alpha_fit: Option<AlphaFit>,
     /// How RankMe was taken.
     pub rankme: Option<RankMe>,
     /// The thresholds in force.
-    pub thresholds: Vec<(&'static str, f64)>,
+    pub thresholds: BTreeMap<String, f64>,
+}
+
+/// What a window has gathered: the layer that was pushed and those derived from it.
+#[derive(Clone, Debug, Default)]
+pub struct Content {
+    /// By role.
+    pub roles: BTreeMap<Role, Accumulator>,
+    /// For the methods' diagnostics.
+    pub gathered: Gathered,
+    /// The newest value of each scalar parameter.
+    pub scalars: BTreeMap<&'static str, f64>,
+}
+
+/// What a report is of.
+#[derive(Clone, Debug, Default)]
+pub struct Heading {
+    /// The run's name; empty for a file.
+    pub run: String,
+    /// The layer as pushed.
+    pub layer: String,
+    /// The window's number.
+    pub window: u64,
+    /// The window's revision.
+    pub revision: u32,
+    /// The greatest step pushed.
+    pub step: Option<u64>,
+    /// How the window closed; `None`: it still takes rows.
+    pub closed: Option<Closed>,
+    /// How the window came together.
+    pub notes: Vec<String>,
+}
+
+/// How a window closed.
+#[derive(Clone, Debug, Default)]
+pub struct Closed {
+    /// Whether every worker's rows are in.
+    pub complete: bool,
+    /// RFC 3339; `None` for a file.
+    pub at: Option<String>,
+}
+
+/// How a window is judged.
+pub struct Judging<'a> {
+    /// Thresholds in force.
+    pub thresholds: &'a Thresholds,
+    /// The method that the run named.
+    pub method: Option<Method>,
+    /// The verdict's memory by role; `None`: the rows stand alone, as in a file.
+    pub memory: Option<&'a mut BTreeMap<Role, VerdictMemory>>,
+    /// Whether diagnostics may factorise d x d matrices: not when the solvers are behind, nor above their memory.
+    pub factorise: bool,
+}
+
+/// A report with its eigenvalues.
+#[derive(Debug)]
+pub struct FullReport {
+    /// The report.
+    pub report: Report,
+    /// `None` where the solver failed or was skipped. Fewer values than d where the spectrum was estimated.
+    pub spectrum: Option<Spectrum>,
+}
+
+/// The report alone: the spectrum has an answer of its own.
+impl Serialize for FullReport {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.report.serialize(serializer)
+    }
+}
+
+impl FullReport {
+    /// The eigenvalues, descending: all of them, or of an estimated spectrum the first that are known.
+    pub fn eigenvalues(&self) -> Option<&[f64]> {
+        self.spectrum.as_ref().map(|spectrum| spectrum.values.as_slice())
+    }
+
+    /// Whether every eigenvalue is known; without a spectrum there is nothing to know.
+    pub fn complete_spectrum(&self) -> Option<bool> {
+        self.eigenvalues().map(|values| values.len() == self.report.dim)
+    }
+}
+
+/// What [`make`] made.
+#[derive(Debug)]
+pub struct Made {
+    /// The pushed layer's report first, then those of the layers derived from it.
+    pub reports: Vec<FullReport>,
+    /// Solutions that failed their checks.
+    pub failures: usize,
+}
+
+/// Measures, diagnoses and judges a window whose spectra are solved.
+pub fn make(
+    content: &Content,
+    mut solved: BTreeMap<Role, Solved>,
+    heading: &Heading,
+    mut judging: Judging<'_>,
+    kernels: &Kernels<'_>,
+) -> Made {
+    let rankme = RankMe::from_scalars(&content.scalars);
+    let mut layers: Vec<Layer<'_>> = Vec::new();
+    for (role, rows) in &content.roles {
+        let solved = solved.remove(role).unwrap_or_default();
+        layers.push(Layer { role: *role, rows: Some(rows), measured: measure(rows, &solved, rankme), solved });
+    }
+    let diagnosed = diagnose_layers(content, &layers, &judging, kernels);
+    if !content.roles.contains_key(&Role::Embedding) && content.gathered.scores().is_some() {
+        layers.insert(0, Layer::of_scores());
+    }
+    let failures = diagnosed.failures + layers.iter().map(|layer| layer.solved.failures).sum::<usize>();
+    let mut reports = Vec::new();
+    for layer in layers {
+        let verdict = layer.judge(content, heading.step, &diagnosed, &mut judging);
+        let mut full = layer.report(content, heading, rankme, judging.thresholds, verdict);
+        if reports.is_empty() {
+            full.report.notes.extend(diagnosed.notes.iter().cloned());
+            full.report.methods = diagnosed.diagnostics.clone();
+        }
+        if full.report.verdict.state == VerdictState::WarmingUp {
+            full.report.notes.push(WARMING_UP.to_string());
+        }
+        reports.push(full);
+    }
+    Made { reports, failures }
+}
+
+const WARMING_UP: &str = "warming up: an untrained network looks collapsed, so no collapse is called until the embeddings have spread out in two windows or the warm-up has passed";
+
+const SEND_Z: &str = "send z for the measures of the embeddings: scores over prototypes came without";
+
+/// One role of a window on its way to its report.
+struct Layer<'a> {
+    role: Role,
+    /// `None`: only scores over prototypes came, so there are no rows to measure.
+    rows: Option<&'a Accumulator>,
+    measured: Measured,
+    solved: Solved,
+}
+
+fn diagnose_layers(content: &Content, layers: &[Layer<'_>], judging: &Judging<'_>, kernels: &Kernels<'_>) -> Diagnosed {
+    let mut by_role = BTreeMap::new();
+    for layer in layers {
+        if let Some(rows) = layer.rows {
+            let eigenvalues = layer.solved.spectrum.as_ref().map(|spectrum| spectrum.values.as_slice());
+            by_role.insert(layer.role, MeasuredLayer { rows, measures: &layer.measured.measures, eigenvalues });
+        }
+    }
+    let subject = Subject {
+        gathered: &content.gathered,
+        layers: &by_role,
+        scalars: &content.scalars,
+        method: judging.method,
+        skip_factorisations: !judging.factorise,
+    };
+    diagnose(&subject, kernels)
+}
+
+impl Layer<'_> {
+    fn of_scores() -> Self {
+        let solved = Solved { notes: vec![SEND_Z.to_string()], ..Solved::default() };
+        Self { role: Role::Embedding, rows: None, measured: Measured::default(), solved }
+    }
+
+    fn judge(&self, content: &Content, step: Option<u64>, diagnosed: &Diagnosed, judging: &mut Judging<'_>) -> Verdict {
+        let shape = self.shape(content);
+        let window = JudgedWindow {
+            measures: &self.measured.measures,
+            samples: shape.samples,
+            dim: shape.dim,
+            non_negative: self.non_negative(),
+            without_unit_rows: self.rows.is_some_and(|rows| rows.unit.is_none()),
+            role: self.role,
+            method: judging.method,
+            diagnosed: Some(diagnosed),
+            loss_windows: 0,
+            rank_at_best: self.measured.intervals.get("entropy_rank").map(|(_, high)| *high),
+        };
+        match &mut judging.memory {
+            Some(memory) => memory.entry(self.role).or_default().observe(&window, step, judging.thresholds),
+            None => VerdictMemory::alone(&window, judging.thresholds),
+        }
+    }
+
+    fn report(
+        self,
+        content: &Content,
+        heading: &Heading,
+        rankme: RankMe,
+        thresholds: &Thresholds,
+        verdict: Verdict,
+    ) -> FullReport {
+        let shape = self.shape(content);
+        let notes = [heading.notes.clone(), self.solved.notes.clone(), self.remarks()].concat();
+        let report = Report {
+            run: heading.run.clone(),
+            layer: format!("{}{}", heading.layer, self.role.suffix()),
+            window: heading.window,
+            revision: heading.revision,
+            step: heading.step,
+            rows: shape.rows,
+            samples: shape.samples,
+            views: shape.views,
+            dim: shape.dim,
+            closed: heading.closed.is_some(),
+            complete: heading.closed.as_ref().is_some_and(|closed| closed.complete),
+            closed_at: heading.closed.as_ref().and_then(|closed| closed.at.clone()),
+            loss: content.scalars.get("loss").copied(),
+            methods: Diagnostics::default(),
+            computed: self.computed(rankme, thresholds),
+            notes,
+            verdict,
+            measures: self.measured.measures,
+        };
+        FullReport { spectrum: known_spectrum(self.solved, &report.measures), report }
+    }
+
+    fn computed(&self, rankme: RankMe, thresholds: &Thresholds) -> Computed {
+        let (measured, solved_by) = (&self.measured, &self.solved.provenances);
+        let summed_by = self.rows.map(|rows| rows.moments.provenances().clone()).unwrap_or_default();
+        let all: Provenances = summed_by.union(solved_by).copied().collect();
+        Computed {
+            device: provenance::devices(&all),
+            kernel: provenance::kernels(&summed_by),
+            solver: provenance::kernels(solved_by),
+            exact: self.solved.spectrum.is_some() && measured.estimated.is_empty() && !measured.sampled,
+            estimated: measured.estimated.clone(),
+            intervals: measured.intervals.clone(),
+            alpha_fit: measured.alpha_fit,
+            rankme: Some(rankme),
+            thresholds: thresholds.by_name(),
+        }
+    }
+
+    fn shape(&self, content: &Content) -> Shape {
+        match self.rows {
+            Some(rows) => {
+                Shape { rows: rows.moments.rows(), samples: rows.samples, views: rows.views, dim: rows.moments.dim() }
+            }
+            None => {
+                let (samples, views, _) = content.gathered.scores().unwrap_or_default();
+                Shape { rows: samples * views, samples, views: views as usize, dim: 0 }
+            }
+        }
+    }
+
+    fn non_negative(&self) -> bool {
+        let statistics = self.rows.and_then(|rows| rows.statistics.as_ref());
+        statistics.is_some_and(|statistics| !statistics.has_negative)
+    }
+
+    /// What no alarm says, but a reader should know.
+    fn remarks(&self) -> Vec<String> {
+        let m = &self.measured.measures;
+        let dim = self.rows.map_or(0.0, |rows| rows.moments.dim() as f64);
+        let mut notes = Vec::new();
+        for (what, count) in [("are dead", m.dead_dims), ("copy others", m.duplicate_dims)] {
+            if let Some(count) = count.filter(|count| dim > 1.0 && *count >= dim / 2.0 && m.entropy_rank.is_some()) {
+                notes.push(format!("{count} of {dim} coordinates {what}: the rest may still be spread out"));
+            }
+        }
+        if self.non_negative() {
+            notes.push(
+                "no entry is below zero, as behind a ReLU: the scale axis compares with the run's own best windows and needs five of them"
+                    .to_string(),
+            );
+        }
+        notes
+    }
+}
+
+/// Sizes of what was measured.
+struct Shape {
+    rows: u64,
+    samples: u64,
+    views: usize,
+    dim: usize,
+}
+
+/// The solved spectrum, or the first eigenvalues of an estimated one.
+fn known_spectrum(solved: Solved, measures: &Measures) -> Option<Spectrum> {
+    let estimated = |estimate: Estimate| {
+        Some(Spectrum {
+            values: estimate.resolved(),
+            numeric_floor: measures.numeric_noise_floor?,
+            input_floor: measures.input_noise_floor?,
+        })
+    };
+    solved.spectrum.or_else(|| solved.estimate.and_then(estimated))
 }

@@ -4,11 +4,12 @@
 //! Must not: multiply matrices (the backend's kernels do, and hand their results in).
 
 use super::batch::Payload;
-use super::floats::{Float, Rows};
-use super::moments::{Moments, Packed, UnitMoments};
 use super::pairs::{ViewMoments, norm};
 use super::pushed::PushedMoments;
-use super::reservoir::Reservoir;
+use kernels::moments::{Moments, UnitMoments};
+use kernels::packed::Packed;
+use kernels::reservoir::Reservoir;
+use kernels::rows::{Float, Rows};
 
 /// Counts and norms of the rows themselves (C0).
 #[derive(Clone, Debug, PartialEq)]

@@ -1,19 +1,20 @@
 //! From `--backend` to a backend, and the reason in words.
 //!
-//! Guarantees: an explicit wish is met or refused with the way out; only `auto` may end elsewhere than it began. Must not:
+//! Guarantees: an explicit choice is met or refused with the remedy; only `auto` may end elsewhere than it began. Must not:
 //! fall back in silence.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cpu::Cpu;
-use super::{Backend, ComputeError};
-use crate::analysis::origin::Device;
+use kernels::backend::{Backend, ComputeError};
+use kernels::cpu::Cpu;
+use kernels::provenance::Device;
 
 /// What `--backend` asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wish {
+pub enum BackendChoice {
     /// The best there is.
     #[default]
     Auto,
@@ -27,7 +28,7 @@ pub enum Wish {
 
 /// With what a backend works.
 #[derive(Clone)]
-pub struct Means {
+pub struct BackendResources {
     /// Threads of large products.
     pub threads: usize,
     /// How long a compute worker may take to get ready, and how much longer a job may take than its size explains.
@@ -46,87 +47,94 @@ pub struct Chosen {
     pub why: String,
 }
 
-impl Wish {
-    /// Of the flag's text: auto, cpu, torch, torch-cuda, torch-cuda:N.
-    pub fn of_text(text: &str) -> Option<Self> {
+impl FromStr for BackendChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let card = |number: &str| number.parse().ok().map(BackendChoice::TorchCuda);
         match text {
-            "auto" => Some(Wish::Auto),
-            "cpu" => Some(Wish::Cpu),
-            "torch" => Some(Wish::Torch),
-            "torch-cuda" => Some(Wish::TorchCuda(0)),
-            _ => text.strip_prefix("torch-cuda:")?.parse().ok().map(Wish::TorchCuda),
+            "auto" => Ok(BackendChoice::Auto),
+            "cpu" => Ok(BackendChoice::Cpu),
+            "torch" => Ok(BackendChoice::Torch),
+            "torch-cuda" => Ok(BackendChoice::TorchCuda(0)),
+            _ => text
+                .strip_prefix("torch-cuda:")
+                .and_then(card)
+                .ok_or_else(|| "expected one of: auto, cpu, torch, torch-cuda, torch-cuda:N".to_string()),
         }
     }
+}
 
+impl BackendChoice {
     /// Why this build cannot meet it on any machine; `None`: it may.
     pub fn complaint(self) -> Option<String> {
         match self {
-            Wish::Auto | Wish::Cpu => None,
-            Wish::Torch | Wish::TorchCuda(_) if HAS_LIBTORCH => None,
-            Wish::Torch | Wish::TorchCuda(_) => Some(format!(
+            BackendChoice::Auto | BackendChoice::Cpu => None,
+            BackendChoice::Torch | BackendChoice::TorchCuda(_) if HAS_LIBTORCH => None,
+            BackendChoice::Torch | BackendChoice::TorchCuda(_) => Some(format!(
                 "--backend {self}: this build has no libtorch; build with --features torch on Linux, or use cpu or auto"
             )),
         }
     }
 }
 
-impl fmt::Display for Wish {
+impl fmt::Display for BackendChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Wish::Auto => f.write_str("auto"),
-            Wish::Cpu => f.write_str("cpu"),
-            Wish::Torch => f.write_str("torch"),
-            Wish::TorchCuda(index) => write!(f, "torch-cuda:{index}"),
+            BackendChoice::Auto => f.write_str("auto"),
+            BackendChoice::Cpu => f.write_str("cpu"),
+            BackendChoice::Torch => f.write_str("torch"),
+            BackendChoice::TorchCuda(index) => write!(f, "torch-cuda:{index}"),
         }
     }
 }
 
 const HAS_LIBTORCH: bool = cfg!(all(feature = "torch", target_os = "linux"));
 
-/// Opens what is wished for.
+/// Opens what was asked for.
 ///
 /// # Errors
-/// When an explicit wish cannot be met, with the way out.
-pub fn open(wish: Wish, means: &Means) -> Result<Chosen, ComputeError> {
-    if let Some(complaint) = wish.complaint() {
+/// When an explicit choice cannot be met, with the remedy.
+pub fn open(choice: BackendChoice, resources: &BackendResources) -> Result<Chosen, ComputeError> {
+    if let Some(complaint) = choice.complaint() {
         return Err(ComputeError::Device(complaint));
     }
-    let cpu = |why: String| Ok(Chosen { backend: Arc::new(Cpu::new(means.threads)?), why });
-    let device = match wish {
-        Wish::Cpu => return cpu("--backend cpu".to_string()),
-        Wish::Auto if !HAS_LIBTORCH => return cpu("auto: this build has no libtorch".to_string()),
-        Wish::Torch => Device::Torch,
-        Wish::Auto => Device::Cuda(0),
-        Wish::TorchCuda(index) => Device::Cuda(index),
+    let cpu = |why: String| Ok(Chosen { backend: Arc::new(Cpu::new(resources.threads)?), why });
+    let device = match choice {
+        BackendChoice::Cpu => return cpu("--backend cpu".to_string()),
+        BackendChoice::Auto if !HAS_LIBTORCH => return cpu("auto: this build has no libtorch".to_string()),
+        BackendChoice::Torch => Device::Torch,
+        BackendChoice::Auto => Device::Cuda(0),
+        BackendChoice::TorchCuda(index) => Device::Cuda(index),
     };
-    match (supervised(device, means), wish) {
-        (Ok((backend, memory)), Wish::Auto) => {
+    match (supervised(device, resources), choice) {
+        (Ok((backend, memory)), BackendChoice::Auto) => {
             Ok(Chosen { backend, why: format!("auto: libtorch sees a CUDA device{memory}") })
         }
-        (Ok((backend, memory)), _) => Ok(Chosen { backend, why: format!("--backend {wish}{memory}") }),
-        (Err(error), Wish::Auto) => cpu(format!("auto: {error}")),
+        (Ok((backend, memory)), _) => Ok(Chosen { backend, why: format!("--backend {choice}{memory}") }),
+        (Err(error), BackendChoice::Auto) => cpu(format!("auto: {error}")),
         (Err(error), _) => {
-            Err(ComputeError::Device(format!("--backend {wish}: {error}; name another device, or use cpu or auto")))
+            Err(ComputeError::Device(format!("--backend {choice}: {error}; name another device, or use cpu or auto")))
         }
     }
 }
 
 /// The device behind workers, and what is to be said of its memory.
 #[cfg(target_os = "linux")]
-fn supervised(device: Device, means: &Means) -> Result<(Arc<dyn Backend>, String), ComputeError> {
+fn supervised(device: Device, resources: &BackendResources) -> Result<(Arc<dyn Backend>, String), ComputeError> {
     use super::worker::Supervised;
     use super::worker::card::Share;
 
     let share = match device {
-        Device::Cuda(index) => Some(Share::of_card(index, means.gpu_memory_bytes)?),
+        Device::Cuda(index) => Some(Share::of_card(index, resources.gpu_memory_bytes)?),
         Device::Cpu | Device::Torch => None,
     };
-    let workers = super::worker::card::workers(device, share.as_ref(), means)?;
-    let backend = Supervised::start(workers, Cpu::new(means.threads)?, &means.clock)?;
+    let workers = super::worker::card::workers(device, share.as_ref(), resources)?;
+    let backend = Supervised::start(workers, Cpu::new(resources.threads)?, &resources.clock)?;
     Ok((Arc::new(backend), share.map_or_else(String::new, |share| format!(", {share}"))))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn supervised(device: Device, _means: &Means) -> Result<(Arc<dyn Backend>, String), ComputeError> {
+fn supervised(device: Device, _resources: &BackendResources) -> Result<(Arc<dyn Backend>, String), ComputeError> {
     Err(ComputeError::Device(format!("{device} is driven on Linux only")))
 }

@@ -1,142 +1,16 @@
-//! The kernels worth a device: second moments of rows, products, and the dense factorisations of small symmetric matrices.
+//! Batches and windows on a device: `reduce` sums a batch, `solve` finds a window's spectra. Then the devices other than
+//! this process's own processor (libtorch on the CPU or a card, in a process of its own), and the choice between them.
 //!
-//! Guarantees: rows go in in their own type; f64 moments and eigenvalues come out on the host. Must not: know what is
-//! measured, or keep anything between calls.
+//! The kernels themselves, and what a device must be able to do, are the crate `kernels`.
 
 pub mod choose;
-pub mod cpu;
-pub mod fault;
-pub mod rounding;
+pub mod lend;
+pub mod reduce;
+pub mod solve;
 #[cfg(feature = "torch")]
 pub mod torch;
 #[cfg(target_os = "linux")]
 pub mod worker;
 
-use nalgebra::DMatrix;
-
-use self::fault::Listener;
-use crate::analysis::floats::Rows;
-use crate::analysis::moments::{Moments, Packed};
-use crate::analysis::origin::{Device, Origin, Precision};
-
-/// Bytes of rows that a device holds at a time: enough to keep it busy, little beside what a card has.
+/// Bytes of rows that a device holds at a time: enough to keep it busy, little compared to what a card has.
 pub const SLAB_BYTES: usize = 64 << 20;
-
-/// Threads give way to the doors, and to the trainer beside them: a push is answered before its rows are merged, and a
-/// merge goes before an eigensolve, which takes seconds.
-pub const ACCUMULATE_NICENESS: i32 = 5;
-/// Of threads that solve.
-pub const SPECTRUM_NICENESS: i32 = 10;
-
-/// Lets this thread give way. Linux keeps niceness by thread; elsewhere it would be the whole process's, so nothing is done.
-pub fn give_way(niceness: i32) {
-    #[cfg(target_os = "linux")]
-    // Whoever may not keeps its priority: slower for others, wrong for nobody.
-    let _ = rustix::process::setpriority_process(None, niceness);
-    #[cfg(not(target_os = "linux"))]
-    let _ = niceness;
-}
-
-/// Why a kernel gave no result.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum ComputeError {
-    /// The eigensolver did not converge.
-    #[error("the eigensolver did not converge on a matrix of dimension {dim}")]
-    NoConvergence {
-        /// Its dimension.
-        dim: usize,
-    },
-    /// A matrix that is to be whitened has a direction without variance.
-    #[error("a matrix of dimension {dim} is not positive definite: some direction has no variance")]
-    NotPositiveDefinite {
-        /// Its dimension.
-        dim: usize,
-    },
-    /// The device's memory does not hold the job.
-    #[error("{0}")]
-    OutOfMemory(String),
-    /// The device failed.
-    #[error("{0}")]
-    Device(String),
-}
-
-/// Eigenvalues, and what solved.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Solution {
-    /// All of them, in any order.
-    pub values: Vec<f64>,
-    /// By what.
-    pub origin: Origin,
-}
-
-/// What computes: faer in this process, or libtorch in a process of its own. Tests have failing ones.
-pub trait Backend: Send + Sync {
-    /// Where it runs.
-    fn device(&self) -> Device;
-
-    /// Hands everything that goes wrong with the device, and is made good here, to `listener` from now on. The kernels
-    /// of this process have nothing to tell.
-    fn on_event(&self, _listener: Listener) {}
-
-    /// Moments of the rows, reduced around their own mean, with the rounding that a kernel coarser than f64 leaves.
-    ///
-    /// # Errors
-    /// When the device fails.
-    fn moments(&self, rows: &Rows, precision: Precision) -> Result<Moments, ComputeError>;
-
-    /// sum_i (a_i - mean_a)(b_i - mean_b)^T of two aligned arrays of rows, each with its moments; d x d.
-    ///
-    /// # Errors
-    /// When the device fails.
-    fn cross(&self, a: (&Rows, &Moments), b: (&Rows, &Moments)) -> Result<DMatrix<f64>, ComputeError>;
-
-    /// X^T X of a d x n matrix (n x n), or with `outer` X X^T (d x d). Only the lower triangle is valid.
-    ///
-    /// # Errors
-    /// When the device fails.
-    fn gram(&self, x: &DMatrix<f64>, outer: bool) -> Result<DMatrix<f64>, ComputeError>;
-
-    /// A^T B of a d x n and a d x m matrix.
-    ///
-    /// # Errors
-    /// When the device fails.
-    fn inner(&self, a: &DMatrix<f64>, b: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError>;
-
-    /// A X of a packed symmetric matrix and a d x b block of vectors, without a d x d copy. Here plainly; whoever is to be
-    /// fast at it has its own.
-    ///
-    /// # Errors
-    /// When the device fails.
-    fn symmetric_times(&self, a: &Packed, x: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError> {
-        let mut product = DMatrix::zeros(a.dim(), x.ncols());
-        for (k, x) in x.column_iter().enumerate() {
-            for i in 0..a.dim() {
-                for (j, value) in a.row(i)[..i].iter().enumerate() {
-                    product[(i, k)] += value * x[j];
-                    product[(j, k)] += value * x[i];
-                }
-                product[(i, k)] += a.diagonal(i) * x[i];
-            }
-        }
-        Ok(product)
-    }
-
-    /// All eigenvalues of the symmetric matrix in the lower triangle.
-    ///
-    /// # Errors
-    /// When the solver does not converge or the device fails.
-    fn eigenvalues(&self, symmetric: &DMatrix<f64>) -> Result<Solution, ComputeError>;
-
-    /// All eigenvalues, descending, of the symmetric matrix in the lower triangle, and their unit eigenvectors, in the
-    /// columns.
-    ///
-    /// # Errors
-    /// When the solver does not converge or the device fails.
-    fn eigenvectors(&self, symmetric: &DMatrix<f64>) -> Result<(Vec<f64>, DMatrix<f64>), ComputeError>;
-
-    /// L^-1 B, for the Cholesky factor L of the symmetric positive definite matrix in the lower triangle of `a`.
-    ///
-    /// # Errors
-    /// When `a` is not positive definite or the device fails.
-    fn whiten(&self, a: &DMatrix<f64>, b: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError>;
-}

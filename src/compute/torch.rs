@@ -7,12 +7,14 @@
 use nalgebra::DMatrix;
 use tch::{Kind, Tensor};
 
-use super::rounding::{F32_BLOCK_ROWS, keeps_enough, summed};
-use super::{Backend, ComputeError, SLAB_BYTES, Solution};
-use crate::analysis::floats::{Float, Rows};
-use crate::analysis::moments::{Moments, Packed};
-use crate::analysis::origin::{Device, Origin, Precision};
-use crate::analysis::spectrum;
+use super::SLAB_BYTES;
+use kernels::backend::{Backend, ComputeError, Solution};
+use kernels::fast_sums::{F32_BLOCK_ROWS, keeps_enough, summed};
+use kernels::moments::Moments;
+use kernels::packed::Packed;
+use kernels::provenance::{Device, Precision, Provenance};
+use kernels::rows::{Float, Rows};
+use kernels::spectrum;
 
 /// Rows multiplied at a time in f64, as on the CPU.
 const BLOCK_ROWS: usize = 512;
@@ -172,7 +174,7 @@ impl Torch {
             scatter[(k, k)] = scatter[(k, k)].max(0.0);
         }
         let kernel = if sums.exact.is_some() { "f32" } else { "f64" };
-        let origin = Origin { device: self.device, kernel };
+        let origin = Provenance { device: self.device, kernel };
         summed(origin, n, (mean, Packed::from_lower(&scatter)), errors)
             .map_err(|reason| tch::TchError::Kind(reason.to_string()))
     }
@@ -236,7 +238,7 @@ impl Backend for Torch {
         // The lower triangle is the upper one of what libtorch sees.
         let made = || host(&self.transposed(symmetric)?.f_linalg_eigvalsh("U")?, dim);
         let values = made().map_err(|error| unsolved(error, dim))?;
-        Ok(Solution { values, origin: Origin { device: self.device, kernel: "eigh" } })
+        Ok(Solution { values, provenance: Provenance { device: self.device, kernel: "eigh" } })
     }
 
     fn eigenvectors(&self, symmetric: &DMatrix<f64>) -> Result<(Vec<f64>, DMatrix<f64>), ComputeError> {

@@ -7,7 +7,7 @@ use reqwest::Url;
 
 use super::serve::{read_token, url};
 use crate::client::Client;
-use crate::replay::Told;
+use crate::replay::ReplayOverrides;
 
 /// Where the service is.
 #[derive(Debug, Args)]
@@ -26,7 +26,7 @@ pub struct RunsArgs {
     /// Where the service is.
     #[command(flatten)]
     pub service: ServiceArgs,
-    /// As the service says it, in JSON.
+    /// The service's answer, as JSON.
     #[arg(long)]
     pub json: bool,
 }
@@ -42,7 +42,7 @@ pub struct ReportArgs {
     /// This window's reports instead of the newest.
     #[arg(long)]
     pub window: Option<u64>,
-    /// One JSON report a line.
+    /// JSON, one report per line.
     #[arg(long)]
     pub json: bool,
     /// Where the service is.
@@ -53,7 +53,7 @@ pub struct ReportArgs {
 /// Arguments of `replay`.
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// Recordings, as examples/README.md describes them; or .npy and .safetensors files, a window each, in this order.
+    /// Recordings, as examples/README.md describes them; or .npy and .safetensors files, one window each, in this order.
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// The run; else the recording's, else the first file's name.
@@ -89,8 +89,8 @@ impl ServiceArgs {
 }
 
 impl ReplayArgs {
-    /// What it says of the run.
-    pub fn told(&self) -> Told {
-        Told { run: self.run.clone(), layer: self.layer.clone(), method: self.method.clone() }
+    /// What the command line says where a recording does not.
+    pub fn overrides(&self) -> ReplayOverrides {
+        ReplayOverrides { run: self.run.clone(), layer: self.layer.clone(), method: self.method.clone() }
     }
 }

@@ -1,4 +1,4 @@
-//! Arguments: one flattened struct a room, every flag with a FULLRANK_ twin, every complaint at once.
+//! Arguments: one flattened struct per subject, every flag with a FULLRANK_ twin, every complaint at once.
 //!
 //! Guarantees: what `check` returns can be served. Must not: open anything but the files it is pointed at.
 
@@ -7,13 +7,14 @@ mod serve;
 mod show;
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use kernels::provenance::Device;
 
-use self::serve::PolicyArgs;
-use crate::analysis::origin::Device;
-use crate::pipeline::Policy;
+use self::serve::ThresholdArgs;
+use crate::pipeline::ThresholdOverrides;
 
 pub use self::client::{HealthcheckArgs, ReplayArgs, ReportArgs, RunsArgs, ServiceArgs};
 pub use self::serve::{Config, ServeArgs};
@@ -33,8 +34,8 @@ const LONG_VERSION: &str = if cfg!(feature = "torch") {
 
 const EXIT_CODES: &str = "Exit codes:
   0  done
-  1  the answer is no: healthcheck found no ready service, demo other verdicts than recorded
-  2  it could not be done: the command line, a file, or what the service answered, as the message says";
+  1  the answer is no: healthcheck found no ready service, or the demo ended in other verdicts than recorded
+  2  it could not be done, for a reason in the command line, a file, or the service's answer: the message says which";
 
 /// Watches the embeddings of self-supervised training runs, and says whether and why they are collapsing.
 #[derive(Debug, Parser)]
@@ -60,7 +61,7 @@ pub enum Command {
     Report(ReportArgs),
     /// List the runs of a service, worst first.
     Runs(RunsArgs),
-    /// Ask whether a service takes pushes: exit code 0 or 1.
+    /// Ask whether a service accepts pushes: exit code 0 or 1.
     Healthcheck(HealthcheckArgs),
     /// Print what `serve` would run with, and where each value is from; secrets are hidden.
     CheckConfig(Box<ServeArgs>),
@@ -79,11 +80,11 @@ pub enum Command {
     },
     /// Write Grafana's dashboards that fit this binary: fleet.json, run.json and service.json.
     Dashboards {
-        /// Into this directory, which is made where there is none.
+        /// Into this directory, which is created if need be.
         #[arg(long, value_name = "DIR", default_value = ".")]
         dir: PathBuf,
     },
-    /// What `serve` starts to compute on a device.
+    /// Started by `serve` to compute on a device.
     #[command(hide = true)]
     ComputeWorker(ComputeWorkerArgs),
 }
@@ -92,12 +93,12 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct ComputeWorkerArgs {
     /// cpu, torch-cpu, cuda:N.
-    #[arg(long, value_parser = device)]
+    #[arg(long, value_parser = Device::from_str)]
     pub device: Device,
     /// Threads of its kernels on the CPU.
     #[arg(long, default_value_t = 1)]
     pub threads: usize,
-    /// By how much it gives way.
+    /// Its niceness.
     #[arg(long, default_value_t = 0)]
     pub niceness: i32,
 }
@@ -118,25 +119,21 @@ pub struct AnalyzeArgs {
     /// Files of embeddings: z, or z1 z2 ..., N x d.
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
-    /// One JSON report a file, a line each.
+    /// One JSON report per file, one per line.
     #[arg(long)]
     pub json: bool,
     /// Draw the spectra of all files into this .svg or .png file.
     #[arg(long, value_name = "FILE")]
     pub plot: Option<PathBuf>,
     #[command(flatten)]
-    policy: PolicyArgs,
-}
-
-fn device(text: &str) -> Result<Device, String> {
-    Device::of_name(text).ok_or_else(|| "known are cpu, torch-cpu and cuda:N".to_string())
+    thresholds: ThresholdArgs,
 }
 
 impl DemoArgs {
     /// Checks everything.
     ///
     /// # Errors
-    /// Every complaint, one a line.
+    /// Every complaint, one per line.
     pub fn check(self) -> Result<Config, String> {
         self.serve.check()
     }
@@ -146,10 +143,10 @@ impl AnalyzeArgs {
     /// The thresholds to judge by.
     ///
     /// # Errors
-    /// Every complaint, one a line.
-    pub fn policy(&self) -> Result<Policy, String> {
+    /// Every complaint, one per line.
+    pub fn overrides(&self) -> Result<ThresholdOverrides, String> {
         let mut complaints = Vec::new();
-        let policy = self.policy.read(&mut complaints);
-        if complaints.is_empty() { Ok(policy) } else { Err(complaints.join("\n")) }
+        let overrides = self.thresholds.read(&mut complaints);
+        if complaints.is_empty() { Ok(overrides) } else { Err(complaints.join("\n")) }
     }
 }

@@ -1,19 +1,22 @@
-//! The flags of `serve`: one struct a room, every flag with a FULLRANK_ twin, every complaint at once.
+//! The flags of `serve`: one struct per subject, every flag with a FULLRANK_ twin, every complaint at once.
 //!
 //! Guarantees: what `check` returns can be served. Must not: open anything but the files it is pointed at.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+use kernels::provenance::Precision;
 use reqwest::Url;
+use strum::VariantNames;
 
-use crate::analysis::origin::Precision;
-use crate::compute::choose::Wish;
-use crate::ingest::{Access, DoorLimits};
-use crate::pipeline::{Limits, Policy};
+use crate::compute::choose::BackendChoice;
+use crate::ingest::IngestLimits;
+use crate::pipeline::{Limits, ThresholdOverrides};
 use crate::publish::notify::{Receiver, Target};
+use crate::server::Access;
 
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
@@ -31,7 +34,7 @@ pub struct ServeArgs {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct PolicyArgs {
+pub(super) struct ThresholdArgs {
     /// TOML file of thresholds by [default], [methods.NAME] and [runs."NAME"].
     #[arg(long, env = "FULLRANK_THRESHOLDS", value_name = "FILE")]
     thresholds: Option<PathBuf>,
@@ -39,7 +42,7 @@ pub(super) struct PolicyArgs {
 
 #[derive(Debug, Args)]
 struct ListenArgs {
-    /// Address of every door: HTTP/1.1, HTTP/2 and gRPC.
+    /// Address for HTTP/1.1, HTTP/2 and gRPC.
     #[arg(long, env = "FULLRANK_LISTEN", default_value = "127.0.0.1:8417")]
     listen: SocketAddr,
     /// Serve /metrics on this address instead.
@@ -66,33 +69,33 @@ struct ListenArgs {
     /// Seconds that a body may stand still.
     #[arg(long, env = "FULLRANK_BODY_IDLE_TIMEOUT_S", default_value_t = 10)]
     body_idle_timeout_s: u64,
-    /// Lowest average rate of a body once the idle timeout has passed, in bytes a second.
+    /// Lowest average rate of a body once the idle timeout has passed, in bytes per second.
     #[arg(long, env = "FULLRANK_MIN_BODY_RATE", default_value_t = 4096)]
     min_body_rate: u64,
 }
 
 #[derive(Debug, Args)]
 struct PipelineArgs {
-    /// What computes: auto (a CUDA device that libtorch sees, else cpu), cpu, torch, torch-cuda or torch-cuda:N.
-    #[arg(long, env = "FULLRANK_BACKEND", default_value = "auto", value_parser = wish)]
-    backend: Wish,
-    /// Bytes of a card's memory that may be used beside a trainer; not given: a quarter of what is free at the start.
+    /// Device: auto (a CUDA device that libtorch sees, else cpu), cpu, torch, torch-cuda or torch-cuda:N.
+    #[arg(long, env = "FULLRANK_BACKEND", default_value = "auto", value_parser = BackendChoice::from_str)]
+    backend: BackendChoice,
+    /// Bytes of a card's memory that may be used next to a trainer; by default a quarter of what is free at the start.
     #[arg(long, env = "FULLRANK_GPU_MEMORY_BYTES")]
     gpu_memory_bytes: Option<u64>,
-    /// Seconds that libtorch's process may take to get ready, and for a job beside those its size explains.
+    /// Seconds that libtorch's process may take to start, and that a job may take beyond what its size explains.
     #[arg(long, env = "FULLRANK_COMPUTE_TIMEOUT_S", default_value_t = 60)]
     compute_timeout_s: u32,
-    /// In what arithmetic rows are summed whose push does not say: auto (a faster kernel where the rows' own type has
-    /// taken as much from them already), f64, or fast.
+    /// Arithmetic for rows whose push does not name one: auto (a faster kernel where it loses no more than the rows' own
+    /// type already has), f64, or fast.
     #[arg(long, env = "FULLRANK_PRECISION", default_value = "auto", value_parser = precision)]
     precision: Precision,
-    /// Threads that merge batches, and that a large product may use; 0: one a core.
+    /// Threads that merge batches, and that a large product may use; 0: one per core.
     #[arg(long, env = "FULLRANK_THREADS", default_value_t = 0)]
     threads: usize,
     /// Batches that may wait to be merged.
     #[arg(long, env = "FULLRANK_INBOX_BATCHES", default_value_t = 256)]
     inbox_batches: usize,
-    /// Bytes of accumulators and row reservoirs of all open windows.
+    /// Bytes of accumulators and row samples of all open windows.
     #[arg(long, env = "FULLRANK_ACCUMULATOR_BYTES", default_value_t = 4 << 30)]
     accumulator_bytes: usize,
     /// Bytes of all solves under way; a spectrum that needs more (24 d^2 + 8192 d) is estimated, and labelled so.
@@ -114,7 +117,7 @@ struct PipelineArgs {
     #[arg(long, env = "FULLRANK_IDLE_FINISH_S", default_value_t = 86_400)]
     idle_finish_s: u32,
     #[command(flatten)]
-    policy: PolicyArgs,
+    thresholds: ThresholdArgs,
 }
 
 #[derive(Debug, Args)]
@@ -129,7 +132,7 @@ struct PublishArgs {
 
 #[derive(Debug, Args)]
 struct NotifyArgs {
-    /// Post alerts to this URL as Alertmanager would (webhook payload version 4), with the evidence; may be given again.
+    /// Post alerts to this URL as Alertmanager would (webhook payload version 4), with the evidence; may be repeated.
     #[arg(
         long = "webhook",
         env = "FULLRANK_WEBHOOK",
@@ -138,7 +141,7 @@ struct NotifyArgs {
         value_name = "URL"
     )]
     webhooks: Vec<String>,
-    /// Send alerts to this Alertmanager, such as http://127.0.0.1:9093; may be given again.
+    /// Send alerts to this Alertmanager, such as http://127.0.0.1:9093; may be repeated.
     #[arg(
         long = "alertmanager",
         env = "FULLRANK_ALERTMANAGER",
@@ -150,7 +153,7 @@ struct NotifyArgs {
     /// Seconds that a receiver of alerts may take to answer.
     #[arg(long, env = "FULLRANK_NOTIFY_TIMEOUT_S", default_value_t = 10)]
     notify_timeout_s: u64,
-    /// Where people reach this service, for the links in alerts; not given: the address it listens on.
+    /// Where people reach this service, for the links in alerts; by default the address it listens on.
     #[arg(long, env = "FULLRANK_EXTERNAL_URL", value_name = "URL", value_parser = url)]
     external_url: Option<Url>,
 }
@@ -184,36 +187,32 @@ pub(super) fn url(text: &str) -> Result<Url, String> {
     Err(format!("its scheme is {}: give it as http://host:port/path or https://", url.scheme()))
 }
 
-fn wish(text: &str) -> Result<Wish, String> {
-    Wish::of_text(text).ok_or_else(|| "known are auto, cpu, torch, torch-cuda and torch-cuda:N".to_string())
-}
-
 fn precision(text: &str) -> Result<Precision, String> {
-    Precision::of_word(text).ok_or_else(|| "known are auto, f64 and fast".to_string())
+    text.parse().map_err(|_| format!("expected one of: {}", Precision::VARIANTS.join(", ")))
 }
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where the doors listen.
+    /// Where HTTP and gRPC listen.
     pub listen: SocketAddr,
     /// Where /metrics listens, if apart.
     pub metrics_listen: Option<SocketAddr>,
     /// Who may come in.
     pub access: Access,
-    /// What bounds the doors.
-    pub doors: DoorLimits,
+    /// What bounds pushes on their way in.
+    pub ingest: IngestLimits,
     /// What bounds the pipeline.
     pub pipeline: Limits,
     /// Thresholds.
-    pub policy: Policy,
-    /// What is to compute.
-    pub backend: Wish,
+    pub overrides: ThresholdOverrides,
+    /// The device.
+    pub backend: BackendChoice,
     /// Bytes of a card's memory, if given.
     pub gpu_memory_bytes: Option<u64>,
     /// How long a compute worker may take longer than its job explains.
     pub compute_timeout_s: u32,
-    /// In what arithmetic rows are summed whose push does not say.
+    /// Arithmetic for rows whose push does not name one.
     pub precision: Precision,
     /// Threads that merge.
     pub threads: usize,
@@ -221,7 +220,7 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
     /// Series cap.
     pub max_series: usize,
-    /// Who is told of alerts.
+    /// Who receives alerts.
     pub notify: Vec<Target>,
     /// Log filter.
     pub log: String,
@@ -235,7 +234,7 @@ impl ServeArgs {
     /// Checks everything.
     ///
     /// # Errors
-    /// Every complaint, one a line.
+    /// Every complaint, one per line.
     pub fn check(self) -> Result<Config, String> {
         let mut complaints = Vec::new();
         let token = self.listen.token(&mut complaints);
@@ -249,7 +248,7 @@ impl ServeArgs {
                     .to_string(),
             );
         }
-        let policy = self.pipeline.policy.read(&mut complaints);
+        let overrides = self.pipeline.thresholds.read(&mut complaints);
         if !complaints.is_empty() {
             return Err(complaints.join("\n"));
         }
@@ -259,7 +258,7 @@ impl ServeArgs {
             listen: listen.listen,
             metrics_listen: listen.metrics_listen,
             access: Access::new(token, listen.allowed_hosts),
-            doors: DoorLimits {
+            ingest: IngestLimits {
                 max_body_bytes: listen.max_body_bytes,
                 in_flight_bytes: listen.in_flight_bytes,
                 max_connections: listen.max_connections,
@@ -277,7 +276,7 @@ impl ServeArgs {
                 run_ttl_s: pipeline.run_ttl_s.into(),
                 idle_finish_s: pipeline.idle_finish_s.into(),
             },
-            policy,
+            overrides,
             backend: pipeline.backend,
             gpu_memory_bytes: pipeline.gpu_memory_bytes,
             compute_timeout_s: pipeline.compute_timeout_s,
@@ -355,13 +354,14 @@ impl NotifyArgs {
     }
 }
 
-impl PolicyArgs {
-    pub(super) fn read(&self, complaints: &mut Vec<String>) -> Policy {
-        let Some(path) = &self.thresholds else { return Policy::default() };
-        let parsed = std::fs::read_to_string(path).map_err(|e| e.to_string()).and_then(|text| Policy::parse(&text));
+impl ThresholdArgs {
+    pub(super) fn read(&self, complaints: &mut Vec<String>) -> ThresholdOverrides {
+        let Some(path) = &self.thresholds else { return ThresholdOverrides::default() };
+        let parsed =
+            std::fs::read_to_string(path).map_err(|e| e.to_string()).and_then(|text| ThresholdOverrides::parse(&text));
         parsed.unwrap_or_else(|complaint| {
             complaints.push(format!("--thresholds {}: {complaint}", path.display()));
-            Policy::default()
+            ThresholdOverrides::default()
         })
     }
 }

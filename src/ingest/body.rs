@@ -9,9 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::DoorLimits;
+use crate::budget::{Budget, Reservation};
 use crate::error::{Code, Refusal};
-use crate::pipeline::budget::{Budget, Reservation};
 
 /// Buffers kept for reuse; fresh memory costs a page fault every 4 KiB.
 const KEPT_BUFFERS: usize = 4;
@@ -20,9 +19,26 @@ const KEPT_BYTES: usize = 72 << 20;
 /// A body of unknown length is admitted in steps of at least this.
 const STEP: usize = 1 << 20;
 
+/// What bounds pushes on their way in.
+#[derive(Clone, Debug)]
+pub struct IngestLimits {
+    /// Largest body, decompressed.
+    pub max_body_bytes: usize,
+    /// Bytes of all bodies in flight.
+    pub in_flight_bytes: usize,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Seconds for a request's header.
+    pub header_timeout_s: u64,
+    /// Seconds that a body may stand still.
+    pub body_idle_timeout_s: u64,
+    /// Lowest average rate of a body, bytes a second.
+    pub min_body_rate: u64,
+}
+
 /// See the file's head.
 pub struct Bodies {
-    limits: DoorLimits,
+    limits: IngestLimits,
     budget: Arc<Budget>,
     kept: Mutex<Vec<Vec<u8>>>,
 }
@@ -37,12 +53,12 @@ pub struct Scratch {
 
 impl Bodies {
     /// An empty pool.
-    pub fn new(limits: DoorLimits) -> Arc<Self> {
+    pub fn new(limits: IngestLimits) -> Arc<Self> {
         Arc::new(Self { budget: Budget::new(limits.in_flight_bytes), limits, kept: Mutex::default() })
     }
 
-    /// What bounds the doors.
-    pub fn limits(&self) -> &DoorLimits {
+    /// What bounds pushes on their way in.
+    pub fn limits(&self) -> &IngestLimits {
         &self.limits
     }
 
@@ -62,7 +78,7 @@ impl Bodies {
             Some(length) => length as usize,
             None => STEP.min(limit),
         };
-        let reservation = self.budget.reserve(length).ok_or_else(|| self.overloaded(length))?;
+        let reservation = self.budget.try_reserve(length).ok_or_else(|| self.overloaded(length))?;
         let mut buffer = self.lock().pop().unwrap_or_default();
         buffer.clear();
         buffer.reserve_exact(length);

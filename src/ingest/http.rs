@@ -1,8 +1,7 @@
-//! The HTTP door: `POST /v1/runs/{run}/layers/{layer}/batches`.
+//! Pushes over HTTP: `POST /v1/runs/{run}/layers/{layer}/batches`.
 //!
-//! Guarantees: what can be refused without the body is refused before it is read. Must not: check what the inbox checks.
+//! Guarantees: what can be refused without the body is refused before it is read. Must not: check what the pipeline checks.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -14,22 +13,22 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
-use serde_json::{Value, json};
 
 use super::body::Scratch;
-use super::{Doors, submit};
+use super::submit::{Ingest, waited};
 use crate::analysis::decode::{DecodeError, Decoded, MAX_JSON_BYTES, json as json_body, npy, safetensors};
 use crate::analysis::parameters::Parameters;
 use crate::error::{Code, Refusal};
-use crate::pipeline::{Accepted, Origin, RawBatch, check_name};
-use crate::publish::Published;
+use crate::identity::{LayerName, RunName};
+use crate::pipeline::{Accepted, Arrival, Push};
 use crate::telemetry::Stage;
-use crate::web::extract::{Fields, Segments};
+use crate::wire::extract::{Fields, Segments};
+use crate::wire::views::{PushAccepted, PushReport};
 
 /// A parsed value of two characters (a digit and a comma) takes 32 bytes, and then 8 as a number.
 const JSON_GROWTH: usize = 20;
 
-/// See [`let_go`].
+/// What [`drain_small`] reads at most, and for how long.
 const LET_GO_BYTES: u64 = 256 << 10;
 const LET_GO_TIME: Duration = Duration::from_millis(500);
 
@@ -46,7 +45,7 @@ enum Format {
 /// # Errors
 /// Everything in the contract's refusal table.
 pub async fn push(
-    State(doors): State<Doors>,
+    State(ingest): State<Ingest>,
     names: Result<Segments<(String, String)>, Refusal>,
     query: Result<Fields<Vec<(String, String)>>, Refusal>,
     request: Request,
@@ -54,28 +53,27 @@ pub async fn push(
     let started = std::time::Instant::now();
     let (head, mut body) = request.into_parts();
     let received = match (names, query) {
-        (Ok(Segments(names)), Ok(Fields(pairs))) => receive(&doors, names, &pairs, (&head.headers, &mut body)).await,
+        (Ok(Segments(names)), Ok(Fields(pairs))) => receive(&ingest, names, &pairs, &head.headers, &mut body).await,
         (Err(refusal), _) | (_, Err(refusal)) => Err(refusal),
     };
     if received.is_err() {
-        let_go(&head.headers, &mut body).await;
+        drain_small(&head.headers, &mut body).await;
     }
-    doors.service.stages.observe(Stage::Ingest, started.elapsed().as_secs_f64());
-    let raw = received.inspect_err(|refusal| doors.service.rejected("http", refusal.code))?;
-    let (run, layer) = (raw.origin.run.clone(), raw.origin.layer.clone());
-    let accepted = submit(&doors, raw).await?;
+    ingest.pipeline.reports.metrics.stages.observe(Stage::Ingest, started.elapsed().as_secs_f64());
+    let push = received.inspect_err(|refusal| ingest.pipeline.reports.metrics.rejected("http", refusal.code))?;
+    let (run, layer) = (push.arrival.run.clone(), push.arrival.layer.clone());
+    let accepted = ingest.submit(push).await?;
     answer(accepted, &run, &layer).await
 }
 
 async fn receive(
-    doors: &Doors,
+    ingest: &Ingest,
     names: (String, String),
     query: &[(String, String)],
-    (headers, body): (&HeaderMap, &mut Body),
-) -> Result<RawBatch, Refusal> {
-    let (run, layer) = names;
-    check_name("run", &run)?;
-    check_name("layer", &layer)?;
+    headers: &HeaderMap,
+    body: &mut Body,
+) -> Result<Push, Refusal> {
+    let (run, layer): (RunName, LayerName) = (names.0.parse()?, names.1.parse()?);
     let mut parameters = Parameters::default();
     for (name, value) in query {
         parameters.set(name, value)?;
@@ -89,19 +87,19 @@ async fn receive(
             MAX_JSON_BYTES as u64,
         ));
     }
-    doors.inbox.has_room()?;
-    let mut scratch = read(doors, body, length).await?;
+    ingest.pipeline.admission.has_room()?;
+    let mut scratch = read(ingest, body, length).await?;
     if format == Format::Json {
         scratch.admit_decoded(JSON_GROWTH * scratch.len())?;
     }
     let bytes = scratch.into_bytes();
-    let origin = Origin { door: "http", run, layer, body: bytes.clone(), arrived: Timestamp::now() };
-    Ok(RawBatch { origin, decode: Box::new(move || decode(format, &bytes, parameters)) })
+    let arrival = Arrival { door: "http", run, layer, body: bytes.clone(), arrived: Timestamp::now() };
+    Ok(Push { arrival, decode: Box::new(move || decode(format, &bytes, parameters)) })
 }
 
 /// Takes in the rest of a small body that was refused: else the connection would have to be closed, and a client that is
 /// still sending might never see why. One that asked whether to send, or has much to send, is not waited for.
-async fn let_go(headers: &HeaderMap, body: &mut Body) {
+async fn drain_small(headers: &HeaderMap, body: &mut Body) {
     let small = length_of(headers).ok().flatten().is_some_and(|length| length <= LET_GO_BYTES);
     if !small || headers.contains_key(EXPECT) {
         return;
@@ -124,7 +122,7 @@ fn format_of(headers: &HeaderMap) -> Result<Format, Refusal> {
     if let Some(encoding) = headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
         return Err(Refusal::new(
             Code::UnsupportedType,
-            format!("Content-Encoding {encoding:?} is not taken: gzip and zstd are"),
+            format!("Content-Encoding {encoding:?} is not accepted: send gzip, zstd or none"),
         ));
     }
     let header = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
@@ -136,7 +134,7 @@ fn format_of(headers: &HeaderMap) -> Result<Format, Refusal> {
         _ => Err(Refusal::new(
             Code::UnsupportedType,
             format!(
-                "Content-Type '{}' is not taken: send application/x-safetensors, application/x-npy or application/json",
+                "Content-Type '{}' is not accepted: send application/x-safetensors, application/x-npy or application/json",
                 essence.escape_debug()
             ),
         )),
@@ -146,11 +144,11 @@ fn format_of(headers: &HeaderMap) -> Result<Format, Refusal> {
 fn length_of(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     let Some(value) = headers.get(CONTENT_LENGTH) else { return Ok(None) };
     let parsed = value.to_str().ok().and_then(|text| text.parse().ok());
-    parsed.map(Some).ok_or_else(|| Refusal::new(Code::Malformed, format!("Content-Length {value:?} is no length")))
+    parsed.map(Some).ok_or_else(|| Refusal::new(Code::Malformed, format!("Content-Length {value:?} is not a length")))
 }
 
-async fn read(doors: &Doors, body: &mut Body, length: Option<u64>) -> Result<Scratch, Refusal> {
-    let mut scratch = doors.bodies.admit(length)?;
+async fn read(ingest: &Ingest, body: &mut Body, length: Option<u64>) -> Result<Scratch, Refusal> {
+    let mut scratch = ingest.bodies.admit(length)?;
     while let Some(frame) = scratch.next(body.frame()).await? {
         let frame = frame.map_err(|error| {
             Refusal::new(
@@ -165,28 +163,11 @@ async fn read(doors: &Doors, body: &mut Body, length: Option<u64>) -> Result<Scr
     Ok(scratch)
 }
 
-async fn answer(accepted: Accepted, run: &str, layer: &str) -> Result<Response, Refusal> {
-    let duplicate = accepted.duplicate;
-    let Some(report) = accepted.report else {
-        let body = json!({
-            "run": run, "layer": layer, "window": accepted.window, "rows": accepted.rows, "duplicate": duplicate,
-        });
-        return Ok((StatusCode::ACCEPTED, Json(body)).into_response());
-    };
-    let report = waited(report.await.ok(), accepted.window)?;
-    let mut body = report.json.clone();
-    if duplicate {
-        body["duplicate"] = Value::Bool(true);
+async fn answer(mut accepted: Accepted, run: &RunName, layer: &LayerName) -> Result<Response, Refusal> {
+    if let Some(report) = waited(&mut accepted).await? {
+        return Ok((StatusCode::OK, Json(PushReport { report, duplicate: accepted.duplicate })).into_response());
     }
-    Ok((StatusCode::OK, Json(body)).into_response())
-}
-
-/// The report somebody waited for.
-pub(super) fn waited(report: Option<Arc<Published>>, window: u64) -> Result<Arc<Published>, Refusal> {
-    report.ok_or_else(|| {
-        Refusal::new(
-            Code::Internal,
-            format!("the rows were taken, but the report of window {window} could not be made; see the service's log"),
-        )
-    })
+    let Accepted { window, rows, duplicate, .. } = accepted;
+    let (run, layer) = (run.to_string(), layer.to_string());
+    Ok((StatusCode::ACCEPTED, Json(PushAccepted { run, layer, window, rows, duplicate })).into_response())
 }

@@ -1,51 +1,109 @@
-//! What is asked of runs besides pushes: close, finish, acknowledge, delete, and the passing of time.
+//! What is asked of runs besides pushes: close, finish, acknowledge, delete, a push sent again, and the passing of time.
 //!
-//! Guarantees: a window closes through `Layer::close` only. Must not: wait; who wants the reports gets receivers.
+//! Guarantees: a window closes through `Layer::close` only. Must not: wait; whoever wants the reports gets receivers.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::inbox::Inbox;
-use super::layer::Reason;
+use super::Pipeline;
+use super::accumulation::MergeJob;
+use super::handle::RunHandle;
+use super::layer::CloseReason;
+use super::push::{Accepted, Arrival, channel};
 use super::registry::Registry;
-use super::work::Task;
+use crate::analysis::batch::EmbeddingBatch;
+use crate::analysis::report::FullReport;
 use crate::error::Refusal;
-use crate::publish::Published;
+use crate::identity::{RunName, WindowKey};
 
-/// Reports that are on their way, one a layer.
-pub type Reports = Vec<oneshot::Receiver<Arc<Published>>>;
+/// Reports that are on their way, one per layer.
+pub type PendingReports = Vec<oneshot::Receiver<Arc<FullReport>>>;
 
-impl Inbox {
+impl Pipeline {
+    /// Answers a push whose seq was accepted before.
+    pub(super) fn repeat(
+        &self,
+        mut registry: MutexGuard<'_, Registry>,
+        arrival: &Arrival,
+        batch: &EmbeddingBatch,
+        window: Option<u64>,
+    ) -> Accepted {
+        let none = Accepted { window: 0, rows: 0, duplicate: true, report: None };
+        let Registry { runs, queued } = &mut *registry;
+        let Some(run) = runs.get_mut(&arrival.run) else { return none };
+        let Some(layer) = run.layers.get_mut(&arrival.layer) else { return none };
+        let window = window.or(layer.newest_window()).unwrap_or(0);
+        // The seq was another window's, and the window that this push names has no report: there is nothing to wait for.
+        let open = layer.open.get(&window);
+        let known = open.map_or(layer.closed.contains_key(&window), |open| open.holds(&batch.parameters));
+        let (reply, report) = channel(batch.parameters.wait.filter(|_| known));
+        let mut accepted = Accepted { window, rows: 0, duplicate: true, report };
+        if let Some(open) = layer.open.get_mut(&window) {
+            accepted.rows = open.rows;
+            if reply.is_some() {
+                // After this worker's batches that wait to be merged, the first copy of this one among them.
+                open.pending += 1;
+                *queued += 1;
+                self.accumulation.queue(MergeJob {
+                    run: Arc::clone(&run.handle),
+                    window: arrival.window(window, open.revision),
+                    worker: batch.parameters.worker.unwrap_or(0),
+                    batch: None,
+                    reply,
+                    holds: None,
+                    mark_open: None,
+                    span: tracing::Span::current(),
+                });
+            }
+            return accepted;
+        }
+        if let Some(closing) = layer.closing.iter_mut().rev().find(|closing| closing.window == window) {
+            accepted.rows = closing.content.rows;
+            closing.waiters.extend(reply);
+            return accepted;
+        }
+        if let Some(reply) = reply {
+            // Stored, or about to be: answered by the thread that stores this layer's reports, after what is under way.
+            self.reports.queue_stored(arrival.window(window, 0), reply);
+        }
+        drop(registry);
+        // Closed and stored: the report tells how many there were.
+        let stored = self.reports.history.report(&arrival.run, &arrival.layer, window);
+        accepted.rows = stored.map_or(0, |stored| stored.report.rows);
+        accepted
+    }
+
     /// Closes a window of every layer; a window that is closed already is answered from the history.
     ///
     /// # Errors
     /// `not_found` when no layer of the run has that window.
-    pub fn close_window(&self, run: &str, window: u64, now: Timestamp) -> Result<Reports, Refusal> {
-        let mut registry = self.lock();
-        let found = registry.run_mut(run)?;
+    pub fn close_window(&self, run: &str, window: u64, now: Timestamp) -> Result<PendingReports, Refusal> {
+        let mut registry = self.admission.lock();
+        let found = registry.run(run)?;
+        let name = found.name.clone();
         let mut reports = Vec::new();
-        let mut known = false;
-        for (name, layer) in &mut found.layers {
-            if !layer.open.contains_key(&window) && layer.closed.get(window).is_none() {
+        for (layer_name, layer) in &mut found.layers {
+            if !layer.open.contains_key(&window) && !layer.closed.contains_key(&window) {
                 continue;
             }
-            known = true;
-            layer.close(window, Reason::Asked, now);
+            layer.close(window, CloseReason::Asked, now);
             let (sender, receiver) = oneshot::channel();
             match layer.closing.iter_mut().rev().find(|closing| closing.window == window) {
                 Some(closing) => closing.waiters.push(sender),
                 // Stored, or being measured: then the answer comes after that.
-                None => self.queues.task(run, name, Task::stored((run, name), window, sender)),
+                None => {
+                    let key = WindowKey { run: name.clone(), layer: layer_name.clone(), window, revision: 0 };
+                    self.reports.queue_stored(key, sender);
+                }
             }
             reports.push(receiver);
         }
-        if !known {
+        if reports.is_empty() {
             return Err(Refusal::not_found(format!("window {window} of run {run}")));
         }
-        self.dispatch(&mut registry, run);
+        self.report_closed(&mut registry, run);
         Ok(reports)
     }
 
@@ -53,12 +111,12 @@ impl Inbox {
     ///
     /// # Errors
     /// `not_found` for an unknown run.
-    pub fn finish(&self, run: &str, now: Timestamp) -> Result<Reports, Refusal> {
-        let mut registry = self.lock();
-        let reports = self.finish_locked(&mut registry, run, Reason::Asked, now)?;
-        self.dispatch(&mut registry, run);
+    pub fn finish(&self, run: &str, now: Timestamp) -> Result<PendingReports, Refusal> {
+        let mut registry = self.admission.lock();
+        let reports = self.finish_locked(&mut registry, run, CloseReason::Asked, now)?;
+        self.report_closed(&mut registry, run);
         drop(registry);
-        self.history.flush();
+        self.reports.history.flush();
         Ok(reports)
     }
 
@@ -66,14 +124,15 @@ impl Inbox {
         &self,
         registry: &mut Registry,
         name: &str,
-        reason: Reason,
+        reason: CloseReason,
         now: Timestamp,
-    ) -> Result<Reports, Refusal> {
-        let run = registry.run_mut(name)?;
+    ) -> Result<PendingReports, Refusal> {
+        let run = registry.run(name)?;
         run.close_all(reason, now);
         run.finished_at.get_or_insert(now);
-        self.board.finished(name, run.finished_at);
-        self.history.save_run(name, run.method.map(|m| m.word()), run.last_push, run.finished_at);
+        self.reports.board.finished(name, run.finished_at);
+        self.reports.history.save_run(name, run.method, run.last_push, run.finished_at);
+        let name = run.name.clone();
         let mut reports = Vec::new();
         for (layer_name, layer) in &mut run.layers {
             layer.interrupted.clear();
@@ -84,7 +143,7 @@ impl Inbox {
             }
             // Windows that are being measured count before the run is called finished: a gate may read the verdict next.
             let (sender, receiver) = oneshot::channel();
-            self.queues.task(name, layer_name, Task::Passed(sender));
+            self.reports.queue_passed(&name, layer_name, sender);
             reports.push(receiver);
         }
         Ok(reports)
@@ -95,12 +154,12 @@ impl Inbox {
     /// # Errors
     /// `not_found` for an unknown run.
     pub fn acknowledge(&self, run: &str) -> Result<(), Refusal> {
-        let registry = self.lock();
+        let mut registry = self.admission.lock();
         registry.run(run)?;
-        self.board.acknowledge(run);
-        self.history.unlatch(run);
+        self.reports.board.acknowledge(run);
+        self.reports.history.unlatch(run);
         drop(registry);
-        self.history.flush();
+        self.reports.history.flush();
         Ok(())
     }
 
@@ -109,59 +168,67 @@ impl Inbox {
     /// # Errors
     /// `not_found` for an unknown run.
     pub fn delete(&self, run: &str) -> Result<(), Refusal> {
-        let mut registry = self.lock();
-        registry.run(run)?;
-        registry.runs.remove(run);
-        self.board.delete(run);
-        self.history.delete(run);
+        let mut registry = self.admission.lock();
+        registry.delete(run)?;
+        self.reports.board.delete(run);
+        self.reports.history.delete(run);
         drop(registry);
-        self.history.flush();
+        self.reports.history.flush();
         Ok(())
+    }
+
+    /// What was written of a run after it was deleted is deleted, too.
+    pub(super) fn forget_if_deleted(&self, run: &RunHandle, name: &RunName) {
+        if !run.is_deleted() {
+            return;
+        }
+        let registry = self.admission.lock();
+        if !registry.runs.contains_key(name) {
+            self.reports.history.delete(name);
+            drop(registry);
+            self.reports.history.flush();
+        }
     }
 
     /// What the passing of time brings: overdue windows, idle runs, runs past their time to live, unstored reports.
     pub fn tick(&self, now: Timestamp) {
-        let mut registry = self.lock();
-        let names: Vec<String> = registry.runs.keys().cloned().collect();
+        let limits = &self.admission.limits;
+        let mut registry = self.admission.lock();
+        let names: Vec<RunName> = registry.runs.keys().cloned().collect();
         for name in names {
-            let Ok(run) = registry.run_mut(&name) else { continue };
+            let Ok(run) = registry.run(&name) else { continue };
             for layer in run.layers.values_mut() {
-                for window in layer.overdue_windows(now, self.limits.window_patience_s) {
-                    layer.close(window, Reason::GivenUp, now);
+                for window in layer.overdue_windows(now, limits.window_patience_s) {
+                    layer.close(window, CloseReason::GivenUp, now);
                 }
             }
             let age = |since: Timestamp| now.as_second() - since.as_second();
             let (finished_at, idle, expired) = (run.finished_at, age(run.last_push), run.expired);
-            if finished_at.is_none() && idle >= self.limits.idle_finish_s {
+            if finished_at.is_none() && idle >= limits.idle_finish_s {
                 // The run is here: its name came from the registry under the same lock.
-                let _ = self.finish_locked(&mut registry, &name, Reason::GivenUp, now);
-            } else if !expired && finished_at.is_some_and(|at| age(at) >= self.limits.run_ttl_s) {
+                let _ = self.finish_locked(&mut registry, &name, CloseReason::GivenUp, now);
+            } else if !expired && finished_at.is_some_and(|at| age(at) >= limits.run_ttl_s) {
                 run.expired = true;
-                self.board.expire(&name);
-                self.history.unlatch(&name);
+                self.reports.board.expire(&name);
+                self.reports.history.unlatch(&name);
             }
-            self.dispatch(&mut registry, &name);
+            self.report_closed(&mut registry, &name);
         }
         drop(registry);
-        self.history.flush();
+        self.reports.history.flush();
     }
 
     /// Refuses further pushes and closes every window as incomplete. The threads end once their queues are empty.
     pub fn drain(&self, now: Timestamp) {
-        self.draining.store(true, Ordering::Release);
-        self.board.changed(); // watchers end
-        let mut registry = self.lock();
-        let names: Vec<String> = registry.runs.keys().cloned().collect();
+        self.admission.close();
+        self.reports.board.changed(); // watchers end
+        let mut registry = self.admission.lock();
+        let names: Vec<RunName> = registry.runs.keys().cloned().collect();
         for name in names {
-            if let Ok(run) = registry.run_mut(&name) {
-                run.close_all(Reason::GivenUp, now);
+            if let Ok(run) = registry.run(&name) {
+                run.close_all(CloseReason::GivenUp, now);
             }
-            self.dispatch(&mut registry, &name);
+            self.report_closed(&mut registry, &name);
         }
-    }
-
-    /// Whether the service is stopping.
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
     }
 }

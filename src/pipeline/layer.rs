@@ -7,25 +7,25 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
+use rangemap::{RangeInclusiveMap, RangeInclusiveSet};
 use tokio::sync::oneshot;
 
-use super::budget::Reservation;
 use super::open_window::{Held, OpenWindow, Slots, Source, source};
-use super::ranges::Ranges;
 use crate::analysis::batch::{EmbeddingBatch, Payload, Role};
 use crate::analysis::methods::Gathered;
 use crate::analysis::parameters::{MAX_WINDOW, Parameters};
-use crate::analysis::verdict::Stream;
+use crate::analysis::report::FullReport;
+use crate::analysis::verdict::VerdictMemory;
 use crate::analysis::window::{self, Accumulator};
+use crate::budget::Reservation;
 use crate::error::{Code, Refusal};
-use crate::publish::Published;
 
 /// Who waits for a report.
-pub(super) type Waiter = oneshot::Sender<Arc<Published>>;
+pub(super) type Waiter = oneshot::Sender<Arc<FullReport>>;
 
 /// How a window ended: its newest revision, and how many sessions were known then (a session counted later is new).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Closed {
+pub(super) struct ClosedWindow {
     pub(super) revision: u32,
     pub(super) sessions: u64,
 }
@@ -37,17 +37,17 @@ pub(super) struct Layer {
     pub(super) workers: u32,
     /// Session to the order in which it was first seen.
     pub(super) sessions: BTreeMap<u64, u64>,
-    pub(super) claimed: BTreeMap<Source, Ranges<()>>,
-    pub(super) closed: Ranges<Closed>,
+    pub(super) claimed: BTreeMap<Source, RangeInclusiveSet<u64>>,
+    pub(super) closed: RangeInclusiveMap<u64, ClosedWindow>,
     pub(super) open: BTreeMap<u64, OpenWindow>,
     /// Closed, in order, until their last batches are merged.
     pub(super) closing: VecDeque<Closing>,
     /// Claimed seqs of windows whose reports are stored: what a restart must find again.
-    pub(super) durable: BTreeMap<Source, Ranges<()>>,
+    pub(super) durable: BTreeMap<Source, RangeInclusiveSet<u64>>,
     /// Windows that were open when the service stopped without draining.
     pub(super) interrupted: BTreeSet<u64>,
     pub(super) nonfinite_rows: u64,
-    pub(super) verdicts: Arc<Mutex<BTreeMap<Role, Stream>>>,
+    pub(super) verdicts: Arc<Mutex<BTreeMap<Role, VerdictMemory>>>,
 }
 
 /// A window that takes no more rows.
@@ -64,7 +64,7 @@ pub(super) struct Closing {
 
 /// Why a window closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reason {
+pub(super) enum CloseReason {
     /// Every worker is done with it.
     Done,
     /// Asked for by close or finish: complete if every worker has sent rows.
@@ -74,7 +74,7 @@ pub(super) enum Reason {
 }
 
 /// Where a batch may go.
-pub(super) struct Admission {
+pub(super) struct Place {
     pub(super) window: u64,
     pub(super) revision: u32,
     /// Bytes that its accumulators and reservoirs need beyond what the window holds.
@@ -82,22 +82,24 @@ pub(super) struct Admission {
 }
 
 /// What `check` found.
-pub(super) enum Checked {
-    Duplicate { window: Option<u64> },
-    Admit(Admission),
+pub(super) enum Admissibility {
+    /// Its seq was accepted before; the window that it went to, as far as that is known.
+    Duplicate(Option<u64>),
+    /// It may come in.
+    Admit(Place),
 }
 
 impl Layer {
     /// Whether and where a batch may go. Changes nothing.
-    pub(super) fn check(&self, batch: &EmbeddingBatch) -> Result<Checked, Refusal> {
+    pub(super) fn check(&self, batch: &EmbeddingBatch) -> Result<Admissibility, Refusal> {
         let parameters = &batch.parameters;
         let (session, worker) = source(parameters);
-        let claimed = |seq| self.claimed.get(&(session, worker)).and_then(|ranges| ranges.get(seq)).is_some();
+        let claimed = |seq| self.claimed.get(&(session, worker)).is_some_and(|seqs| seqs.contains(&seq));
         if parameters.seq.is_some_and(claimed) {
             let open = self.open.iter().find(|(_, open)| open.holds(parameters)).map(|(window, _)| *window);
             let closing =
                 || self.closing.iter().find(|closing| closing.content.holds(parameters)).map(|closing| closing.window);
-            return Ok(Checked::Duplicate { window: open.or_else(closing).or(parameters.window).or(parameters.step) });
+            return Ok(Admissibility::Duplicate(open.or_else(closing).or(parameters.window).or(parameters.step)));
         }
         for part in &batch.parts {
             if let Some(dim) = self.dims.get(&part.role)
@@ -122,23 +124,32 @@ impl Layer {
                 MAX_WINDOW,
             ));
         }
-        let revision = match self.closed.get(window) {
+        let revision = match self.closed.get(&window) {
             None => 1,
-            Some(closed) if self.is_new(session, closed) => closed.revision + 1,
+            Some(closed) if self.is_new(session, *closed) => closed.revision + 1,
             Some(_) => {
                 return Err(Refusal::new(Code::WindowClosed, closed_window(window, parameters)));
             }
         };
         let bytes = self.bytes_needed(batch, window, worker)?;
-        Ok(Checked::Admit(Admission { window, revision, bytes }))
+        Ok(Admissibility::Admit(Place { window, revision, bytes }))
     }
 
     fn window_of(&self, parameters: &Parameters) -> u64 {
-        let newest = || self.open.last_key_value().map(|(w, _)| *w).max(self.closed.last());
-        parameters.window.or(parameters.step).unwrap_or_else(|| newest().map_or(0, |newest| newest.saturating_add(1)))
+        let next = || self.newest_window().map_or(0, |newest| newest.saturating_add(1));
+        parameters.window.or(parameters.step).unwrap_or_else(next)
     }
 
-    fn is_new(&self, session: u64, closed: Closed) -> bool {
+    /// The greatest number of a window that was opened.
+    pub(super) fn newest_window(&self) -> Option<u64> {
+        self.open.last_key_value().map(|(window, _)| *window).max(self.last_closed())
+    }
+
+    fn last_closed(&self) -> Option<u64> {
+        self.closed.last_range_value().map(|(windows, _)| *windows.end())
+    }
+
+    fn is_new(&self, session: u64, closed: ClosedWindow) -> bool {
         self.sessions.get(&session).is_none_or(|first_seen| *first_seen >= closed.sessions)
     }
 
@@ -177,7 +188,7 @@ impl Layer {
     pub(super) fn admit(
         &mut self,
         batch: &EmbeddingBatch,
-        at: &Admission,
+        at: &Place,
         memory: Arc<Reservation>,
         now: Timestamp,
     ) -> Slots {
@@ -195,8 +206,8 @@ impl Layer {
         }
         let open = self.open.entry(at.window).or_insert_with(|| OpenWindow::new(at.revision, None, false));
         if let Some(seq) = parameters.seq {
-            self.claimed.entry((session, worker)).or_default().insert(seq, ());
-            open.claims.entry((session, worker)).or_default().insert(seq, ());
+            self.claimed.entry((session, worker)).or_default().insert(seq..=seq);
+            open.claims.entry((session, worker)).or_default().insert(seq..=seq);
         }
         let slots = open.take(batch, self.workers, memory);
         for (_, earlier) in self.open.range_mut(..at.window) {
@@ -207,7 +218,7 @@ impl Layer {
     }
 
     /// A window as it opens: later ones may be open already.
-    fn opened(&mut self, at: &Admission, session: u64, now: Timestamp) -> OpenWindow {
+    fn opened(&mut self, at: &Place, session: u64, now: Timestamp) -> OpenWindow {
         let interrupted = self.interrupted.remove(&at.window);
         let later = || self.open.range(at.window.saturating_add(1)..).map(|(_, open)| open);
         if at.revision > 1 {
@@ -215,16 +226,28 @@ impl Layer {
             let hurried = later().any(|open| open.sessions.contains(&session));
             return OpenWindow::new(at.revision, hurried.then_some(now), interrupted);
         }
-        let behind = later().next().is_some() || self.closed.last().is_some_and(|last| last > at.window);
+        let behind = later().next().is_some() || self.last_closed().is_some_and(|last| last > at.window);
         let mut opened = OpenWindow::new(at.revision, behind.then_some(now), interrupted);
         opened.done = later().flat_map(|open| open.contributed.iter().copied()).collect();
         opened
     }
 
     /// Windows that every worker is done with.
-    pub(super) fn finished_windows(&self) -> Vec<u64> {
+    fn finished_windows(&self) -> Vec<u64> {
         let done = |open: &OpenWindow| (0..open.workers).all(|worker| open.done.contains(&worker));
         self.open.iter().filter(|(_, open)| done(open)).map(|(window, _)| *window).collect()
+    }
+
+    /// Closes the windows that every worker is done with; whoever waits for the one just pushed to waits for its close.
+    pub(super) fn close_finished(&mut self, pushed: u64, reply: &mut Option<Waiter>, now: Timestamp) {
+        for window in self.finished_windows() {
+            self.close(window, CloseReason::Done, now);
+            if window == pushed
+                && let Some(closing) = self.closing.back_mut()
+            {
+                closing.waiters.extend(reply.take());
+            }
+        }
     }
 
     /// Windows whose missing workers have had their time.
@@ -235,26 +258,25 @@ impl Layer {
     }
 
     /// Moves a window from open to closing.
-    pub(super) fn close(&mut self, window: u64, reason: Reason, now: Timestamp) {
-        let Some(content) = self.open.remove(&window) else { return };
+    pub(super) fn close(&mut self, window: u64, reason: CloseReason, now: Timestamp) {
+        let Some(mut content) = self.open.remove(&window) else { return };
         let missing: Vec<String> =
             (0..content.workers).filter(|w| !content.contributed.contains(w)).map(|w| w.to_string()).collect();
         let late: Vec<String> =
             (0..content.workers).filter(|w| !content.done.contains(w)).map(|w| w.to_string()).collect();
         let complete = !content.interrupted
             && match reason {
-                Reason::Done => true,
-                Reason::Asked => missing.is_empty(),
-                Reason::GivenUp => false,
+                CloseReason::Done => true,
+                CloseReason::Asked => missing.is_empty(),
+                CloseReason::GivenUp => false,
             };
-        let mut content = content;
         if !missing.is_empty() {
             content.notes.push(format!("no rows came from worker(s) {}", missing.join(", ")));
         } else if !complete && !late.is_empty() {
             content.notes.push(format!("worker(s) {} had not finished the window", late.join(", ")));
         }
         let sessions = self.sessions.len() as u64;
-        self.closed.insert(window, Closed { revision: content.revision, sessions });
+        self.closed.insert(window..=window, ClosedWindow { revision: content.revision, sessions });
         self.closing.push_back(Closing { window, content, complete, closed_at: now, waiters: Vec::new(), sessions });
     }
 
@@ -282,9 +304,7 @@ impl Layer {
     pub(super) fn settle(&mut self, closing: &Closing) {
         for (source, claims) in &closing.content.claims {
             let durable = self.durable.entry(*source).or_default();
-            for (first, last, ()) in claims.iter() {
-                (first..=last).for_each(|seq| durable.insert(seq, ()));
-            }
+            durable.extend(claims.iter().cloned());
         }
     }
 }

@@ -1,33 +1,154 @@
-//! From a valid push to a published report: admission, the order of windows, and the threads that do the work.
+//! The line: from a push to its window's published report.
+//!
+//! A batch goes one way, through six stages, whose words name the tracing spans and the `stage` label:
+//!
+//! ```text
+//! ingest -> decode -> accumulate -> spectrum -> diagnose -> publish
+//! ```
+//!
+//! [`Pipeline::submit`] decodes a push, admits it and queues it; [`Pipeline::accumulate`] merges it into its window and
+//! closes windows that are done; [`Pipeline::report`] solves, judges and publishes closed windows. Three owners stand
+//! under it: [`Admission`] knows every run and decides who comes in, [`Accumulation`] sums rows, [`Reports`] makes and
+//! keeps reports.
 //!
 //! Guarantees: an accepted batch is merged exactly once; a refused one leaves nothing behind; reports of a layer are
 //! judged in the order its windows closed. Must not: open sockets, or read a clock (`now` is an argument).
-//!
-//! `inbox` admits, `layer` keeps what is known of one layer, `line` computes, `work` runs in the threads.
 
-pub mod budget;
+mod accumulation;
+mod admission;
 mod control;
-mod inbox;
+mod handle;
 mod layer;
-mod line;
+mod layer_memory;
 mod open_window;
-mod persist;
-mod policy;
+mod overrides;
+mod push;
 mod queue;
-mod ranges;
 mod registry;
 mod reports;
-mod solve;
-pub mod solver_room;
-mod start;
-mod work;
+mod restore;
 
-pub use control::Reports;
-pub use inbox::{Accepted, Decode, Inbox, Limits, Origin, RawBatch};
-pub use line::{Content, Judging, Line, Outcome};
-pub use policy::Policy;
-pub use registry::{OpenView, check_name};
-pub use solve::exact_bytes;
-pub use solver_room::SolverRoom;
-pub use start::Parts;
-pub use work::Queues;
+use crate::analysis::batch::EmbeddingBatch;
+use crate::error::Refusal;
+use crate::telemetry::Stage;
+
+pub use accumulation::Accumulation;
+pub use admission::{Admission, Limits};
+pub use control::PendingReports;
+pub use overrides::ThresholdOverrides;
+pub use push::{Accepted, Arrival, Decode, Push};
+pub use registry::OpenView;
+pub use reports::Reports;
+pub use restore::PipelineParts;
+
+use accumulation::MergeJob;
+use layer::Admissibility;
+use registry::Registry;
+use reports::ReportTask;
+
+/// See the file's head.
+pub struct Pipeline {
+    /// Who comes in.
+    pub admission: Admission,
+    /// What sums rows.
+    pub accumulation: Accumulation,
+    /// What makes, publishes and stores reports.
+    pub reports: Reports,
+}
+
+impl Pipeline {
+    /// Takes a push in, or refuses it. May decode for a while: not for a thread that serves sockets when the body is large.
+    ///
+    /// # Errors
+    /// Everything in the contract's table of refusals.
+    pub fn submit(&self, push: Push) -> Result<Accepted, Refusal> {
+        let Push { arrival, decode } = push;
+        let (door, bytes) = (arrival.door, arrival.body.len());
+        let span = tracing::debug_span!("batch", door, run = &*arrival.run, layer = &*arrival.layer, bytes);
+        let _entered = span.enter();
+        let accepted = self.decode(&arrival, decode).and_then(|batch| self.admit(&arrival, batch));
+        let outcome = accepted.as_ref().map(|accepted| accepted.duplicate).map_err(|refusal| refusal.code);
+        self.reports.metrics.pushed(door, bytes, outcome);
+        accepted
+    }
+
+    /// Merges batches until told to stop: what an accumulate thread runs.
+    pub fn accumulate(&self) {
+        self.accumulation.jobs.work(|job| self.merge(job));
+    }
+
+    /// Makes reports until told to stop: what a spectrum thread runs.
+    pub fn report(&self) {
+        self.reports.work(|task| self.publish(task));
+    }
+
+    fn decode(&self, arrival: &Arrival, decode: Decode) -> Result<EmbeddingBatch, Refusal> {
+        let _timer = self.reports.metrics.stages.enter(Stage::Decode);
+        let (tensors, parameters) = decode()?;
+        EmbeddingBatch::new(tensors, parameters).map_err(|error| {
+            if let Some(rows) = self.admission.count_unusable(arrival, &error) {
+                self.reports.board.nonfinite(&arrival.run, &arrival.layer, rows);
+            }
+            error.into()
+        })
+    }
+
+    fn admit(&self, arrival: &Arrival, batch: EmbeddingBatch) -> Result<Accepted, Refusal> {
+        let mut registry = self.admission.lock();
+        match self.admission.check(&registry, arrival, &batch)? {
+            Admissibility::Duplicate(window) => Ok(self.repeat(registry, arrival, &batch, window)),
+            Admissibility::Admit(place) => {
+                let memory = self.admission.reserve(&registry, arrival, &place)?;
+                let admitted = registry.admit(arrival, batch, place, memory);
+                self.reports.board.pushed(&admitted.view);
+                self.reports.metrics.rows.inc_by(admitted.rows);
+                self.accumulation.queue(admitted.job);
+                self.report_closed(&mut registry, &arrival.run);
+                Ok(admitted.accepted)
+            }
+        }
+    }
+
+    fn merge(&self, mut job: MergeJob) {
+        let span = job.span.clone();
+        let _entered = span.enter();
+        if let Some(now) = job.mark_open.filter(|_| !job.run.is_deleted()) {
+            self.reports.history.mark_open(&job.window, now);
+        }
+        let merged = self.accumulation.merge(&mut job);
+        let mut registry = self.admission.lock();
+        if let Some(task) = registry.settle(&mut job, merged) {
+            self.reports.queue_so_far(task, &self.admission);
+        }
+        self.report_closed(&mut registry, &job.window.run);
+        drop(registry);
+        self.forget_if_deleted(&job.run, &job.window.run);
+    }
+
+    /// Sends the closed windows of a run, whose batches are all merged, to the spectrum threads.
+    fn report_closed(&self, registry: &mut Registry, run: &str) {
+        for task in registry.closed_windows(run) {
+            self.reports.queue_closed(task, &self.admission);
+        }
+    }
+
+    fn publish(&self, mut task: ReportTask) {
+        if task.run.is_deleted() {
+            return;
+        }
+        let reports = self.reports.make(&mut task);
+        let _timer = self.reports.metrics.stages.enter(Stage::Publish);
+        if let Some(closing) = task.closing.take() {
+            let mut registry = self.admission.lock();
+            // Under the lock: a run that is deleted now must not come back, and what is stored of it must not be older
+            // than what another thread stored.
+            if let Some(memory) = registry.settle_window(&task, &closing) {
+                self.reports.store(&task, &closing, memory, &reports);
+            }
+            drop(registry);
+            self.reports.history.flush();
+            self.forget_if_deleted(&task.run, &task.window.run);
+        }
+        task.answer(reports.first());
+    }
+}

@@ -6,15 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
+use kernels::reservoir::{self, Reservoir};
+use kernels::rows::{Float, Rows};
+use rangemap::RangeInclusiveSet;
 
-use super::budget::Reservation;
-use super::ranges::Ranges;
 use crate::analysis::batch::{EmbeddingBatch, Part, Payload, Role};
-use crate::analysis::floats::{Float, Rows};
 use crate::analysis::methods::Gathered;
 use crate::analysis::parameters::Parameters;
-use crate::analysis::reservoir::{self, Reservoir};
 use crate::analysis::window::Accumulator;
+use crate::budget::Reservation;
 
 /// One worker's accumulator of one role; empty until its first batch is merged.
 pub(super) type Slot = Arc<Mutex<Option<Accumulator>>>;
@@ -86,7 +86,7 @@ pub(super) struct OpenWindow {
     pub(super) pending: usize,
     /// When a later window was first pushed.
     pub(super) later_since: Option<Timestamp>,
-    pub(super) claims: BTreeMap<Source, Ranges<()>>,
+    pub(super) claims: BTreeMap<Source, RangeInclusiveSet<u64>>,
     pub(super) sessions: BTreeSet<u64>,
     pub(super) notes: Vec<String>,
     pub(super) reservations: Vec<Arc<Reservation>>,
@@ -129,7 +129,7 @@ impl OpenWindow {
     /// Whether this batch went into it.
     pub(super) fn holds(&self, parameters: &Parameters) -> bool {
         let claims = self.claims.get(&source(parameters));
-        parameters.seq.is_some_and(|seq| claims.and_then(|ranges| ranges.get(seq)).is_some())
+        parameters.seq.zip(claims).is_some_and(|(seq, claims)| claims.contains(&seq))
     }
 
     pub(super) fn take(&mut self, batch: &EmbeddingBatch, workers: u32, memory: Arc<Reservation>) -> Slots {

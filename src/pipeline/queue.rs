@@ -10,12 +10,12 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 /// See the file's head.
 #[derive(Debug)]
 pub(super) struct KeyedQueue<K, T> {
-    state: Mutex<State<K, T>>,
+    state: Mutex<Pending<K, T>>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct State<K, T> {
+struct Pending<K, T> {
     /// Items by key; a key is here while it waits or one of its items is handled.
     items: HashMap<K, VecDeque<T>>,
     /// Keys that wait for a thread.
@@ -27,7 +27,7 @@ struct State<K, T> {
 
 impl<K: Clone + Eq + Hash, T> KeyedQueue<K, T> {
     pub(super) fn new() -> Self {
-        let state = State { items: HashMap::new(), ready: VecDeque::new(), handled: 0, stopped: false };
+        let state = Pending { items: HashMap::new(), ready: VecDeque::new(), handled: 0, stopped: false };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -88,7 +88,7 @@ impl<K: Clone + Eq + Hash, T> KeyedQueue<K, T> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<K, T>> {
+    fn lock(&self) -> MutexGuard<'_, Pending<K, T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

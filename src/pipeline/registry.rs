@@ -1,47 +1,66 @@
-//! All runs, and their layers: what the lock in `inbox` guards.
+//! All runs, and their layers: what the lock in `admission` guards.
 //!
-//! Guarantees: names are checked before they are keys. Must not: compute.
+//! Guarantees: a batch is taken in whole; a run that was deleted is never found again through its handle. Must not:
+//! compute, lock, or read a clock.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::layer::{Layer, Reason};
+use super::accumulation::{MergeJob, Merged};
+use super::handle::RunHandle;
+use super::layer::{CloseReason, Closing, Layer, Place};
+use super::layer_memory;
+use super::push::{Accepted, Arrival, channel};
+use super::reports::ReportTask;
+use crate::analysis::batch::EmbeddingBatch;
 use crate::analysis::parameters::Method;
-use crate::error::{Code, Refusal};
-
-/// The longest name of a run or layer, in characters.
-pub(super) const MAX_NAME: usize = 128;
+use crate::budget::Reservation;
+use crate::error::Refusal;
+use crate::identity::{LayerName, RunName, WindowKey};
+use crate::publish::{PushView, StoredRun};
 
 /// One training.
 #[derive(Debug)]
 pub(super) struct Run {
-    /// Unlike any other run's, also one of the same name that was deleted.
-    pub(super) id: u64,
+    pub(super) name: RunName,
+    /// Shared with everything that is under way for this run.
+    pub(super) handle: Arc<RunHandle>,
     pub(super) method: Option<Method>,
     pub(super) last_push: Timestamp,
     pub(super) finished_at: Option<Timestamp>,
     /// Its series have left /metrics, and it counts no longer towards the limit of streams.
     pub(super) expired: bool,
-    pub(super) layers: BTreeMap<String, Layer>,
+    pub(super) layers: BTreeMap<LayerName, Layer>,
 }
 
 /// See the file's head.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
-    pub(super) runs: BTreeMap<String, Run>,
-    pub(super) next_id: u64,
+    pub(super) runs: BTreeMap<RunName, Run>,
     /// Batches accepted and not yet merged.
     pub(super) queued: usize,
 }
 
 /// An open window as the read side shows it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct OpenView {
     /// Its number.
     pub window: u64,
     /// Rows admitted so far.
     pub rows: u64,
+}
+
+/// A batch that was taken in.
+pub(super) struct Admitted {
+    pub(super) job: MergeJob,
+    pub(super) accepted: Accepted,
+    pub(super) view: PushView,
+    /// Rows of all roles.
+    pub(super) rows: u64,
 }
 
 impl Registry {
@@ -50,34 +69,144 @@ impl Registry {
         self.runs.values().filter(|run| !run.expired).map(|run| run.layers.len()).sum()
     }
 
-    pub(super) fn layer(&mut self, run: &str, id: u64, layer: &str) -> Option<&mut Layer> {
-        self.runs.get_mut(run).filter(|run| run.id == id)?.layers.get_mut(layer)
+    pub(super) fn run(&mut self, run: &str) -> Result<&mut Run, Refusal> {
+        self.runs.get_mut(run).ok_or_else(|| Refusal::not_found(format!("run {}", run.escape_debug())))
     }
 
-    pub(super) fn run(&self, run: &str) -> Result<&Run, Refusal> {
-        self.runs.get(run).ok_or_else(|| Refusal::not_found(format!("run {run}")))
-    }
-
-    pub(super) fn run_mut(&mut self, run: &str) -> Result<&mut Run, Refusal> {
-        self.runs.get_mut(run).ok_or_else(|| Refusal::not_found(format!("run {run}")))
-    }
-
-    pub(super) fn open_run(&mut self, run: &str, now: Timestamp) -> &mut Run {
-        let next_id = &mut self.next_id;
-        self.runs.entry(run.to_string()).or_insert_with(|| {
-            *next_id += 1;
-            Run::new(*next_id, now)
+    /// The run of that name, which is new or known.
+    pub(super) fn open_run(&mut self, name: &RunName, now: Timestamp) -> &mut Run {
+        self.runs.entry(name.clone()).or_insert_with(|| Run {
+            name: name.clone(),
+            handle: Arc::default(),
+            method: None,
+            last_push: now,
+            finished_at: None,
+            expired: false,
+            layers: BTreeMap::new(),
         })
+    }
+
+    /// Forgets a run, also for everything that is under way for it.
+    pub(super) fn delete(&mut self, run: &str) -> Result<(), Refusal> {
+        self.run(run)?.handle.delete();
+        self.runs.remove(run);
+        Ok(())
+    }
+
+    /// The layer of work under way, unless its run was deleted meanwhile.
+    fn layer(&mut self, handle: &RunHandle, window: &WindowKey) -> Option<&mut Layer> {
+        if handle.is_deleted() {
+            return None;
+        }
+        self.runs.get_mut(&window.run)?.layers.get_mut(&window.layer)
+    }
+
+    /// Takes a checked batch in.
+    pub(super) fn admit(
+        &mut self,
+        arrival: &Arrival,
+        batch: EmbeddingBatch,
+        place: Place,
+        memory: Arc<Reservation>,
+    ) -> Admitted {
+        let now = arrival.arrived;
+        let parameters = batch.parameters.clone();
+        let run = self.open_run(&arrival.run, now);
+        run.method = parameters.method.or(run.method);
+        run.last_push = run.last_push.max(now);
+        run.finished_at = None;
+        run.expired = false;
+        let view = PushView {
+            run: arrival.run.clone(),
+            layers: batch.layers(&arrival.layer),
+            method: run.method,
+            step: parameters.step,
+            window: place.window,
+            loss: parameters.scalars.get("loss").copied(),
+            at: now,
+        };
+        let handle = Arc::clone(&run.handle);
+        let layer = run.layers.entry(arrival.layer.clone()).or_default();
+        let opened = !layer.open.contains_key(&place.window);
+        let slots = layer.admit(&batch, &place, Arc::clone(&memory), now);
+        let rows = layer.open.get(&place.window).map_or(0, |open| open.rows);
+        let (mut reply, report) = channel(parameters.wait);
+        layer.close_finished(place.window, &mut reply, now);
+        // A window that one push opens and closes needs no mark for the case that the service is killed in between.
+        let mark_open = opened && layer.open.contains_key(&place.window);
+        self.queued += 1;
+        Admitted {
+            view,
+            rows: batch.parts.iter().map(|part| part.rows()).sum(),
+            job: MergeJob {
+                run: handle,
+                window: arrival.window(place.window, place.revision),
+                worker: parameters.worker.unwrap_or(0),
+                batch: Some((batch, slots)),
+                reply,
+                holds: Some((memory, arrival.body.clone())),
+                mark_open: mark_open.then_some(now),
+                span: tracing::Span::current(),
+            },
+            accepted: Accepted { window: place.window, rows, duplicate: false, report },
+        }
+    }
+
+    /// A batch is merged, or could not be. The report so far that its push asked for, if it did.
+    pub(super) fn settle(&mut self, job: &mut MergeJob, merged: Merged) -> Option<ReportTask> {
+        self.queued = self.queued.saturating_sub(1);
+        let method = self.runs.get(&job.window.run).and_then(|run| run.method);
+        let layer = self.layer(&job.run, &job.window)?;
+        let memory = Arc::clone(&layer.verdicts);
+        let open = layer.find(job.window.window, job.window.revision)?;
+        open.pending -= 1;
+        open.notes.extend(merged.note);
+        open.lost_rows |= merged.lost_rows;
+        let reply = job.reply.take()?;
+        let mut task = ReportTask::new(Arc::clone(&job.run), job.window.clone(), open, memory);
+        task.method = method;
+        task.waiters.push(reply);
+        Some(task)
+    }
+
+    /// The closed windows of a run whose batches are all merged, oldest first by layer.
+    pub(super) fn closed_windows(&mut self, run: &str) -> Vec<ReportTask> {
+        let Some(run) = self.runs.get_mut(run) else { return Vec::new() };
+        let mut tasks = Vec::new();
+        for (layer_name, layer) in &mut run.layers {
+            for mut closing in layer.ready() {
+                let window = WindowKey {
+                    run: run.name.clone(),
+                    layer: layer_name.clone(),
+                    window: closing.window,
+                    revision: closing.content.revision,
+                };
+                let memory = Arc::clone(&layer.verdicts);
+                let mut task = ReportTask::new(Arc::clone(&run.handle), window, &closing.content, memory);
+                task.method = run.method;
+                task.waiters = std::mem::take(&mut closing.waiters);
+                task.closing = Some(closing);
+                tasks.push(task);
+            }
+        }
+        tasks
+    }
+
+    /// A window's reports are about to be stored: its seqs survive a restart from then on. What is stored of the run and
+    /// the layer; `None` where the run was deleted meanwhile.
+    pub(super) fn settle_window(&mut self, task: &ReportTask, closing: &Closing) -> Option<StoredRun> {
+        let layer = self.layer(&task.run, &task.window)?;
+        layer.settle(closing);
+        let layer_memory = layer_memory::to_json(layer);
+        let run = self.runs.get(&task.window.run)?;
+        let (method, last_push, finished_at) = (run.method, run.last_push, run.finished_at);
+        Some(StoredRun { method, last_push, finished_at, layer_memory })
     }
 }
 
 impl Run {
-    pub(super) fn new(id: u64, now: Timestamp) -> Self {
-        Self { id, method: None, last_push: now, finished_at: None, expired: false, layers: BTreeMap::new() }
-    }
-
     /// Closes every open window.
-    pub(super) fn close_all(&mut self, reason: Reason, now: Timestamp) {
+    pub(super) fn close_all(&mut self, reason: CloseReason, now: Timestamp) {
         for layer in self.layers.values_mut() {
             let windows: Vec<u64> = layer.open.keys().copied().collect();
             for window in windows {
@@ -85,26 +214,4 @@ impl Run {
             }
         }
     }
-}
-
-/// Checks the name of a run or layer.
-///
-/// # Errors
-/// `malformed`, with what a name may be.
-pub fn check_name(what: &str, name: &str) -> Result<(), Refusal> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let fault = if name.is_empty() || name.chars().count() > MAX_NAME {
-        format!("has {} characters", name.chars().count())
-    } else if name == "." || name == ".." {
-        format!("is '{name}'")
-    } else if let Some(c) = name.chars().find(|c| !allowed(*c)) {
-        format!("holds '{}'", c.escape_debug())
-    } else {
-        return Ok(());
-    };
-    Err(Refusal::over(
-        Code::Malformed,
-        format!("the {what} name {fault}: use 1 to {MAX_NAME} characters of A-Z a-z 0-9 . _ - (and not . or ..)"),
-        MAX_NAME as u64,
-    ))
 }

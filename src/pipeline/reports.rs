@@ -1,59 +1,108 @@
-//! A window on its way to its reports: gather the workers, measure, judge, publish, store.
+//! Making reports: what waits for the spectrum threads, and a window on its way to its reports.
 //!
-//! Guarantees: what is stored of the published verdict is what is shown; a report so far moves neither hysteresis nor
-//! baseline. Must not: decide when a window closes.
+//! Guarantees: one layer's windows are judged in their order; what is stored of the published verdict is what is shown; a
+//! report so far moves neither hysteresis nor baseline; a panic costs one report, is counted, and kills no thread. Must
+//! not: decide when a window closes.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::inbox::Inbox;
+use super::admission::Admission;
+use super::handle::RunHandle;
 use super::layer::{Closing, Waiter};
-use super::line::{Content, Judging, Outcome, Skip};
 use super::open_window::{GatheredSlot, OpenWindow, Slot};
+use super::overrides::ThresholdOverrides;
+use super::queue::KeyedQueue;
 use crate::analysis::batch::Role;
+use crate::analysis::measures::Solved;
 use crate::analysis::methods::Gathered;
 use crate::analysis::parameters::Method;
-use crate::analysis::report::{Computed, Report};
-use crate::analysis::verdict::Stream;
+use crate::analysis::report::{self, Closed, Content, FullReport, Heading, Judging};
+use crate::analysis::verdict::VerdictMemory;
 use crate::analysis::window::Accumulator;
-use crate::publish::{Published, Saved};
+use crate::compute::lend::with_kernels;
+use crate::compute::solve::{SkipReason, Solver};
+use crate::identity::{LayerName, RunName, WindowKey};
+use crate::publish::{Board, History, Saved, ServiceMetrics, StoredRun};
 use crate::telemetry::Stage;
 
-/// See the file's head.
+/// Windows that may wait for their eigenvalues once half the memory for accumulators is in use.
+const FEW_WAITING: usize = 8;
+
+/// The verdict's memory of a layer, shared between the registry and the reports under way.
+pub(super) type Memory = Arc<Mutex<BTreeMap<Role, VerdictMemory>>>;
+
+/// A window to measure, judge and publish.
 pub(super) struct ReportTask {
-    pub(super) run: String,
-    run_id: u64,
-    pub(super) layer: String,
-    pub(super) window: u64,
-    revision: u32,
+    pub(super) run: Arc<RunHandle>,
+    pub(super) window: WindowKey,
+    pub(super) method: Option<Method>,
+    pub(super) waiters: Vec<Waiter>,
+    /// `None`: a report of a window that still takes rows.
+    pub(super) closing: Option<Closing>,
     step: Option<u64>,
     notes: Vec<String>,
     roles: BTreeMap<Role, Vec<Slot>>,
     gathered: Vec<GatheredSlot>,
     scalars: BTreeMap<&'static str, f64>,
-    pub(super) waiters: Vec<Waiter>,
-    /// `None`: a report so far.
-    pub(super) closing: Option<Closing>,
-    pub(super) skip_spectrum: Option<Skip>,
+    memory: Memory,
+    skip: Option<SkipReason>,
+}
+
+/// Something for a spectrum thread.
+enum Task {
+    Report(Box<ReportTask>),
+    /// A report that is stored already, for who waits for it.
+    Stored(WindowKey, Waiter),
+    /// Drops the waiter once everything before it is stored.
+    Passed(Waiter),
+}
+
+/// See the file's head.
+pub struct Reports {
+    /// The newest of everything.
+    pub board: Arc<Board>,
+    /// Everything stored.
+    pub history: Arc<History>,
+    /// The service's counters.
+    pub metrics: Arc<ServiceMetrics>,
+    /// What solves.
+    pub solver: Solver,
+    overrides: ThresholdOverrides,
+    tasks: KeyedQueue<(RunName, LayerName), Task>,
+    /// Reports waiting with their eigenvalues still to be computed: of closed windows, and of open ones. The second kind
+    /// does not take the first kind's eigenvalues away.
+    closed_waiting: AtomicUsize,
+    open_waiting: AtomicUsize,
 }
 
 impl ReportTask {
-    pub(super) fn of(names: (&str, u64, &str), window: u64, content: &OpenWindow) -> Self {
-        let (run, run_id, layer) = names;
+    pub(super) fn new(run: Arc<RunHandle>, window: WindowKey, content: &OpenWindow, memory: Memory) -> Self {
         Self {
-            run: run.to_string(),
-            run_id,
-            layer: layer.to_string(),
+            run,
             window,
-            revision: content.revision,
+            method: None,
+            waiters: Vec::new(),
+            closing: None,
             step: content.step,
             notes: content.all_notes(),
             roles: content.by_role(),
             gathered: content.gathered_slots(),
             scalars: content.scalars.clone(),
-            waiters: Vec::new(),
-            closing: None,
-            skip_spectrum: (!content.spectrum).then_some(Skip::NotAsked),
+            memory,
+            skip: (!content.spectrum).then_some(SkipReason::NotAsked),
+        }
+    }
+
+    /// Answers whoever waits for the report.
+    pub(super) fn answer(self, report: Option<&Arc<FullReport>>) {
+        for (waiter, report) in self.waiters.into_iter().zip(std::iter::repeat(report)) {
+            if let Some(report) = report {
+                // Whoever waited may have gone.
+                let _ = waiter.send(Arc::clone(report));
+            }
         }
     }
 
@@ -61,7 +110,7 @@ impl ReportTask {
     fn content(&mut self) -> Content {
         let take = self.closing.is_some();
         let slots = std::mem::take(&mut self.roles);
-        let roles = slots.iter().filter_map(|(role, slots)| Some((*role, gather(slots, take)?))).collect();
+        let roles = slots.iter().filter_map(|(role, slots)| Some((*role, merged(slots, take)?))).collect();
         let mut gathered = Gathered::default();
         for slot in &self.gathered {
             let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -70,130 +119,28 @@ impl ReportTask {
                 *slot = Gathered::default();
             }
         }
-        Content { roles, gathered, scalars: self.scalars.clone() }
-    }
-}
-
-impl Inbox {
-    pub(super) fn report(&self, mut task: ReportTask) {
-        let verdicts = match self.lock().layer(&task.run, task.run_id, &task.layer) {
-            Some(layer) => Arc::clone(&layer.verdicts),
-            None => return, // the run was deleted meanwhile
-        };
-        let published = self.measure(&mut task, &verdicts);
-        let _timer = self.service.stages.enter(Stage::Publish);
-        if let Some(closing) = task.closing.take() {
-            self.store(&task, &closing, &published);
-        }
-        for waiter in task.waiters {
-            if let Some(report) = published.first() {
-                // Who waited may have gone.
-                let _ = waiter.send(Arc::clone(report));
-            }
-        }
+        Content { roles, gathered, scalars: std::mem::take(&mut self.scalars) }
     }
 
-    fn measure(&self, task: &mut ReportTask, verdicts: &Mutex<BTreeMap<Role, Stream>>) -> Vec<Arc<Published>> {
-        let method = self.lock().runs.get(&task.run).and_then(|run| run.method);
-        let thresholds = self.policy.thresholds(&task.run, method);
-        let content = task.content();
-        let mut streams = verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        // A report so far moves neither hysteresis nor baseline: it is judged by a copy.
-        let mut copy = streams.clone();
-        let line = self.line();
-        let judging = Judging {
-            thresholds: &thresholds,
-            streams: Some(&mut copy),
-            step: task.step,
-            method,
-            skip_spectrum: task.skip_spectrum,
-        };
-        let outcomes = line.process(&content, judging);
-        if task.closing.is_some() {
-            *streams = copy;
-        }
-        drop(streams);
-        let publish = |outcome: Outcome| {
-            self.service.solver_failures.inc_by(outcome.failures as u64);
-            let computed = line.computed(&content, &outcome, &thresholds);
-            Arc::new(task.publish(outcome, computed))
-        };
-        outcomes.into_iter().map(publish).collect()
-    }
-
-    /// Makes a window's reports visible, then durable: what is stored of the published verdict is what is shown. Who waits
-    /// for a report is answered after both.
-    fn store(&self, task: &ReportTask, closing: &Closing, published: &[Arc<Published>]) {
-        let mut registry = self.lock();
-        let Some(run) = registry.runs.get_mut(&task.run).filter(|run| run.id == task.run_id) else { return };
-        let (method, last_push, finished_at) = (run.method, run.last_push, run.finished_at);
-        let Some(layer) = run.layers.get_mut(&task.layer) else { return };
-        layer.settle(closing);
-        let state = super::persist::to_json(layer);
-        // Under the lock: a run that is deleted now must not come back, and what is stored of the run and its verdicts must
-        // not be older than what another thread stored.
-        self.board.publish(published);
-        self.history.save(Saved {
-            run: task.run.clone(),
-            layer: task.layer.clone(),
-            window: task.window,
-            revision: task.revision,
-            sessions: closing.sessions,
-            method: method.map(Method::word),
-            last_push,
-            finished_at,
-            layer_state: state,
-            reports: published.to_vec(),
-            latched: self.board.latched(&task.run),
+    fn heading(&self) -> Heading {
+        let closed = self.closing.as_ref().map(|closing| Closed {
+            complete: closing.complete && !closing.content.lost_rows,
+            at: Some(closing.closed_at.to_string()),
         });
-        drop(registry);
-        self.history.flush();
-        self.forget_deleted(&task.run);
-    }
-
-    /// What was written of a run after it was deleted is deleted, too.
-    pub(super) fn forget_deleted(&self, run: &str) {
-        let registry = self.lock();
-        if !registry.runs.contains_key(run) {
-            self.history.delete(run);
-            drop(registry);
-            self.history.flush();
-        }
-    }
-}
-
-impl ReportTask {
-    fn publish(&self, outcome: Outcome, computed: Computed) -> Published {
-        let mut notes = self.notes.clone();
-        notes.extend(outcome.notes);
-        let (rows, samples, views, dim) = outcome.shape;
-        let report = Report {
-            run: self.run.clone(),
-            layer: format!("{}{}", self.layer, outcome.role.suffix()),
-            window: self.window,
-            revision: self.revision,
+        Heading {
+            run: self.window.run.to_string(),
+            layer: self.window.layer.to_string(),
+            window: self.window.window,
+            revision: self.window.revision,
             step: self.step,
-            rows,
-            samples,
-            views,
-            dim,
-            closed: self.closing.is_some(),
-            complete: self.closing.as_ref().is_some_and(|closing| closing.complete && !closing.content.lost_rows),
-            closed_at: self.closing.as_ref().map(|closing| closing.closed_at.to_string()),
-            loss: self.scalars.get("loss").copied(),
-            measures: outcome.measured.measures,
-            diagnostics: outcome.diagnosed.diagnostics,
-            loss_constant: outcome.diagnosed.constant,
-            computed,
-            notes,
-            verdict: outcome.verdict,
-        };
-        Published::new(report, outcome.eigenvalues)
+            closed,
+            notes: self.notes.clone(),
+        }
     }
 }
 
 /// The workers' accumulators merged in worker order; taken out of the slots at the close, copied before it.
-fn gather(slots: &[Slot], take: bool) -> Option<Accumulator> {
+fn merged(slots: &[Slot], take: bool) -> Option<Accumulator> {
     let mut sum: Option<Accumulator> = None;
     for slot in slots {
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -205,4 +152,150 @@ fn gather(slots: &[Slot], take: bool) -> Option<Accumulator> {
         }
     }
     sum
+}
+
+impl Reports {
+    pub(super) fn new(
+        board: Arc<Board>,
+        history: Arc<History>,
+        metrics: Arc<ServiceMetrics>,
+        solver: Solver,
+        overrides: ThresholdOverrides,
+    ) -> Self {
+        let (closed_waiting, open_waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { board, history, metrics, solver, overrides, tasks: KeyedQueue::new(), closed_waiting, open_waiting }
+    }
+
+    /// Queues the report of a closed window; without its eigenvalues where the threads are behind.
+    pub(super) fn queue_closed(&self, mut task: ReportTask, admission: &Admission) {
+        if task.skip.is_none() && behind(&self.closed_waiting, admission) {
+            task.skip = Some(SkipReason::Behind);
+            self.metrics.spectra_skipped.inc();
+        }
+        self.queue(task);
+    }
+
+    /// Queues a report of a window that still takes rows.
+    pub(super) fn queue_so_far(&self, mut task: ReportTask, admission: &Admission) {
+        if task.skip.is_none() && behind(&self.open_waiting, admission) {
+            task.skip = Some(SkipReason::Behind);
+        }
+        self.queue(task);
+    }
+
+    fn queue(&self, task: ReportTask) {
+        if task.skip.is_none() {
+            self.waiting(&task).fetch_add(1, Ordering::AcqRel);
+        }
+        self.push(task.window.clone(), Task::Report(Box::new(task)));
+    }
+
+    /// Answers with a stored report, after everything of its layer that is under way.
+    pub(super) fn queue_stored(&self, window: WindowKey, reply: Waiter) {
+        self.push(window.clone(), Task::Stored(window, reply));
+    }
+
+    /// Drops the waiter once everything of the layer that is under way is stored.
+    pub(super) fn queue_passed(&self, run: &RunName, layer: &LayerName, waiter: Waiter) {
+        self.tasks.push((run.clone(), layer.clone()), Task::Passed(waiter));
+    }
+
+    fn push(&self, window: WindowKey, task: Task) {
+        self.tasks.push((window.run, window.layer), task);
+    }
+
+    fn waiting(&self, task: &ReportTask) -> &AtomicUsize {
+        if task.closing.is_some() { &self.closed_waiting } else { &self.open_waiting }
+    }
+
+    /// Lets the spectrum threads end once they have published what is queued.
+    pub fn stop(&self) {
+        self.tasks.stop();
+    }
+
+    /// Hands each window to `publish` until told to stop.
+    pub(super) fn work(&self, publish: impl Fn(ReportTask)) {
+        self.tasks.work(|task| match task {
+            Task::Report(task) => self.guarded(*task, &publish),
+            Task::Stored(window, reply) => {
+                if let Some(report) = self.history.report(&window.run, &window.layer, window.window) {
+                    // Nobody may be waiting any more.
+                    let _ = reply.send(report);
+                }
+            }
+            Task::Passed(waiter) => drop(waiter),
+        });
+    }
+
+    fn guarded(&self, task: ReportTask, publish: impl Fn(ReportTask)) {
+        let WindowKey { run, layer, window, .. } = task.window.clone();
+        let span = tracing::debug_span!("window", run = &*run, layer = &*layer, window);
+        let _entered = span.enter();
+        let waiting = task.skip.is_none().then(|| self.waiting(&task));
+        if catch_unwind(AssertUnwindSafe(|| publish(task))).is_err() {
+            self.metrics.worker_panics.inc();
+            tracing::error!(run = &*run, layer = &*layer, window, "a fault of the service cost this report");
+        }
+        if let Some(waiting) = waiting {
+            waiting.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Gathers the workers' rows, solves, diagnoses and judges.
+    pub(super) fn make(&self, task: &mut ReportTask) -> Vec<Arc<FullReport>> {
+        let thresholds = self.overrides.thresholds(&task.window.run, task.method);
+        let content = task.content();
+        let solved = self.solve(&content, task.skip);
+        let _timer = self.metrics.stages.enter(Stage::Diagnose);
+        let dim = content.roles.values().map(|rows| rows.moments.dim()).max().unwrap_or(0);
+        let factorisations = if task.skip.is_none() { self.solver.reserve_factorisations(dim) } else { None };
+        let mut known = task.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = known.clone();
+        let judging = Judging {
+            thresholds: &thresholds,
+            method: task.method,
+            memory: Some(&mut memory),
+            factorise: factorisations.is_some(),
+        };
+        let made = with_kernels(&*self.solver.backend, |kernels| {
+            report::make(&content, solved, &task.heading(), judging, kernels)
+        });
+        if task.closing.is_some() {
+            *known = memory;
+        }
+        self.metrics.solver_failures.inc_by(made.failures as u64);
+        made.reports.into_iter().map(Arc::new).collect()
+    }
+
+    fn solve(&self, content: &Content, skip: Option<SkipReason>) -> BTreeMap<Role, Solved> {
+        let solve = |rows: &Accumulator| match skip {
+            Some(reason) => reason.solved(),
+            None => {
+                let _timer = self.metrics.stages.enter(Stage::Spectrum);
+                self.solver.solve(rows)
+            }
+        };
+        content.roles.iter().map(|(role, rows)| (*role, solve(rows))).collect()
+    }
+
+    /// Makes a window's reports visible, then durable at the next flush: what is stored of the published verdict is what
+    /// is shown.
+    pub(super) fn store(&self, task: &ReportTask, closing: &Closing, run: StoredRun, reports: &[Arc<FullReport>]) {
+        self.board.publish(reports);
+        self.history.save(Saved {
+            window: task.window.clone(),
+            sessions: closing.sessions,
+            run,
+            reports: reports.to_vec(),
+            published: self.board.published(&task.window.run),
+        });
+    }
+}
+
+/// Whether as many reports of this kind wait for their eigenvalues as may.
+fn behind(waiting: &AtomicUsize, admission: &Admission) -> bool {
+    let waiting = waiting.load(Ordering::Acquire);
+    // What waits keeps its accumulators: it must not take the room of windows that are open.
+    let pressed = waiting >= FEW_WAITING && 2 * admission.memory.used() > admission.memory.limit();
+    pressed || waiting >= admission.limits.spectra_waiting
 }

@@ -9,9 +9,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::{Published, PublishedState};
-use crate::analysis::parameters::{Method, Parameters};
-use crate::analysis::verdict::State;
+use kernels::word::Word;
+
+use super::saved::{InterruptedWindow, PublishedState, ReportPlace};
+use crate::analysis::parameters::Method;
+use crate::analysis::report::FullReport;
+use crate::analysis::verdict::VerdictState;
+use crate::identity::RunName;
 
 /// See the file's head.
 #[derive(Debug)]
@@ -24,9 +28,28 @@ pub struct Board {
     removed: AtomicU64,
 }
 
+/// A batch as the board shows it.
+#[derive(Clone, Debug)]
+pub struct PushView {
+    /// The run.
+    pub run: RunName,
+    /// The layers that get a report of it, roles' suffixes included.
+    pub layers: Vec<String>,
+    /// The run's method.
+    pub method: Option<Method>,
+    /// The trainer's step.
+    pub step: Option<u64>,
+    /// The window that it went to.
+    pub window: u64,
+    /// The loss.
+    pub loss: Option<f64>,
+    /// When it came.
+    pub at: Timestamp,
+}
+
 /// What changed on the board after some change.
 #[derive(Debug)]
-pub struct Since {
+pub struct Changes {
     /// The newest change: where to go on from.
     pub change: u64,
     /// The runs that changed; `None` when one was taken away, so that all must be read again.
@@ -36,8 +59,8 @@ pub struct Since {
 /// One run as it is published.
 #[derive(Clone, Debug, Default)]
 pub struct RunView {
-    /// Its method's word.
-    pub method: Option<&'static str>,
+    /// Its method.
+    pub method: Option<Method>,
     /// The newest step pushed.
     pub step: Option<u64>,
     /// The newest window pushed.
@@ -50,8 +73,8 @@ pub struct RunView {
     pub finished_at: Option<Timestamp>,
     /// Its series have left /metrics.
     pub expired: bool,
-    /// Windows whose rows were lost when the service stopped: (layer, window).
-    pub interrupted: Vec<(String, u64)>,
+    /// Windows whose rows were lost when the service stopped.
+    pub interrupted: Vec<InterruptedWindow>,
     /// Layers, roles' suffixes included.
     pub layers: BTreeMap<String, LayerView>,
     /// The board's change that last touched it.
@@ -62,9 +85,9 @@ pub struct RunView {
 #[derive(Clone, Debug, Default)]
 pub struct LayerView {
     /// Its newest report.
-    pub newest: Option<Arc<Published>>,
+    pub newest: Option<Arc<FullReport>>,
     /// The report that latched its verdict.
-    pub latched: Option<Arc<Published>>,
+    pub latched: Option<Arc<FullReport>>,
     /// Since which window the published state holds.
     pub since_window: u64,
     /// Rows refused because they held NaN, infinities or values too large to square.
@@ -82,13 +105,13 @@ pub struct VerdictView {
 
 impl LayerView {
     /// The report whose verdict is published: the latched one, else the newest.
-    pub fn shown(&self) -> Option<&Arc<Published>> {
+    pub fn shown(&self) -> Option<&Arc<FullReport>> {
         self.latched.as_ref().or(self.newest.as_ref())
     }
 
     /// The published state.
-    pub fn state(&self) -> State {
-        self.shown().map_or(State::WarmingUp, |published| published.report.verdict.state)
+    pub fn state(&self) -> VerdictState {
+        self.shown().map_or(VerdictState::WarmingUp, |published| published.report.verdict.state)
     }
 }
 
@@ -128,14 +151,14 @@ impl Board {
     }
 
     /// What changed after the change `seen`; 0 is before everything.
-    pub fn since(&self, seen: u64) -> Since {
+    pub fn since(&self, seen: u64) -> Changes {
         let runs = self.runs.read().unwrap_or_else(PoisonError::into_inner);
         // Changes are counted under the write lock: whatever this number counts is in `runs`.
         let change = *self.activity.borrow();
         let whole = self.removed.load(Ordering::Acquire) > seen && seen > 0;
         let changed = runs.iter().filter(|(_, view)| view.change > seen);
         let changed = (!whole).then(|| changed.map(|(name, view)| (name.clone(), view.clone())).collect());
-        Since { change, runs: changed }
+        Changes { change, runs: changed }
     }
 
     /// Every run.
@@ -148,37 +171,31 @@ impl Board {
         self.runs.read().unwrap_or_else(PoisonError::into_inner).get(run).cloned()
     }
 
-    /// A batch was accepted for layers of a run (roles' suffixes included), into window `at.0`, at the time `at.1`.
-    pub fn pushed(
-        &self,
-        (run, layers): (&str, Vec<String>),
-        method: Option<Method>,
-        parameters: &Parameters,
-        at: (u64, Timestamp),
-    ) {
-        self.with(run, |view| {
-            for layer in layers {
-                view.layers.entry(layer).or_default();
+    /// A batch was accepted.
+    pub fn pushed(&self, push: &PushView) {
+        self.with(&push.run, |view| {
+            for layer in &push.layers {
+                view.layers.entry(layer.clone()).or_default();
             }
-            view.method = method.map(Method::word);
-            view.step = view.step.max(parameters.step);
-            view.window = view.window.max(Some(at.0));
-            view.loss = parameters.scalars.get("loss").copied().or(view.loss);
-            view.last_push = view.last_push.max(Some(at.1));
+            view.method = push.method;
+            view.step = view.step.max(push.step);
+            view.window = view.window.max(Some(push.window));
+            view.loss = push.loss.or(view.loss);
+            view.last_push = view.last_push.max(Some(push.at));
             view.finished_at = None;
             view.expired = false;
         });
     }
 
     /// New reports of one window.
-    pub fn publish(&self, reports: &[Arc<Published>]) {
+    pub fn publish(&self, reports: &[Arc<FullReport>]) {
         for published in reports {
             let report = &published.report;
             self.with(&report.run, |run| {
                 let layer = run.layers.entry(report.layer.clone()).or_default();
                 let before = layer.newest.is_some().then(|| layer.state());
                 layer.newest = Some(Arc::clone(published));
-                if report.verdict.state == State::Collapsed && layer.latched.is_none() {
+                if report.verdict.state == VerdictState::Collapsed && layer.latched.is_none() {
                     layer.latched = Some(Arc::clone(published));
                 }
                 if before != Some(layer.state()) {
@@ -195,7 +212,7 @@ impl Board {
                 }
                 // Interrupted windows stand under the layer as pushed, without a role.
                 let pushed = report.layer.split(':').next().unwrap_or("");
-                run.interrupted.retain(|(name, window)| *window != report.window || name != pushed);
+                run.interrupted.retain(|cut_off| cut_off.window != report.window || cut_off.layer != pushed);
             });
         }
         self.changed();
@@ -220,7 +237,7 @@ impl Board {
             for layer in view.layers.values_mut() {
                 if layer.latched.take().is_some()
                     && let Some(newest) =
-                        layer.newest.as_ref().filter(|newest| newest.report.verdict.state != State::Collapsed)
+                        layer.newest.as_ref().filter(|newest| newest.report.verdict.state != VerdictState::Collapsed)
                 {
                     layer.since_window = newest.report.window;
                 }
@@ -252,15 +269,15 @@ impl Board {
     }
 
     /// What of the run's published verdicts must survive a restart.
-    pub fn latched(&self, run: &str) -> Vec<PublishedState> {
+    pub fn published(&self, run: &str) -> Vec<PublishedState> {
         let Some(view) = self.run(run) else { return Vec::new() };
-        let of = |published: &Arc<Published>| (published.report.window, published.report.revision);
+        let place = |full: &Arc<FullReport>| ReportPlace { window: full.report.window, revision: full.report.revision };
         view.layers
             .iter()
             .map(|(layer, view)| PublishedState {
                 layer: layer.clone(),
                 since_window: view.since_window,
-                latched: view.latched.as_ref().map(of),
+                latched: view.latched.as_ref().map(place),
             })
             .collect()
     }

@@ -6,14 +6,18 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
+use super::saved::{ReportPlace, Restored, Saved};
 use super::tables::{Write, apply, as_stored, load, migrate, restored_layers, restored_open, restored_verdicts};
-use super::{Published, PublishedState, Saved};
+use crate::analysis::parameters::Method;
+use crate::analysis::report::FullReport;
+use crate::identity::WindowKey;
 
 /// Why the history cannot be opened or read.
 #[derive(Debug, thiserror::Error)]
@@ -55,34 +59,13 @@ pub struct History {
     _lock: Option<File>,
 }
 
-/// A run as the history knows it.
+/// Reports as they were stored.
 #[derive(Debug)]
-pub struct Restored {
-    /// Its name.
-    pub run: String,
-    /// Its method's word.
-    pub method: Option<String>,
-    /// When rows last came.
-    pub last_push: Timestamp,
-    /// When it was finished.
-    pub finished_at: Option<Timestamp>,
-    /// Its layers, as pushed.
-    pub layers: Vec<RestoredLayer>,
-    /// What was published.
-    pub verdicts: Vec<PublishedState>,
-    /// Windows that were open: (layer, window).
-    pub interrupted: Vec<(String, u64)>,
-}
-
-/// A layer as the history knows it.
-#[derive(Debug)]
-pub struct RestoredLayer {
-    /// Its name.
-    pub layer: String,
-    /// Its memory, as JSON.
-    pub memory: String,
-    /// Its closed windows: (window, newest revision, sessions known at the close).
-    pub closed: Vec<(u64, u32, u64)>,
+pub struct ReportPage {
+    /// JSON, oldest first.
+    pub reports: Vec<String>,
+    /// The window to go on from.
+    pub next: Option<u64>,
 }
 
 impl History {
@@ -132,19 +115,13 @@ impl History {
     }
 
     /// Notes that a window holds rows that a kill would lose.
-    pub fn mark_open(&self, run: &str, layer: &str, window: u64, now: Timestamp) {
-        self.push(Write::MarkOpen { run: run.to_string(), layer: layer.to_string(), window, now });
+    pub fn mark_open(&self, window: &WindowKey, now: Timestamp) {
+        self.push(Write::MarkOpen { window: window.clone(), now });
         self.flush();
     }
 
     /// Will store the run's own row at the next `flush`; once finished, nothing of it is interrupted any more.
-    pub fn save_run(
-        &self,
-        run: &str,
-        method: Option<&'static str>,
-        last_push: Timestamp,
-        finished_at: Option<Timestamp>,
-    ) {
+    pub fn save_run(&self, run: &str, method: Option<Method>, last_push: Timestamp, finished_at: Option<Timestamp>) {
         self.push(Write::Run { run: run.to_string(), method, last_push, finished_at });
     }
 
@@ -199,7 +176,6 @@ impl History {
     }
 
     /// Closed windows `from ..= to`, oldest first, every revision; whole windows until at least `limit` reports are there.
-    /// The second value is the window to go on from.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -207,26 +183,26 @@ impl History {
         &self,
         run: &str,
         layer: &str,
-        range: (u64, u64),
+        range: RangeInclusive<u64>,
         limit: usize,
-    ) -> Result<(Vec<String>, Option<u64>), HistoryError> {
+    ) -> Result<ReportPage, HistoryError> {
         self.read(|connection| {
             let mut query = connection.prepare_cached(
                 "SELECT window, report FROM reports WHERE run = ?1 AND layer = ?2 AND window BETWEEN ?3 AND ?4
                  ORDER BY window, revision",
             )?;
-            let mut rows = query.query(params![run, layer, as_stored(range.0), as_stored(range.1)])?;
+            let mut rows = query.query(params![run, layer, as_stored(*range.start()), as_stored(*range.end())])?;
             let mut reports: Vec<String> = Vec::new();
             let mut last = None;
             while let Some(row) = rows.next()? {
                 let window = row.get::<_, i64>(0)?;
                 if reports.len() >= limit && last != Some(window) {
-                    return Ok((reports, Some(window as u64)));
+                    return Ok(ReportPage { reports, next: Some(window as u64) });
                 }
                 last = Some(window);
                 reports.push(row.get(1)?);
             }
-            Ok((reports, None))
+            Ok(ReportPage { reports, next: None })
         })
     }
 
@@ -234,12 +210,12 @@ impl History {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn newest(&self, run: &str, layer: &str, window: Option<u64>) -> Result<Option<Arc<Published>>, HistoryError> {
-        self.read(|connection| load(connection, (run, layer), window, None))
+    pub fn newest(&self, run: &str, layer: &str, window: Option<u64>) -> Result<Option<Arc<FullReport>>, HistoryError> {
+        self.read(|connection| load(connection, run, layer, window, None))
     }
 
-    /// As [`History::newest`], for who cannot do anything about an error.
-    pub fn report(&self, run: &str, layer: &str, window: u64) -> Option<Arc<Published>> {
+    /// As [`History::newest`], where nothing can be done about an error.
+    pub fn report(&self, run: &str, layer: &str, window: u64) -> Option<Arc<FullReport>> {
         self.newest(run, layer, Some(window)).unwrap_or_else(|error| {
             tracing::error!(%error, "a stored report cannot be read");
             None
@@ -250,8 +226,13 @@ impl History {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn revision(&self, run: &str, layer: &str, place: (u64, u32)) -> Result<Option<Arc<Published>>, HistoryError> {
-        self.read(|connection| load(connection, (run, layer), Some(place.0), Some(place.1)))
+    pub fn revision(
+        &self,
+        run: &str,
+        layer: &str,
+        place: ReportPlace,
+    ) -> Result<Option<Arc<FullReport>>, HistoryError> {
+        self.read(|connection| load(connection, run, layer, Some(place.window), Some(place.revision)))
     }
 
     /// Every run, for the start of the service.
@@ -271,7 +252,7 @@ impl History {
                     last_push: time(row.get(2)?).unwrap_or(Timestamp::UNIX_EPOCH),
                     finished_at: time(row.get(3)?),
                     layers: restored_layers(connection, &run)?,
-                    verdicts: restored_verdicts(connection, &run)?,
+                    published: restored_verdicts(connection, &run)?,
                     interrupted: restored_open(connection, &run)?,
                     run,
                 });

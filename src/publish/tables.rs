@@ -5,12 +5,15 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use kernels::spectrum::Spectrum;
+use kernels::word::Word;
 use rusqlite::{Connection, OptionalExtension, params};
-use serde_json::Value;
 
-use super::history::{HistoryError, RestoredLayer};
-use super::report_read;
-use super::{Published, PublishedState, Saved};
+use super::history::HistoryError;
+use super::saved::{InterruptedWindow, PublishedState, ReportPlace, RestoredLayer, Saved, StoredClose};
+use crate::analysis::parameters::Method;
+use crate::analysis::report::{FullReport, Report};
+use crate::identity::WindowKey;
 
 /// The schema's version, in SQLite's user_version.
 const VERSION: i64 = 1;
@@ -33,8 +36,8 @@ CREATE TABLE open_windows (run TEXT, layer TEXT, window INTEGER, PRIMARY KEY (ru
 /// One change of the history.
 pub(super) enum Write {
     Save(Box<Saved>),
-    MarkOpen { run: String, layer: String, window: u64, now: Timestamp },
-    Run { run: String, method: Option<&'static str>, last_push: Timestamp, finished_at: Option<Timestamp> },
+    MarkOpen { window: WindowKey, now: Timestamp },
+    Run { run: String, method: Option<Method>, last_push: Timestamp, finished_at: Option<Timestamp> },
     Unlatch { run: String },
     Delete { run: String },
 }
@@ -57,19 +60,19 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
     let transaction = connection.unchecked_transaction()?;
     match write {
         Write::Save(saved) => save(&transaction, saved)?,
-        Write::MarkOpen { run, layer, window, now } => {
+        Write::MarkOpen { window, now } => {
             // The run's row first: a run that is killed in its first window is known afterwards, and one that a push
             // reopened is open.
             let run_row = "INSERT INTO runs VALUES (?1, NULL, ?2, NULL)
                            ON CONFLICT (run) DO UPDATE SET last_push_at = excluded.last_push_at, finished_at = NULL";
-            transaction.execute(run_row, params![run, now.to_string()])?;
+            transaction.execute(run_row, params![&*window.run, now.to_string()])?;
             transaction.execute(
                 "INSERT OR IGNORE INTO open_windows VALUES (?1, ?2, ?3)",
-                params![run, layer, as_stored(*window)],
+                params![&*window.run, &*window.layer, as_stored(window.window)],
             )?;
         }
         Write::Run { run, method, last_push, finished_at } => {
-            save_run(&transaction, run, *method, (*last_push, *finished_at))?;
+            save_run(&transaction, run, *method, *last_push, *finished_at)?;
             if finished_at.is_some() {
                 transaction.execute("DELETE FROM open_windows WHERE run = ?1", [run])?;
             }
@@ -90,46 +93,49 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
 fn save_run(
     connection: &Connection,
     run: &str,
-    method: Option<&str>,
-    times: (Timestamp, Option<Timestamp>),
+    method: Option<Method>,
+    last_push: Timestamp,
+    finished_at: Option<Timestamp>,
 ) -> rusqlite::Result<()> {
     connection.prepare_cached("INSERT OR REPLACE INTO runs VALUES (?1, ?2, ?3, ?4)")?.execute(params![
         run,
-        method,
-        times.0.to_string(),
-        times.1.map(|at| at.to_string())
+        method.map(Method::word),
+        last_push.to_string(),
+        finished_at.map(|at| at.to_string())
     ])?;
     Ok(())
 }
 
 fn save(connection: &Connection, saved: &Saved) -> rusqlite::Result<()> {
-    let run = &saved.run;
-    save_run(connection, run, saved.method, (saved.last_push, saved.finished_at))?;
+    let WindowKey { run, layer, window, revision } = &saved.window;
+    let (run, layer, state) = (&**run, &**layer, &saved.run);
+    save_run(connection, run, state.method, state.last_push, state.finished_at)?;
     connection.prepare_cached("INSERT OR REPLACE INTO layers VALUES (?1, ?2, ?3)")?.execute(params![
         run,
-        saved.layer,
-        saved.layer_state
+        layer,
+        state.layer_memory
     ])?;
     connection
         .prepare_cached("INSERT OR REPLACE INTO closed_windows VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute(params![run, saved.layer, as_stored(saved.window), saved.revision, as_stored(saved.sessions)])?;
+        .execute(params![run, layer, as_stored(*window), revision, as_stored(saved.sessions)])?;
     for published in &saved.reports {
         save_report(connection, published)?;
     }
     let mut verdict = connection.prepare_cached("INSERT OR REPLACE INTO verdicts VALUES (?1, ?2, ?3, ?4, ?5)")?;
-    for state in &saved.latched {
-        let (window, revision) = state.latched.map(|(w, r)| (as_stored(w), r)).unzip();
+    for state in &saved.published {
+        let (window, revision) = state.latched.map(|place| (as_stored(place.window), place.revision)).unzip();
         verdict.execute(params![run, state.layer, as_stored(state.since_window), window, revision])?;
     }
     connection
         .prepare_cached("DELETE FROM open_windows WHERE run = ?1 AND layer = ?2 AND window = ?3")?
-        .execute(params![run, saved.layer, as_stored(saved.window)])?;
+        .execute(params![run, layer, as_stored(*window)])?;
     Ok(())
 }
 
-fn save_report(connection: &Connection, published: &Published) -> rusqlite::Result<()> {
-    let report = &published.report;
+fn save_report(connection: &Connection, full: &FullReport) -> rusqlite::Result<()> {
+    let report = &full.report;
     let (window, verdict) = (as_stored(report.window), &report.verdict);
+    let text = serde_json::to_string(report).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     connection
         .prepare_cached("INSERT OR REPLACE INTO reports VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")?
         .execute(params![
@@ -144,46 +150,48 @@ fn save_report(connection: &Connection, published: &Published) -> rusqlite::Resu
             verdict.scale.word(),
             verdict.dimension.word(),
             verdict.cause.word(),
-            published.json.to_string(),
+            text,
         ])?;
-    let Some(eigenvalues) = &published.eigenvalues else { return Ok(()) };
-    let blob: Vec<u8> = eigenvalues.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let measures = &report.measures;
-    connection.prepare_cached("INSERT OR REPLACE INTO spectra VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(
-        params![
-            report.run,
-            report.layer,
-            window,
-            report.revision,
-            measures.numeric_noise_floor.unwrap_or(0.0),
-            measures.input_noise_floor.unwrap_or(0.0),
-            blob,
-        ],
-    )?;
+    let Some(Spectrum { values, numeric_floor, input_floor }) = &full.spectrum else { return Ok(()) };
+    let blob: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO spectra VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+        .execute(params![report.run, report.layer, window, report.revision, numeric_floor, input_floor, blob])?;
     Ok(())
 }
 
+/// The newest report of a layer, of a window, or of one of its revisions.
 pub(super) fn load(
     connection: &Connection,
-    (run, layer): (&str, &str),
+    run: &str,
+    layer: &str,
     window: Option<u64>,
     revision: Option<u32>,
-) -> rusqlite::Result<Option<Arc<Published>>> {
+) -> rusqlite::Result<Option<Arc<FullReport>>> {
     let mut query = connection.prepare_cached(
-        "SELECT r.report, s.eigenvalues FROM reports r LEFT JOIN spectra s USING (run, layer, window, revision)
+        "SELECT r.report, s.eigenvalues, s.numeric_noise_floor, s.input_noise_floor
+         FROM reports r LEFT JOIN spectra s USING (run, layer, window, revision)
          WHERE run = ?1 AND layer = ?2 AND (?3 IS NULL OR window = ?3) AND (?4 IS NULL OR revision = ?4)
          ORDER BY r.rowid DESC LIMIT 1",
     )?;
-    let row = query
-        .query_row(params![run, layer, window.map(as_stored), revision], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, Option<Vec<u8>>>(1)?))
-        })
-        .optional()?;
-    Ok(row.and_then(|(report, blob)| {
-        let json: Value = serde_json::from_str(&report).ok()?;
-        let eigenvalues = blob.map(|blob| blob.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect());
-        report_read::published(json, eigenvalues).map(Arc::new)
-    }))
+    let read = |row: &rusqlite::Row<'_>| {
+        let text: String = row.get(0)?;
+        let report: Report = serde_json::from_str(&text)
+            .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into()))?;
+        let spectrum = match row.get::<_, Option<Vec<u8>>>(1)? {
+            Some(blob) => {
+                Some(Spectrum { values: eigenvalues(&blob), numeric_floor: row.get(2)?, input_floor: row.get(3)? })
+            }
+            None => None,
+        };
+        Ok(Arc::new(FullReport { report, spectrum }))
+    };
+    query.query_row(params![run, layer, window.map(as_stored), revision], read).optional()
+}
+
+/// Of a blob of little-endian f64.
+pub(super) fn eigenvalues(blob: &[u8]) -> Vec<f64> {
+    blob.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect()
 }
 
 pub(super) fn restored_layers(connection: &Connection, run: &str) -> rusqlite::Result<Vec<RestoredLayer>> {
@@ -195,11 +203,14 @@ pub(super) fn restored_layers(connection: &Connection, run: &str) -> rusqlite::R
     layers.collect()
 }
 
-fn restored_closed(connection: &Connection, run: &str, layer: &str) -> rusqlite::Result<Vec<(u64, u32, u64)>> {
+fn restored_closed(connection: &Connection, run: &str, layer: &str) -> rusqlite::Result<Vec<StoredClose>> {
     let mut query = connection
         .prepare_cached("SELECT window, revision, sessions FROM closed_windows WHERE run = ?1 AND layer = ?2")?;
     let number = |row: &rusqlite::Row<'_>, index| row.get::<_, i64>(index).map(|value| value as u64);
-    query.query_map([run, layer], |row| Ok((number(row, 0)?, row.get(1)?, number(row, 2)?)))?.collect()
+    let close = |row: &rusqlite::Row<'_>| {
+        Ok(StoredClose { window: number(row, 0)?, revision: row.get(1)?, sessions: number(row, 2)? })
+    };
+    query.query_map([run, layer], close)?.collect()
 }
 
 pub(super) fn restored_verdicts(connection: &Connection, run: &str) -> rusqlite::Result<Vec<PublishedState>> {
@@ -207,17 +218,19 @@ pub(super) fn restored_verdicts(connection: &Connection, run: &str) -> rusqlite:
         .prepare_cached("SELECT layer, since_window, latched_window, latched_revision FROM verdicts WHERE run = ?1")?;
     query
         .query_map([run], |row| {
-            let latched: Option<i64> = row.get(2)?;
+            let (window, revision): (Option<i64>, Option<u32>) = (row.get(2)?, row.get(3)?);
             Ok(PublishedState {
                 layer: row.get(0)?,
                 since_window: row.get::<_, i64>(1)? as u64,
-                latched: latched.map(|w| w as u64).zip(row.get(3)?),
+                latched: window.zip(revision).map(|(w, revision)| ReportPlace { window: w as u64, revision }),
             })
         })?
         .collect()
 }
 
-pub(super) fn restored_open(connection: &Connection, run: &str) -> rusqlite::Result<Vec<(String, u64)>> {
+pub(super) fn restored_open(connection: &Connection, run: &str) -> rusqlite::Result<Vec<InterruptedWindow>> {
     let mut query = connection.prepare_cached("SELECT layer, window FROM open_windows WHERE run = ?1")?;
-    query.query_map([run], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64)))?.collect()
+    query
+        .query_map([run], |row| Ok(InterruptedWindow { layer: row.get(0)?, window: row.get::<_, i64>(1)? as u64 }))?
+        .collect()
 }

@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
-use super::{Site, read};
+use super::site::Site;
 use crate::error::{Code, Refusal};
+use crate::wire::views::RunSummary;
 
 /// Streams at once.
 pub(super) const MAX_STREAMS: usize = 64;
@@ -31,23 +32,23 @@ const FRAME_BYTES: usize = 16 << 10;
 
 /// The places for streams.
 #[derive(Clone)]
-pub struct Events(Arc<Semaphore>);
+pub struct EventPlaces(Arc<Semaphore>);
 
-impl Default for Events {
+impl Default for EventPlaces {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(MAX_STREAMS)))
     }
 }
 
-impl Events {
+impl EventPlaces {
     /// Streams that are open.
     pub(super) fn used(&self) -> usize {
         MAX_STREAMS - self.0.available_permits()
     }
 }
 
-pub(super) async fn events(State(site): State<Site>) -> Result<Response, Refusal> {
-    if site.inbox.is_draining() {
+pub(crate) async fn events(State(site): State<Site>) -> Result<Response, Refusal> {
+    if site.pipeline.admission.is_draining() {
         return Err(Refusal::new(Code::Draining, "the service is stopping: ask again once it is back"));
     }
     let place = Arc::clone(&site.events.0).try_acquire_owned().map_err(|_| {
@@ -57,13 +58,13 @@ pub(super) async fn events(State(site): State<Site>) -> Result<Response, Refusal
             MAX_STREAMS as u64,
         )
     })?;
-    let activity = site.board.activity();
-    let told = Told { site, activity, change: None, not_before: Instant::now(), _place: place };
-    Ok(Sse::new(told.stream()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
+    let activity = site.board().activity();
+    let stream = EventStream { site, activity, change: None, not_before: Instant::now(), _place: place };
+    Ok(Sse::new(stream.into_events()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
 }
 
 /// One stream: what it has told.
-struct Told {
+struct EventStream {
     site: Site,
     activity: watch::Receiver<u64>,
     /// `None` before the first event.
@@ -72,11 +73,11 @@ struct Told {
     _place: OwnedSemaphorePermit,
 }
 
-impl Told {
-    fn stream(self) -> impl Stream<Item = Result<Event, Infallible>> {
-        futures_util::stream::unfold(self, |mut told| async {
-            let value = told.next().await?;
-            Some((Ok(Event::default().event("change").data(value.to_string())), told))
+impl EventStream {
+    fn into_events(self) -> impl Stream<Item = Result<Event, Infallible>> {
+        futures_util::stream::unfold(self, |mut stream| async {
+            let value = stream.next().await?;
+            Some((Ok(Event::default().event("change").data(value.to_string())), stream))
         })
     }
 
@@ -86,15 +87,14 @@ impl Told {
             self.activity.wait_for(|change| *change > seen).await.ok()?;
             tokio::time::sleep_until(self.not_before).await;
         }
-        if self.site.inbox.is_draining() {
+        if self.site.pipeline.admission.is_draining() {
             return None;
         }
         self.not_before = Instant::now() + PACE;
         let whole = self.change.is_none();
-        let since = self.site.board.since(self.change.unwrap_or(0));
+        let since = self.site.board().since(self.change.unwrap_or(0));
         self.change = Some(since.change);
-        let runs: Option<Vec<Value>> =
-            since.runs.map(|runs| runs.iter().map(|(name, view)| read::run_line(name, view)).collect());
+        let runs = since.runs.map(|runs| runs.iter().map(|(name, view)| json!(RunSummary::line(name, view))).collect());
         let short = |lines: &Vec<Value>| lines.iter().map(|line| line.to_string().len()).sum::<usize>() <= FRAME_BYTES;
         let runs = runs.filter(short);
         Some(json!({"change": since.change, "whole": whole, "runs": runs}))

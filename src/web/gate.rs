@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use kernels::word::Word;
 use serde::Deserialize;
-use serde_json::Value;
+use strum::VariantArray;
 
-use super::extract::{Fields, Segments};
-use super::{Site, read};
-use crate::analysis::verdict::State as Word;
+use super::site::Site;
+use crate::analysis::verdict::VerdictState;
 use crate::error::{Code, Refusal};
+use crate::wire::extract::{Fields, Segments};
+use crate::wire::views::{self, PublishedVerdict};
 
 /// Seconds that an answer may be waited for: proxies in between give up after a few minutes.
 const LONGEST_WAIT_S: f64 = 300.0;
@@ -22,40 +24,36 @@ const PACE: Duration = Duration::from_millis(250);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     /// Seconds.
     wait: Option<f64>,
     /// The state that the client knows: news is any other.
     state: Option<String>,
 }
 
-pub(super) async fn verdict(
+pub(crate) async fn verdict(
     State(site): State<Site>,
     Segments(run): Segments<String>,
     Fields(gate): Fields<Gate>,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<PublishedVerdict>, Refusal> {
     let wait = gate.wait.unwrap_or(0.0);
     if !(0.0..=LONGEST_WAIT_S).contains(&wait) {
         let detail = format!("wait is {wait}: it must be 0 to {LONGEST_WAIT_S} seconds; ask again for longer");
         return Err(Refusal::over(Code::Malformed, detail, LONGEST_WAIT_S as u64));
     }
-    if let Some(state) = gate.state.as_deref().filter(|state| Word::of(state).is_none()) {
-        let known = Word::ALL.map(Word::word).join(", ");
-        let detail = format!("state is {}: it must be one of {known}", state.escape_debug());
-        return Err(Refusal::new(Code::Malformed, detail));
-    }
+    let known = gate.state.as_deref().map(known_state).transpose()?;
     // Subscribed before the first look, so that nothing is missed between the two.
-    let mut changes = site.board.changes();
-    let mut value = read::verdict(&site.board, &run)?;
+    let mut changes = site.board().changes();
+    let mut published = views::verdict(site.board(), &run)?;
     let given_up = tokio::time::sleep(Duration::from_secs_f64(wait));
     tokio::pin!(given_up);
-    let (told, first) = (gate.state, value["state"].clone());
-    let is_news = |state: &Value| match &told {
-        Some(known) => *state != **known,
+    let first = published.verdict.state;
+    let is_news = |state: VerdictState| match known {
+        Some(known) => state != known,
         // A collapse is news to whoever has not said that he knows of it.
-        None => *state != first || *state == Word::Collapsed.word(),
+        None => state != first || state == VerdictState::Collapsed,
     };
-    while !is_news(&value["state"]) && !site.inbox.is_draining() {
+    while !is_news(published.verdict.state) && !site.pipeline.admission.is_draining() {
         let changed = async {
             let changed = changes.changed().await;
             tokio::time::sleep(PACE).await;
@@ -65,10 +63,18 @@ pub(super) async fn verdict(
             changed = changed => changed.is_err(),
             () = &mut given_up => true,
         };
-        value = read::verdict(&site.board, &run)?;
+        published = views::verdict(site.board(), &run)?;
         if over {
             break;
         }
     }
-    Ok(Json(value))
+    Ok(Json(published))
+}
+
+fn known_state(word: &str) -> Result<VerdictState, Refusal> {
+    word.parse().map_err(|_| {
+        let known: Vec<&str> = VerdictState::VARIANTS.iter().map(|state| state.word()).collect();
+        let detail = format!("state is {}: it must be one of {}", word.escape_debug(), known.join(", "));
+        Refusal::new(Code::Malformed, detail)
+    })
 }

@@ -5,21 +5,22 @@
 
 #![allow(dead_code)] // descriptions are read by the macro, not called
 
-use std::collections::HashMap;
-
 use axum::Json;
-use serde::Serialize;
 use serde_json::Value;
-use utoipa::{OpenApi, ToSchema};
+use utoipa::OpenApi;
 
-use crate::analysis::measures::TABLE;
 use crate::analysis::parameters::SCALARS;
+use crate::analysis::report::Report;
 use crate::error::Code;
+use crate::wire::problem::Problem;
+use crate::wire::views::{
+    ClosedReports, LayerSummary, PublishedVerdict, PushAccepted, PushReport, ReportList, RunFinished, RunList,
+    RunSummary, SpectrumAnswer,
+};
 
 /// The document.
 pub fn document() -> Value {
     let mut value = serde_json::to_value(Document::openapi()).unwrap_or_default();
-    value["components"]["schemas"]["Report"]["properties"]["measures"]["properties"] = measures();
     value["components"]["schemas"]["Problem"]["properties"]["code"]["enum"] =
         Code::all().map(|code| Value::from(code.word())).collect();
     let push = &mut value["paths"]["/v1/runs/{run}/layers/{layer}/batches"]["post"]["parameters"];
@@ -31,16 +32,8 @@ pub fn document() -> Value {
     value
 }
 
-pub(super) async fn serve() -> Json<Value> {
+pub(crate) async fn serve() -> Json<Value> {
     Json(document())
-}
-
-fn measures() -> Value {
-    TABLE
-        .iter()
-        .map(|(name, help)| ((*name).to_string(), serde_json::json!({"type": ["number", "null"], "description": help})))
-        .collect::<serde_json::Map<_, _>>()
-        .into()
 }
 
 #[derive(OpenApi)]
@@ -70,112 +63,9 @@ fn measures() -> Value {
         openapi,
         page
     ),
-    components(schemas(Problem, Accepted, Report, Verdict, PublishedVerdict, Spectrum, Reason, Alarm))
+    components(schemas(Problem, PublishedVerdict, PushAccepted, PushReport, Report, SpectrumAnswer))
 )]
 struct Document;
-
-/// RFC 9457, with a closed list of code words.
-#[derive(Serialize, ToSchema)]
-struct Problem {
-    r#type: String,
-    title: String,
-    status: u16,
-    /// The value, the limit and the way out.
-    detail: String,
-    code: String,
-    limit: Option<u64>,
-}
-
-/// A push that was taken.
-#[derive(Serialize, ToSchema)]
-struct Accepted {
-    run: String,
-    layer: String,
-    window: u64,
-    /// Rows admitted to the window so far.
-    rows: u64,
-    /// It was here before, and counts once.
-    duplicate: bool,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Reason {
-    measure: String,
-    value: f64,
-    threshold: f64,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Alarm {
-    alarm: String,
-    severity: String,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Verdict {
-    /// warming_up, healthy, degrading, collapsed or insufficient_rows.
-    state: String,
-    /// ok, warning, critical or unknown.
-    scale: String,
-    /// ok, warning, critical or unknown.
-    dimension: String,
-    cause: String,
-    reasons: Vec<Reason>,
-    alarms: Vec<Alarm>,
-}
-
-/// The worst layer's verdict, latched once collapsed.
-#[derive(Serialize, ToSchema)]
-struct PublishedVerdict {
-    run: String,
-    layer: Option<String>,
-    #[serde(flatten)]
-    verdict: Verdict,
-    latched: bool,
-    since_window: Option<u64>,
-    window: Option<u64>,
-    current: Option<Verdict>,
-}
-
-/// One window of one layer, measured and judged. An undefined value is null.
-#[derive(Serialize, ToSchema)]
-struct Report {
-    run: String,
-    layer: String,
-    window: u64,
-    revision: u32,
-    step: Option<u64>,
-    rows: u64,
-    samples: u64,
-    views: u64,
-    dim: u64,
-    closed: bool,
-    complete: bool,
-    closed_at: Option<String>,
-    loss: Option<f64>,
-    measures: HashMap<String, Value>,
-    methods: Value,
-    computed: Value,
-    notes: Vec<String>,
-    verdict: Verdict,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Spectrum {
-    run: String,
-    layer: String,
-    window: u64,
-    revision: u32,
-    /// How many eigenvalues there are.
-    dim: u64,
-    /// Descending; null when the solver failed or was skipped.
-    eigenvalues: Option<Vec<f64>>,
-    /// False when `eigenvalues` holds only the first: the spectrum was too large to be solved.
-    complete: Option<bool>,
-    noise_floor: Option<f64>,
-    input_noise_floor: Option<f64>,
-    numeric_noise_floor: Option<f64>,
-}
 
 macro_rules! described {
     ($($(#[$attribute:meta])* $name:ident;)*) => { $($(#[$attribute])* fn $name() {})* };
@@ -197,7 +87,7 @@ described! {
             content((Vec<u8> = "application/x-safetensors"), (Vec<u8> = "application/x-npy"), (Value = "application/json")),
         ),
         responses(
-            (status = 202, body = Accepted), (status = 200, description = "With wait: the report", body = Report),
+            (status = 202, body = PushAccepted), (status = 200, description = "With wait: the report", body = PushReport),
             (status = "4XX", description = "Refused; nothing was merged", body = Problem, content_type = "application/problem+json"),
             (status = "5XX", description = "Refused; Retry-After says when to try again", body = Problem, content_type = "application/problem+json"),
         )
@@ -206,22 +96,22 @@ described! {
     /// Close a window of every layer now.
     #[utoipa::path(post, path = "/v1/runs/{run}/windows/{window}/close",
         params(("run" = String, Path), ("window" = u64, Path)),
-        responses((status = 200, description = "{reports: [...]}", body = Value), (status = 404, body = Problem)))]
+        responses((status = 200, body = ClosedReports), (status = 404, body = Problem)))]
     close;
     /// The run is over.
     #[utoipa::path(post, path = "/v1/runs/{run}/finish", params(("run" = String, Path)),
-        responses((status = 200, body = Value), (status = 404, body = Problem)))]
+        responses((status = 200, body = RunFinished), (status = 404, body = Problem)))]
     finish;
     /// Somebody has seen the collapse: unlatch the verdict.
     #[utoipa::path(post, path = "/v1/runs/{run}/acknowledge", params(("run" = String, Path)),
         responses((status = 200, body = PublishedVerdict), (status = 404, body = Problem)))]
     acknowledge;
     /// Every run.
-    #[utoipa::path(get, path = "/v1/runs", responses((status = 200, body = Value)))]
+    #[utoipa::path(get, path = "/v1/runs", responses((status = 200, body = RunList)))]
     runs;
     /// One run with its layers.
     #[utoipa::path(get, path = "/v1/runs/{run}", params(("run" = String, Path)),
-        responses((status = 200, body = Value), (status = 404, body = Problem)))]
+        responses((status = 200, body = RunSummary<LayerSummary<Report>>), (status = 404, body = Problem)))]
     run;
     /// Forget a run and its history.
     #[utoipa::path(delete, path = "/v1/runs/{run}", params(("run" = String, Path)),
@@ -231,12 +121,12 @@ described! {
     #[utoipa::path(get, path = "/v1/runs/{run}/layers/{layer}/reports",
         params(("run" = String, Path), ("layer" = String, Path), ("from" = Option<u64>, Query), ("to" = Option<u64>, Query),
                ("limit" = Option<u64>, Query), ("cursor" = Option<u64>, Query)),
-        responses((status = 200, description = "{reports: [...], next: cursor or null}", body = Value), (status = 404, body = Problem)))]
+        responses((status = 200, description = "A page", body = ReportList), (status = 404, body = Problem)))]
     reports;
     /// The eigenvalues of a closed window, the newest unless one is named.
     #[utoipa::path(get, path = "/v1/runs/{run}/layers/{layer}/spectrum",
         params(("run" = String, Path), ("layer" = String, Path), ("window" = Option<u64>, Query)),
-        responses((status = 200, description = "application/json, application/x-npy or text/csv by Accept", body = Spectrum),
+        responses((status = 200, description = "application/json, application/x-npy or text/csv by Accept", body = SpectrumAnswer),
                   (status = 404, body = Problem), (status = 406, body = Problem)))]
     spectrum;
     /// A layer's history in columns, at most `points` windows of it: of each stretch the worst judged.
@@ -273,7 +163,7 @@ described! {
     /// Whether the process runs.
     #[utoipa::path(get, path = "/livez", responses((status = 200, body = String, content_type = "text/plain")))]
     livez;
-    /// Whether pushes are taken.
+    /// Whether pushes are accepted.
     #[utoipa::path(get, path = "/readyz", responses((status = 200, body = String, content_type = "text/plain"),
         (status = 503, body = Problem), (status = 507, body = Problem)))]
     readyz;

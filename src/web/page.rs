@@ -18,7 +18,7 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 
 /// (path, type, content)
-pub(super) const FILES: [(&str, &str, &str); 14] = [
+pub(crate) const FILES: [(&str, &str, &str); 14] = [
     ("/", HTML, include_str!("page/index.html")),
     ("/page/app.js", SCRIPT, include_str!("page/app.js")),
     ("/page/live.js", SCRIPT, include_str!("page/live.js")),
@@ -35,7 +35,7 @@ pub(super) const FILES: [(&str, &str, &str); 14] = [
     ("/page/uPlot.css", STYLE, include_str!("page/vendor/uPlot.min.css")),
 ];
 
-pub(super) fn file(kind: &'static str, content: &'static str, asked: &HeaderMap) -> Response {
+pub(crate) fn file(kind: &'static str, content: &'static str, asked: &HeaderMap) -> Response {
     // Weak, for it is the same file whether it travels compressed or not.
     let tag = format!("W/\"{:016x}\"", xxh3_64(content.as_bytes()));
     let headers = [

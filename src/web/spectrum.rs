@@ -1,23 +1,25 @@
 //! A layer's spectrum as JSON, npy or csv, by the Accept header.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use serde::Deserialize;
-use serde_json::{Value, json};
 
 use super::api::{on_disk, unreadable};
-use super::extract::{Fields, Segments};
-use super::{Site, read};
+use super::site::Site;
 use crate::analysis::decode::npy;
+use crate::analysis::report::FullReport;
 use crate::error::{Code, Refusal};
-use crate::publish::Published;
+use crate::wire::extract::{Fields, Segments};
+use crate::wire::views::{self, SpectrumAnswer};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Which {
+pub(crate) struct Which {
     window: Option<u64>,
 }
 
@@ -28,7 +30,7 @@ enum Form {
     Csv,
 }
 
-pub(super) async fn spectrum(
+pub(crate) async fn spectrum(
     State(site): State<Site>,
     Segments((run, layer)): Segments<(String, String)>,
     Fields(which): Fields<Which>,
@@ -37,52 +39,32 @@ pub(super) async fn spectrum(
     let form = form(&headers)?;
     let published = find(&site, &run, &layer, which.window).await?;
     match form {
-        Form::Json => Ok(Json(value(&published)).into_response()),
+        Form::Json => Ok(Json(SpectrumAnswer::from(&*published)).into_response()),
         Form::Csv => Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&published)).into_response()),
-        Form::Npy => Ok((
-            [(CONTENT_TYPE, "application/x-npy")],
-            npy::encode_vector(published.eigenvalues.as_deref().unwrap_or_default()),
-        )
-            .into_response()),
+        Form::Npy => {
+            Ok(([(CONTENT_TYPE, "application/x-npy")], npy::encode_vector(published.eigenvalues().unwrap_or_default()))
+                .into_response())
+        }
     }
 }
 
 /// The report that holds the spectrum.
-pub(crate) async fn find(
-    site: &Site,
-    run: &str,
-    layer: &str,
-    window: Option<u64>,
-) -> Result<std::sync::Arc<Published>, Refusal> {
-    read::known_layer(&site.board, run, layer)?;
+pub(crate) async fn find(site: &Site, run: &str, layer: &str, window: Option<u64>) -> Result<Arc<FullReport>, Refusal> {
+    views::known_layer(site.board(), run, layer)?;
     let (site, names) = (site.clone(), (run.to_string(), layer.to_string()));
-    let found = on_disk(move || site.history.newest(&names.0, &names.1, window)).await?.map_err(unreadable)?;
+    let found = on_disk(move || site.history().newest(&names.0, &names.1, window))
+        .await?
+        .map_err(|error| unreadable(&error))?;
     found.ok_or_else(|| {
         let which = window.map_or("no window".to_string(), |window| format!("no window {window}"));
         Refusal::new(Code::NotFound, format!("layer {layer} of run {run} has {which} that is closed"))
     })
 }
 
-fn value(published: &Published) -> Value {
-    let (report, measures) = (&published.report, &published.report.measures);
-    json!({
-        "run": report.run,
-        "layer": report.layer,
-        "window": report.window,
-        "revision": report.revision,
-        "dim": report.dim,
-        "eigenvalues": published.eigenvalues,
-        "complete": published.complete_spectrum(),
-        "noise_floor": measures.noise_floor,
-        "input_noise_floor": measures.input_noise_floor,
-        "numeric_noise_floor": measures.numeric_noise_floor,
-    })
-}
-
-fn csv(published: &Published) -> String {
+fn csv(published: &FullReport) -> String {
     let mut text = String::from("component,eigenvalue,above_noise_floor\n");
     let floor = published.report.measures.noise_floor.unwrap_or(0.0);
-    for (index, value) in published.eigenvalues.iter().flatten().enumerate() {
+    for (index, value) in published.eigenvalues().unwrap_or_default().iter().enumerate() {
         text.push_str(&format!("{},{value:e},{}\n", index + 1, u8::from(*value > floor)));
     }
     text
@@ -112,7 +94,10 @@ fn form(headers: &HeaderMap) -> Result<Form, Refusal> {
     }
     Err(Refusal::new(
         Code::NotAcceptable,
-        format!("a spectrum is no '{}': accept application/json, application/x-npy or text/csv", text.escape_debug()),
+        format!(
+            "a spectrum cannot be sent as '{}': accept application/json, application/x-npy or text/csv",
+            text.escape_debug()
+        ),
     ))
 }
 

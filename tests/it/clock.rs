@@ -4,22 +4,22 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fullrank::analysis::decode::{Element, Tensor};
-use fullrank::analysis::floats::Float;
 use fullrank::analysis::parameters::Parameters;
-use fullrank::compute::cpu::Cpu;
 use fullrank::error::{Code, Refusal};
-use fullrank::pipeline::{Accepted, Inbox, Origin, Parts, RawBatch};
-use fullrank::publish::{Board, Build, History, RunCollector, Service};
+use fullrank::pipeline::{Accepted, Arrival, Pipeline, PipelineParts, Push};
+use fullrank::publish::{Board, Build, History, RunCollector, ServiceMetrics};
 use jiff::{SignedDuration, Timestamp};
+use kernels::cpu::Cpu;
+use kernels::rows::Float;
 use serde_json::Value;
 
 use crate::harness::{Metrics, config, f32_bytes, gaussian};
 
-/// An inbox whose threads are run by hand, once, at the end.
+/// A pipeline whose threads are run by hand, once, at the end.
 struct ByHand {
-    inbox: Arc<Inbox>,
+    pipeline: Arc<Pipeline>,
     history: Arc<History>,
-    service: Arc<Service>,
+    metrics: Arc<ServiceMetrics>,
     board: Arc<Board>,
 }
 
@@ -32,20 +32,20 @@ impl ByHand {
     fn new() -> Self {
         let config = config(&["--window-patience-s", "60", "--run-ttl-s", "100", "--idle-finish-s", "1000"]);
         let about = Build { version: "0", revision: "test", backend: "cpu".to_string() };
-        let service = Service::new(&about, config.pipeline.inbox_batches).unwrap();
+        let metrics = ServiceMetrics::new(&about, config.pipeline.inbox_batches).unwrap();
         let (board, history) = (Arc::new(Board::default()), Arc::new(History::open(None).unwrap()));
-        let collector = RunCollector::new(Arc::clone(&board), Arc::clone(&service), 10_000).unwrap();
-        service.registry.register(Box::new(collector)).unwrap();
-        let inbox = Inbox::new(Parts {
+        let collector = RunCollector::new(Arc::clone(&board), Arc::clone(&metrics), 10_000).unwrap();
+        metrics.registry.register(Box::new(collector)).unwrap();
+        let pipeline = Pipeline::new(PipelineParts {
             limits: config.pipeline,
-            policy: config.policy,
+            overrides: config.overrides,
             precision: config.precision,
             backend: Arc::new(Cpu::new(1).unwrap()),
             board: Arc::clone(&board),
             history: Arc::clone(&history),
-            service: Arc::clone(&service),
+            metrics: Arc::clone(&metrics),
         });
-        Self { inbox: Arc::new(inbox.unwrap()), history, service, board }
+        Self { pipeline: Arc::new(pipeline.unwrap()), history, metrics, board }
     }
 
     fn try_push(&self, query: &str, now: i64) -> Result<Accepted, Refusal> {
@@ -58,9 +58,9 @@ impl ByHand {
             let z = Tensor::new("z", Element::Float(Float::F32), vec![16, 4], Bytes::from(bytes))?;
             Ok((vec![z], parameters))
         };
-        let origin =
-            Origin { door: "http", run: "r".into(), layer: "l".into(), body: bytes::Bytes::new(), arrived: at(now) };
-        self.inbox.submit(RawBatch { origin, decode: Box::new(decode) })
+        let (run, layer) = ("r".parse().unwrap(), "l".parse().unwrap());
+        let arrival = Arrival { door: "http", run, layer, body: bytes::Bytes::new(), arrived: at(now) };
+        self.pipeline.submit(Push { arrival, decode: Box::new(decode) })
     }
 
     fn push(&self, query: &str, now: i64) {
@@ -68,26 +68,31 @@ impl ByHand {
     }
 
     fn tick(&self, now: i64) {
-        self.inbox.tick(at(now));
+        self.pipeline.tick(at(now));
     }
 
     /// Numbers of the open windows.
     fn open(&self) -> Vec<u64> {
-        self.inbox.open_windows("r").iter().flat_map(|(_, windows)| windows.iter().map(|open| open.window)).collect()
+        self.pipeline
+            .admission
+            .open_windows("r")
+            .iter()
+            .flat_map(|(_, windows)| windows.iter().map(|open| open.window))
+            .collect()
     }
 
     fn metrics(&self) -> Metrics {
-        Metrics(prometheus::TextEncoder::new().encode_to_string(&self.service.registry.gather()).unwrap())
+        Metrics(prometheus::TextEncoder::new().encode_to_string(&self.metrics.registry.gather()).unwrap())
     }
 
     /// Does all the work there is, and reads the stored reports.
     fn work(&self) -> Vec<Value> {
-        self.inbox.queues().stop_accumulating();
-        self.inbox.accumulate();
-        self.inbox.queues().stop_spectra();
-        self.inbox.solve();
-        let (texts, _) = self.history.reports("r", "l", (0, u64::MAX), 100).unwrap();
-        texts.iter().map(|text| serde_json::from_str(text).unwrap()).collect()
+        self.pipeline.accumulation.stop();
+        self.pipeline.accumulate();
+        self.pipeline.reports.stop();
+        self.pipeline.report();
+        let page = self.history.reports("r", "l", 0..=u64::MAX, 100).unwrap();
+        page.reports.iter().map(|text| serde_json::from_str(text).unwrap()).collect()
     }
 }
 
@@ -110,7 +115,7 @@ fn a_missing_worker_is_waited_for_and_named() {
     assert_eq!(by_hand.open(), [1], "60 s after the first push of a later one");
     let refusal = by_hand.try_push("window=0&worker=1&workers=3", 561).err().unwrap();
     assert_eq!(refusal.code, Code::WindowClosed);
-    by_hand.inbox.drain(at(600));
+    by_hand.pipeline.drain(at(600));
     let reports = by_hand.work();
     assert_eq!((&reports[0]["complete"], &reports[0]["rows"]), (&false.into(), &32.into()));
     assert!(notes(&reports[0]).contains("no rows came from worker(s) 1\""), "{}", notes(&reports[0]));
@@ -163,15 +168,15 @@ fn a_finished_run_leaves_the_metrics_after_its_time() {
     let by_hand = ByHand::new();
     let finished = |metrics: &Metrics| metrics.get("fullrank_run_finished{run=\"r\"}");
     by_hand.push("window=0", 0);
-    by_hand.inbox.finish("r", at(10)).unwrap();
-    by_hand.inbox.finish("r", at(60)).unwrap();
+    by_hand.pipeline.finish("r", at(10)).unwrap();
+    by_hand.pipeline.finish("r", at(60)).unwrap();
     by_hand.tick(109);
-    assert_eq!((finished(&by_hand.metrics()), by_hand.inbox.streams()), (Some(1.0), 1));
+    assert_eq!((finished(&by_hand.metrics()), by_hand.pipeline.admission.streams()), (Some(1.0), 1));
     by_hand.tick(110);
-    assert_eq!((finished(&by_hand.metrics()), by_hand.inbox.streams()), (None, 0));
+    assert_eq!((finished(&by_hand.metrics()), by_hand.pipeline.admission.streams()), (None, 0));
     assert!(by_hand.board.run("r").is_some(), "the history stays");
     by_hand.push("window=1", 200);
-    assert_eq!((finished(&by_hand.metrics()), by_hand.inbox.streams()), (Some(0.0), 1));
+    assert_eq!((finished(&by_hand.metrics()), by_hand.pipeline.admission.streams()), (Some(0.0), 1));
 }
 
 #[test]
@@ -179,11 +184,11 @@ fn a_stopping_service_takes_nothing_and_loses_nothing() {
     let by_hand = ByHand::new();
     by_hand.push("window=0&seq=0&workers=2", 0);
     by_hand.push("window=1&seq=1&workers=2", 1);
-    by_hand.inbox.drain(at(2));
+    by_hand.pipeline.drain(at(2));
     let refusal = by_hand.try_push("window=1&seq=2&workers=2", 3).err().unwrap();
     assert_eq!((refusal.code, refusal.code.status()), (Code::Draining, 503));
     assert!(refusal.code.retry_after().is_some());
-    assert_eq!(by_hand.inbox.has_room().unwrap_err().code, Code::Draining);
+    assert_eq!(by_hand.pipeline.admission.has_room().unwrap_err().code, Code::Draining);
     let reports = by_hand.work();
     let seen: Vec<_> =
         reports.iter().map(|r| (r["window"].as_u64(), r["rows"].as_u64(), r["complete"].as_bool())).collect();

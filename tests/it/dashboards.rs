@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::make as dashboards;
 use fullrank::analysis::{measures, methods};
-use fullrank::publish::dashboards;
 use serde_json::Value;
 
 use crate::harness::Server;
@@ -77,7 +77,7 @@ fn the_files_are_what_the_program_makes() {
     for (name, dashboard) in dashboards::all() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER).join(name);
         let stored = std::fs::read_to_string(&path).unwrap_or_default();
-        let way_out = "run `fullrank dashboards --dir dashboards/grafana`";
+        let way_out = "run `cargo run --example dashboards`";
         assert!(stored == dashboards::text(&dashboard), "{FOLDER}/{name} is not what this program makes: {way_out}");
     }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
-use fullrank::publish::dashboards;
+use crate::make as dashboards;
 use jiff::Timestamp;
 use serde_json::Value;
 

@@ -2,18 +2,19 @@
 //! against NIST's certified values. How the files were made: tests/golden/README.md.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fullrank::analysis::batch::EmbeddingBatch;
 use fullrank::analysis::decode::{npy, safetensors};
-use fullrank::analysis::floats::Rows;
-use fullrank::analysis::moments::Moments;
-use fullrank::analysis::origin::Precision;
 use fullrank::analysis::parameters::Parameters;
+use fullrank::analysis::report::FullReport;
 use fullrank::analyze;
-use fullrank::compute::Backend;
-use fullrank::compute::cpu::Cpu;
-use fullrank::pipeline::Policy;
-use fullrank::publish::Published;
+use fullrank::pipeline::ThresholdOverrides;
+use kernels::backend::Backend;
+use kernels::cpu::Cpu;
+use kernels::moments::Moments;
+use kernels::provenance::Precision;
+use kernels::rows::Rows;
 use serde_json::Value;
 
 fn folder() -> PathBuf {
@@ -25,8 +26,8 @@ fn expected() -> serde_json::Map<String, Value> {
     serde_json::from_str(&text).unwrap()
 }
 
-fn cases() -> Vec<(String, Value, Published)> {
-    let backend = Cpu::new(2).unwrap();
+fn cases() -> Vec<(String, Value, FullReport)> {
+    let backend: Arc<dyn Backend> = Arc::new(Cpu::new(2).unwrap());
     let mut cases = Vec::new();
     for (name, case) in expected().into_iter().filter(|(name, _)| name != "nist") {
         let file = case["file"].as_str().unwrap();
@@ -37,7 +38,7 @@ fn cases() -> Vec<(String, Value, Published)> {
             safetensors::decode(&bytes, Parameters::default()).unwrap()
         };
         let batch = EmbeddingBatch::new(tensors, parameters).unwrap();
-        let published = analyze::report(&backend, batch, &name, &Policy::default()).unwrap();
+        let published = analyze::report(Arc::clone(&backend), batch, &name, &ThresholdOverrides::default()).unwrap();
         cases.push((name, case, published));
     }
     cases
@@ -66,7 +67,7 @@ fn measures_agree_with_numpy() {
     let mut compared = 0;
     let mut wrong = Vec::new();
     for (name, case, published) in cases() {
-        let got = &published.json["measures"];
+        let got = &serde_json::to_value(&published.report.measures).unwrap();
         let shares = case["components_for_variance"].as_object().into_iter().flatten();
         let shares = shares.map(|(share, value)| (share, value, &got["components_for_variance"][share]));
         let scalars =
@@ -91,7 +92,7 @@ fn measures_agree_with_numpy() {
 #[test]
 fn eigenvalues_agree_with_numpy_and_stay_within_certified_roots() {
     for (name, case, published) in cases() {
-        let got = published.eigenvalues.as_ref().unwrap();
+        let got = published.eigenvalues().unwrap();
         let floor = published.report.measures.numeric_noise_floor.unwrap();
         let listed: Vec<f64> = match case["certified"].as_array() {
             Some(roots) => roots.iter().map(|root| root.as_str().unwrap().parse().unwrap()).collect(),

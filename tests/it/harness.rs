@@ -7,11 +7,11 @@ use std::thread::JoinHandle;
 
 use clap::Parser;
 use fullrank::app::{self, Listeners};
-use fullrank::compute::Backend;
-use fullrank::compute::cpu::Cpu;
 use fullrank::config::{Cli, Command, Config};
-use fullrank::ingest::grpc::proto;
-use fullrank::ingest::grpc::proto::monitor_client::MonitorClient;
+use fullrank::wire::proto;
+use fullrank::wire::proto::monitor_client::MonitorClient;
+use kernels::backend::Backend;
+use kernels::cpu::Cpu;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use reqwest::blocking::{Client, RequestBuilder, Response};

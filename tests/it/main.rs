@@ -9,13 +9,14 @@ mod command_line;
 mod dashboards;
 mod dashboards_live;
 mod decoders;
+mod estimates;
 mod gate;
 mod golden;
 mod harness;
 mod identities;
 mod interop;
-mod kernels;
-mod lanczos;
+#[path = "../../examples/dashboards/make/mod.rs"]
+mod make;
 mod method_values;
 mod methods;
 mod notify;
@@ -31,13 +32,11 @@ mod room;
 mod rules;
 mod slow_clients;
 mod smoke;
-mod spectra;
 mod states;
 mod telemetry;
 mod tidy;
 #[cfg(feature = "torch")]
 mod torch;
-mod two_stage;
 mod verdicts;
 mod windows;
 #[cfg(target_os = "linux")]

@@ -1,14 +1,16 @@
 //! Every diagnostic against an independent NumPy implementation (tests/golden/methods.py), and one push against many.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use fullrank::analysis::batch::EmbeddingBatch;
 use fullrank::analysis::decode::safetensors;
 use fullrank::analysis::methods::TABLE;
 use fullrank::analysis::parameters::Parameters;
 use fullrank::analyze;
-use fullrank::compute::cpu::Cpu;
-use fullrank::pipeline::Policy;
+use fullrank::pipeline::ThresholdOverrides;
+use kernels::backend::Backend;
+use kernels::cpu::Cpu;
 use serde_json::Value;
 
 fn read(name: &str) -> bytes::Bytes {
@@ -32,13 +34,18 @@ fn tolerance(group: &str) -> (f64, f64) {
 
 #[test]
 fn diagnostics_agree_with_numpy() {
-    let backend = Cpu::new(1).unwrap();
+    let backend: Arc<dyn Backend> = Arc::new(Cpu::new(1).unwrap());
     let expected: Value = serde_json::from_slice(&read("methods.json")).unwrap();
     let (mut compared, mut wrong) = (0, Vec::new());
     for (name, case) in expected.as_object().unwrap() {
-        let published =
-            analyze::report(&backend, batch(case["file"].as_str().unwrap()), name, &Policy::default()).unwrap();
-        let got = &published.json["methods"];
+        let published = analyze::report(
+            Arc::clone(&backend),
+            batch(case["file"].as_str().unwrap()),
+            name,
+            &ThresholdOverrides::default(),
+        )
+        .unwrap();
+        let got = &serde_json::to_value(&published.report.methods).unwrap();
         for (group, values) in case["methods"].as_object().unwrap() {
             let Some(values) = values.as_object() else {
                 compared += 1;

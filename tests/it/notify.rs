@@ -10,14 +10,14 @@ use std::time::Duration;
 use fullrank::analysis::batch::EmbeddingBatch;
 use fullrank::analysis::decode::safetensors;
 use fullrank::analysis::parameters::Parameters;
-use fullrank::analysis::report::Report;
-use fullrank::analysis::verdict::State;
+use fullrank::analysis::report::{FullReport, Report};
+use fullrank::analysis::verdict::VerdictState;
 use fullrank::analyze;
-use fullrank::compute::cpu::Cpu;
-use fullrank::pipeline::Policy;
+use fullrank::pipeline::ThresholdOverrides;
 use fullrank::publish::notify::{self, Target};
-use fullrank::publish::{Board, Build, Published, Service};
+use fullrank::publish::{Board, Build, ServiceMetrics};
 use jiff::Timestamp;
+use kernels::cpu::Cpu;
 use serde_json::Value;
 
 use crate::harness::{Server, f32_body, gaussian_body};
@@ -190,11 +190,11 @@ fn alertmanager_is_told_again_while_the_board_is_busy() {
     let z = f32_body(&[("z", 64, 4, &[1.0f32; 256])]);
     let (tensors, parameters) = safetensors::decode(&z.into(), Parameters::default()).unwrap();
     let batch = EmbeddingBatch::new(tensors, parameters).unwrap();
-    let measured = analyze::report(&Cpu::new(1).unwrap(), batch, "l", &Policy::default()).unwrap();
+    let measured = analyze::report(Arc::new(Cpu::new(1).unwrap()), batch, "l", &ThresholdOverrides::default()).unwrap();
     let report = Report { run: "r".to_string(), ..measured.report.clone() };
-    assert_eq!(report.verdict.state, State::Collapsed);
+    assert_eq!(report.verdict.state, VerdictState::Collapsed);
     let board = Arc::new(Board::default());
-    board.publish(&[Arc::new(Published::new(report, None))]);
+    board.publish(&[Arc::new(FullReport { report, spectrum: None })]);
     let build = Build { version: "0", revision: "0", backend: "cpu".to_string() };
     let target = Target {
         receiver: notify::Receiver::Alertmanager,
@@ -204,7 +204,7 @@ fn alertmanager_is_told_again_while_the_board_is_busy() {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let service = Service::new(&build, 1).unwrap();
+    let service = ServiceMetrics::new(&build, 1).unwrap();
     let task = runtime.spawn(notify::run(target, Arc::clone(&board), service, test_time, stopped));
     let started = |(_, alerts): Posted| alerts[0]["startsAt"].as_str().unwrap().to_string();
     let first = started(posts.recv_timeout(LATE).unwrap());

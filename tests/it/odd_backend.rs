@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fullrank::analysis::floats::Rows;
-use fullrank::analysis::moments::{Moments, Packed};
-use fullrank::analysis::origin::{Device, Precision};
-use fullrank::compute::cpu::Cpu;
-use fullrank::compute::{Backend, ComputeError, Solution};
+use kernels::backend::{Backend, ComputeError, Solution};
+use kernels::cpu::Cpu;
+use kernels::moments::Moments;
+use kernels::packed::Packed;
+use kernels::provenance::{Device, Precision};
+use kernels::rows::Rows;
 use nalgebra::DMatrix;
 
 type Eigenvalues = Result<Vec<f64>, ComputeError>;
@@ -65,7 +66,7 @@ impl Backend for Odd {
 
     fn eigenvalues(&self, symmetric: &DMatrix<f64>) -> Result<Solution, ComputeError> {
         let solved = self.cpu.eigenvalues(symmetric)?;
-        Ok(Solution { values: (self.spoil)(solved.values)?, origin: solved.origin })
+        Ok(Solution { values: (self.spoil)(solved.values)?, provenance: solved.provenance })
     }
 
     fn eigenvectors(&self, symmetric: &DMatrix<f64>) -> Result<(Vec<f64>, DMatrix<f64>), ComputeError> {

@@ -31,7 +31,7 @@ fn every_described_path_is_served_and_typed() {
 
 #[test]
 fn every_route_is_described() {
-    let routes = include_str!("../../src/web/routes.rs");
+    let routes = include_str!("../../src/server/routes.rs");
     let described = fullrank::web::openapi_document();
     for line in routes.lines().filter(|line| line.contains(".route(\"")) {
         let path = line.split('"').nth(1).unwrap();

@@ -1,8 +1,8 @@
 //! Every refusal of the contract over HTTP and gRPC: its status, its code word, and that nothing is left behind.
 //! Those for want of room are in `room`.
 
-use fullrank::ingest::grpc::proto;
-use fullrank::ingest::grpc::proto::push_request::Part;
+use fullrank::wire::proto;
+use fullrank::wire::proto::push_request::Part;
 use reqwest::blocking::{Body, Response};
 use safetensors::Dtype;
 use tonic_types::StatusExt;

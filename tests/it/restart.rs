@@ -284,3 +284,33 @@ fn a_killed_service_says_what_it_lost() {
     assert_eq!(runs[0]["interrupted_windows"], json!([]));
     assert_eq!(runs[1]["interrupted_windows"], json!([{"layer": "l", "window": 0}]));
 }
+
+/// `tests/fixtures/history-0.1.0.sqlite3` was written by version 0.1.0, which was then killed; the answers beside it are
+/// what that version gave when it had started on the file again. Revisions, latches, undefined measures, several roles,
+/// scores without rows and a window that was cut off are all in it.
+#[test]
+fn what_version_0_1_0_stored_is_read_as_it_was() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::copy(fixtures.join("history-0.1.0.sqlite3"), directory.path().join("fullrank.sqlite3")).unwrap();
+    // Its runs are old: nothing of them may run out.
+    let flags = ["--data-dir", directory.path().to_str().unwrap(), "--idle-finish-s", "4000000000"];
+    let server = Server::start(&[&flags[..], &["--run-ttl-s", "4000000000"]].concat());
+    let answers = std::fs::read(fixtures.join("history-0.1.0.json")).unwrap();
+    let answers: serde_json::Map<String, Value> = serde_json::from_slice(&answers).unwrap();
+    assert_eq!(answers.len(), 32);
+    for (path, expected) in &answers {
+        assert_eq!(server.json(path), *expected, "{path}");
+    }
+    // The verdict's memory goes on where it was: a recovery takes its five windows.
+    let body = || f32_body(&[("z", 64, 4, &gaussian(64, 4, 3))]);
+    for window in 8..13 {
+        let report =
+            server.report(&format!("simsiam-1/projector?window={window}&session=3&seq={window}&last=1"), body());
+        let state = if window < 12 { "collapsed" } else { "healthy" };
+        assert_eq!(report["verdict"]["state"], state, "window {window}");
+    }
+    assert_eq!(server.json("/v1/runs/simsiam-1/verdict")["state"], "collapsed", "the latch holds");
+    let again = server.push("simsiam-1/projector?window=4&session=3&seq=4", body()).json::<Value>().unwrap();
+    assert_eq!(again["duplicate"], true, "its seqs are still claimed");
+}

@@ -113,8 +113,7 @@ fn accumulators() {
     }
     let before = server.json("/v1/runs");
     refused(server.push(&place("c"), gaussian_body(8, 300, 1)), (429, "overloaded"), 1 << 20);
-    let header =
-        fullrank::ingest::grpc::proto::PushHeader { layer: "c".into(), ..grpc_header("window=0&seq=1", 8, 300) };
+    let header = fullrank::wire::proto::PushHeader { layer: "c".into(), ..grpc_header("window=0&seq=1", 8, 300) };
     let bytes = f32_bytes(&gaussian(8, 300, 1));
     says(grpc.push(header, &bytes), tonic::Code::ResourceExhausted, "overloaded", "close windows");
     assert_eq!(server.json("/v1/runs"), before);
@@ -138,7 +137,7 @@ fn streams() {
         refused(server.push(place, gaussian_body(16, 4, 1)), (429, "too_many_streams"), 1);
     }
     let mut grpc = Grpc::connect(&server);
-    let header = fullrank::ingest::grpc::proto::PushHeader { run: "s".into(), ..grpc_header("seq=1", 2, 2) };
+    let header = fullrank::wire::proto::PushHeader { run: "s".into(), ..grpc_header("seq=1", 2, 2) };
     says(grpc.push(header, &[0; 16]), tonic::Code::ResourceExhausted, "too_many_streams", "finish or delete");
     assert_eq!(server.json("/v1/runs"), before);
     server.report("r/l?seq=2", gaussian_body(16, 4, 1));

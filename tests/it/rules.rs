@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use fullrank::analysis::verdict::{Alarm, Cause, Level, State};
-use fullrank::compute::fault::Reason;
+use fullrank::analysis::verdict::{Alarm, Cause, Level, VerdictState};
 use fullrank::error::Code;
-use fullrank::publish::{Board, Build, RunCollector, Service};
+use fullrank::publish::{Board, Build, RunCollector, ServiceMetrics};
+use kernels::fault::FallbackReason;
+use kernels::word::Word;
 use prometheus::core::Collector;
+use strum::VariantArray;
 
 use crate::harness::Server;
 use crate::programs::read;
@@ -42,7 +44,7 @@ pub fn words<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = (&'a st
 /// every label is there from the start.
 pub fn families() -> BTreeMap<String, BTreeSet<String>> {
     let build = Build { version: "", revision: "", backend: String::new() };
-    let service = Service::new(&build, 1).unwrap();
+    let service = ServiceMetrics::new(&build, 1).unwrap();
     let collector = RunCollector::new(Arc::new(Board::default()), service, 1).unwrap();
     let described = |desc: &prometheus::core::Desc| {
         (desc.fq_name.clone(), desc.variable_labels.iter().cloned().collect::<BTreeSet<String>>())
@@ -61,8 +63,10 @@ fn values(label: &str) -> Option<BTreeSet<&'static str>> {
     Some(match label {
         "alarm" => Alarm::ALL.iter().map(|(alarm, _)| alarm.word()).collect(),
         "severity" => [Level::Warning, Level::Critical].map(Level::word).into(),
-        "state" => State::ALL.map(State::word).into(),
-        "reason" => Code::all().map(Code::word).chain(Reason::ALL.map(Reason::word)).collect(),
+        "state" => VerdictState::VARIANTS.iter().map(|state| state.word()).collect(),
+        "reason" => {
+            Code::all().map(Code::word).chain(FallbackReason::VARIANTS.iter().map(|reason| reason.word())).collect()
+        }
         _ => return None,
     })
 }
@@ -223,7 +227,7 @@ fn runbooks_name_only_causes_that_there_are() {
     for name in alerts() {
         let text = read(&format!("dashboards/runbooks/{name}.md"));
         for cause in text.split("cause `").skip(1).map(|rest| rest.split('`').next().unwrap()) {
-            assert!(Cause::of(cause).is_some(), "{name}.md names a cause {cause}");
+            assert!(cause.parse::<Cause>().is_ok(), "{name}.md names a cause {cause}");
         }
     }
 }

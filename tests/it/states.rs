@@ -3,7 +3,7 @@
 use fullrank::analysis::batch::Role;
 use fullrank::analysis::measures::{Measures, entropy_rank_null};
 use fullrank::analysis::parameters::Method;
-use fullrank::analysis::verdict::{Cause, Level, State, Stream, Thresholds, Verdict, Window};
+use fullrank::analysis::verdict::{Cause, JudgedWindow, Level, Thresholds, Verdict, VerdictMemory, VerdictState};
 
 const DIM: usize = 64;
 const SAMPLES: u64 = 512;
@@ -23,8 +23,8 @@ fn measures(cosine: f64, rank: Option<f64>) -> Measures {
 }
 
 /// A window of one view that was measured so, without anything special about it.
-pub fn window(measures: &Measures) -> Window<'_> {
-    Window {
+pub fn window(measures: &Measures) -> JudgedWindow<'_> {
+    JudgedWindow {
         measures,
         samples: SAMPLES,
         dim: DIM,
@@ -38,19 +38,19 @@ pub fn window(measures: &Measures) -> Window<'_> {
     }
 }
 
-fn see(stream: &mut Stream, cosine: f64, rank: f64, step: Option<u64>) -> Verdict {
+fn see(stream: &mut VerdictMemory, cosine: f64, rank: f64, step: Option<u64>) -> Verdict {
     stream.observe(&window(&measures(cosine, Some(rank))), step, &Thresholds::default())
 }
 
 /// The states of windows of these (mean_cosine, entropy rank).
-fn states(windows: &[(f64, f64)]) -> Vec<State> {
-    let mut stream = Stream::default();
+fn states(windows: &[(f64, f64)]) -> Vec<VerdictState> {
+    let mut stream = VerdictMemory::default();
     windows.iter().map(|(cosine, rank)| see(&mut stream, *cosine, *rank, None).state).collect()
 }
 
 const CONE: (f64, f64) = (0.999, 2.0);
 const HEALTHY: (f64, f64) = (0.1, 40.0);
-use State::{Collapsed, Degrading, Healthy, InsufficientRows, WarmingUp};
+use VerdictState::{Collapsed, Degrading, Healthy, InsufficientRows, WarmingUp};
 
 #[test]
 fn an_untrained_network_is_not_called() {
@@ -61,8 +61,8 @@ fn an_untrained_network_is_not_called() {
 fn a_run_that_never_leaves_the_cone_is_collapsed_at_the_deadline() {
     assert_eq!(states(&[CONE; 6]), [WarmingUp, WarmingUp, WarmingUp, WarmingUp, Collapsed, Collapsed]);
     // Where steps are sent they must pass, too.
-    let mut stream = Stream::default();
-    let got: Vec<State> = (0..8u64).map(|w| see(&mut stream, CONE.0, CONE.1, Some(w * 100)).state).collect();
+    let mut stream = VerdictMemory::default();
+    let got: Vec<VerdictState> = (0..8u64).map(|w| see(&mut stream, CONE.0, CONE.1, Some(w * 100)).state).collect();
     assert_eq!(got, [WarmingUp, WarmingUp, WarmingUp, WarmingUp, WarmingUp, Collapsed, Collapsed, Collapsed]);
 }
 
@@ -80,7 +80,7 @@ fn three_critical_windows_running_collapse_and_five_clear_ones_recover() {
 #[test]
 fn recovery_needs_a_margin() {
     let thresholds = Thresholds::default();
-    let mut stream = Stream::default();
+    let mut stream = VerdictMemory::default();
     for _ in 0..3 {
         see(&mut stream, HEALTHY.0, HEALTHY.1, None);
     }
@@ -96,7 +96,7 @@ fn recovery_needs_a_margin() {
 
 #[test]
 fn a_rank_is_held_to_the_runs_own_best() {
-    let mut stream = Stream::default();
+    let mut stream = VerdictMemory::default();
     for _ in 0..8 {
         see(&mut stream, HEALTHY.0, HEALTHY.1, None);
     }
@@ -121,8 +121,9 @@ fn the_first_windows_set_no_baseline() {
 #[test]
 fn a_run_that_falls_into_a_cone_is_called_before_the_deadline_and_one_that_dips_into_it_is_not() {
     let see_all = |cosines: &[f64]| {
-        let mut stream = Stream::default();
-        let states: Vec<State> = cosines.iter().map(|cosine| see(&mut stream, *cosine, 20.0, Some(10)).state).collect();
+        let mut stream = VerdictMemory::default();
+        let states: Vec<VerdictState> =
+            cosines.iter().map(|cosine| see(&mut stream, *cosine, 20.0, Some(10)).state).collect();
         states
     };
     assert_eq!(see_all(&[0.6, 0.98, 0.981, 0.982]), [WarmingUp, WarmingUp, WarmingUp, Collapsed]);
@@ -148,22 +149,22 @@ fn the_beginning_does_not_stay_in_the_baseline() {
 #[test]
 fn too_few_rows_say_nothing_and_change_nothing() {
     let thresholds = Thresholds::default();
-    let mut stream = Stream::default();
+    let mut stream = VerdictMemory::default();
     see(&mut stream, HEALTHY.0, HEALTHY.1, None);
     let before = stream.clone();
     let few = measures(0.999, Some(2.0));
-    let verdict = stream.observe(&Window { samples: 7, ..window(&few) }, None, &thresholds);
+    let verdict = stream.observe(&JudgedWindow { samples: 7, ..window(&few) }, None, &thresholds);
     assert_eq!((verdict.state, verdict.cause), (InsufficientRows, Cause::InsufficientRows));
     assert_eq!((verdict.scale, verdict.dimension), (Level::Unknown, Level::Unknown));
     assert_eq!(stream, before);
     // Eight samples are enough for the scale axis, whose alarm then counts.
-    let eight = stream.observe(&Window { samples: 8, ..window(&few) }, None, &thresholds);
+    let eight = stream.observe(&JudgedWindow { samples: 8, ..window(&few) }, None, &thresholds);
     assert_eq!((eight.scale, eight.dimension), (Level::Critical, Level::Unknown));
 }
 
 #[test]
 fn a_window_without_eigenvalues_is_no_step_out_of_a_collapse() {
-    let mut stream = Stream::default();
+    let mut stream = VerdictMemory::default();
     for (cosine, rank) in [HEALTHY, HEALTHY, (0.1, 1.1), (0.1, 1.1), (0.1, 1.1)] {
         see(&mut stream, cosine, rank, None);
     }
@@ -176,7 +177,7 @@ fn a_window_without_eigenvalues_is_no_step_out_of_a_collapse() {
 
 #[test]
 fn a_half_blind_warning_is_no_step_out_of_a_collapse_either() {
-    let mut stream = Stream::default();
+    let mut stream = VerdictMemory::default();
     for (cosine, rank) in [HEALTHY, HEALTHY, (0.1, 1.1), (0.1, 1.1), (0.1, 1.1)] {
         see(&mut stream, cosine, rank, None);
     }
@@ -191,13 +192,13 @@ fn a_half_blind_warning_is_no_step_out_of_a_collapse_either() {
 #[test]
 fn behind_a_relu_the_scale_is_held_to_the_runs_own() {
     let thresholds = Thresholds::default();
-    let mut stream = Stream::default();
+    let mut stream = VerdictMemory::default();
     let mut relu = |cosine: f64| {
         let m = measures(cosine, Some(20.0));
-        stream.observe(&Window { non_negative: true, ..window(&m) }, None, &thresholds)
+        stream.observe(&JudgedWindow { non_negative: true, ..window(&m) }, None, &thresholds)
     };
     // 0.8 is healthy there: unknown without a baseline, fine with one.
-    let first: Vec<(State, Level)> = (0..10).map(|_| relu(0.8)).map(|v| (v.state, v.scale)).collect();
+    let first: Vec<(VerdictState, Level)> = (0..10).map(|_| relu(0.8)).map(|v| (v.state, v.scale)).collect();
     assert_eq!(first[0], (WarmingUp, Level::Unknown));
     assert_eq!(first[9], (Healthy, Level::Ok));
     assert_eq!(relu(0.985).scale, Level::Critical);
@@ -210,7 +211,8 @@ fn moments_without_unit_rows_are_judged_by_their_variance() {
     (m.mean_cosine, m.scaled_std) = (None, None);
     for (variance, scale) in [(0.9, Level::Ok), (0.2, Level::Warning), (0.04, Level::Critical)] {
         m.relative_variance = Some(variance);
-        let verdict = Stream::alone(&Window { without_unit_rows: true, ..window(&m) }, &Thresholds::default());
+        let verdict =
+            VerdictMemory::alone(&JudgedWindow { without_unit_rows: true, ..window(&m) }, &Thresholds::default());
         assert_eq!(verdict.scale, scale, "{variance}");
     }
 }
@@ -218,7 +220,7 @@ fn moments_without_unit_rows_are_judged_by_their_variance() {
 #[test]
 fn unaligned_views_are_named_where_the_method_says_they_should_align() {
     let m = Measures { signal_gap: Some(0.01), ..measures(0.05, Some(40.0)) };
-    let judge = |method| Stream::alone(&Window { method, ..window(&m) }, &Thresholds::default());
+    let judge = |method| VerdictMemory::alone(&JudgedWindow { method, ..window(&m) }, &Thresholds::default());
     assert_eq!((judge(Some(Method::Simclr)).cause, judge(Some(Method::Simclr)).state), (Cause::NoAlignment, Degrading));
     for method in [None, Some(Method::Other)] {
         assert_eq!((judge(method).cause, judge(method).state), (Cause::None, Healthy));

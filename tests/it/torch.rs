@@ -2,14 +2,14 @@
 //! included; in this process, and through the worker.
 
 use bytes::Bytes;
-use fullrank::analysis::floats::{Float, Order, Rows};
-use fullrank::analysis::moments::Moments;
-use fullrank::analysis::origin::{Device, Origin, Precision};
-use fullrank::analysis::spectrum::{self, Problem};
-use fullrank::compute::cpu::Cpu;
 use fullrank::compute::torch::Torch;
-use fullrank::compute::{Backend, ComputeError};
 use half::{bf16, f16};
+use kernels::backend::{Backend, ComputeError};
+use kernels::cpu::Cpu;
+use kernels::moments::Moments;
+use kernels::provenance::{Device, Precision, Provenance};
+use kernels::rows::{Float, Order, Rows};
+use kernels::spectrum::{self, Problem};
 use nalgebra::DMatrix;
 
 use crate::harness::gaussian;
@@ -107,8 +107,8 @@ fn moments_in_f64_are_the_cpus() {
             assert!((x - y).abs() <= 8.0 * f64::EPSILON * largest, "{name}: {x} {y}");
         }
         assert_eq!((a.rows(), a.rounding()), (b.rows(), 0.0), "{name}");
-        let origin = Origin { device: Device::Torch, kernel: "f64" };
-        assert_eq!(a.origins().iter().collect::<Vec<_>>(), [&origin]);
+        let origin = Provenance { device: Device::Torch, kernel: "f64" };
+        assert_eq!(a.provenances().iter().collect::<Vec<_>>(), [&origin]);
     });
 }
 
@@ -123,14 +123,14 @@ fn moments_in_f32_are_within_the_rounding_that_they_state() {
         assert!(distance(&fast, &exact) <= stated + tolerance(rows, &exact), "{name}: {:e}", distance(&fast, &exact));
         assert!(stated <= 1e-4 * exact.scatter().trace(), "{name}: {stated:e}");
         // Near a line, and where nothing varies: in f64 all the same.
-        let kernel = fast.origins().first().unwrap().kernel;
+        let kernel = fast.provenances().first().unwrap().kernel;
         assert!(kernel == "f32" || rows.dim() < 4 || !name.starts_with("full rank"), "{name}");
         in_f32 += usize::from(kernel == "f32");
         let auto = torch.moments(rows, Precision::Auto).unwrap();
         let lost = auto.rounding();
         assert!(lost <= spectrum::input_floor(rows.float(), &auto), "{name}: {lost:e}");
         let coarse = matches!(rows.float(), Float::F16 | Float::Bf16) || rows.holds_bf16();
-        assert!(coarse || auto.origins().first().unwrap().kernel == "f64", "{name}");
+        assert!(coarse || auto.provenances().first().unwrap().kernel == "f64", "{name}");
     });
     assert!(in_f32 > 50, "only {in_f32} by f32");
 }
@@ -228,7 +228,7 @@ fn products_and_factors_are_the_cpus() {
         let back = &vectors * DMatrix::from_diagonal(&values.clone().into()) * vectors.transpose();
         close(&back, &positive, d as f64 * positive.norm(), "V D V^T");
         let solved = torch.eigenvalues(&lower).unwrap();
-        assert_eq!(solved.origin, Origin { device: Device::Torch, kernel: "eigh" });
+        assert_eq!(solved.provenance, Provenance { device: Device::Torch, kernel: "eigh" });
         let mut alone = solved.values;
         alone.sort_by(|a, b| b.total_cmp(a));
         for (value, with_vectors) in alone.iter().zip(&values) {
@@ -285,7 +285,7 @@ mod through_the_worker {
                 (supervised.moments(rows, Precision::F64).unwrap(), torch.moments(rows, Precision::F64).unwrap());
             // Another process may add in another order: its memory is aligned differently.
             assert!(distance(&a, &b) <= tolerance(rows, &b), "{name}: {:e}", distance(&a, &b));
-            assert_eq!(a.origins(), b.origins(), "{name}");
+            assert_eq!(a.provenances(), b.provenances(), "{name}");
             let (a, b) =
                 (supervised.moments(rows, Precision::Fast).unwrap(), torch.moments(rows, Precision::Fast).unwrap());
             let both = stated(&a) + stated(&b);

@@ -11,19 +11,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use fullrank::analysis::floats::{Float, Order, Rows};
-use fullrank::analysis::moments::{Moments, Packed};
-use fullrank::analysis::origin::{Device, Origin, Precision};
-use fullrank::compute::choose::{self, Means, Wish};
-use fullrank::compute::cpu::Cpu;
-use fullrank::compute::fault::{Event, Reason};
+use fullrank::compute::choose::{self, BackendChoice, BackendResources};
 use fullrank::compute::worker::frames::{self, Hello, Kernel, Layout, Outcome, PROTOCOL, Reply, Request};
 use fullrank::compute::worker::memory::Memory;
 use fullrank::compute::worker::process::Launch;
 use fullrank::compute::worker::{Clock, Supervised, Workers, child};
-use fullrank::compute::{Backend, ComputeError, Solution};
+use kernels::backend::{Backend, ComputeError, Solution};
+use kernels::cpu::Cpu;
+use kernels::fault::{DeviceEvent, FallbackReason};
+use kernels::moments::Moments;
+use kernels::packed::Packed;
+use kernels::provenance::{Device, Precision, Provenance};
+use kernels::rows::{Float, Order, Rows};
+use kernels::word::Word;
 use nalgebra::DMatrix;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process, waitid};
+use strum::VariantArray;
 
 use crate::harness::{Server, gaussian, gaussian_body};
 
@@ -151,7 +154,7 @@ impl Backend for Bad {
         let mut values = moments.scatter().values().to_vec();
         self.spoil(&mut values);
         let scatter = Packed::from_rows(moments.dim(), values).unwrap();
-        let origin = *moments.origins().first().unwrap();
+        let origin = *moments.provenances().first().unwrap();
         Ok(Moments::new(moments.rows(), moments.mean().to_vec(), scatter).computed(origin, moments.sums().clone()))
     }
 
@@ -228,11 +231,11 @@ fn heard(backend: &dyn Backend) -> Heard {
     heard
 }
 
-fn in_words(event: &Event) -> String {
+fn in_words(event: &DeviceEvent) -> String {
     match event {
-        Event::FellBack(reason) => format!("fell back {}", reason.word()),
-        Event::Ended { reason, pause, .. } => format!("ended {} {}", reason.word(), pause.as_secs()),
-        Event::Restarted => "restarted".to_string(),
+        DeviceEvent::FellBack(reason) => format!("fell back {}", reason.word()),
+        DeviceEvent::Ended { reason, pause, .. } => format!("ended {} {}", reason.word(), pause.as_secs()),
+        DeviceEvent::Restarted => "restarted".to_string(),
     }
 }
 
@@ -246,7 +249,7 @@ fn some_rows(rows: usize, dim: usize) -> Rows {
 }
 
 fn device_of(moments: &Moments) -> Device {
-    moments.origins().first().unwrap().device
+    moments.provenances().first().unwrap().device
 }
 
 #[test]
@@ -277,7 +280,7 @@ fn a_worker_that_fails_costs_one_job_which_is_done_again() {
         let to = [Arc::clone(&heard), Arc::clone(&details)];
         backend.on_event(Box::new(move |event| {
             to[0].lock().unwrap().push(in_words(event));
-            if let Event::Ended { detail, .. } = event {
+            if let DeviceEvent::Ended { detail, .. } = event {
                 to[1].lock().unwrap().push(detail.clone());
             }
         }));
@@ -377,11 +380,11 @@ fn a_worker_that_left_between_jobs_costs_none() {
     let heard = heard(&backend);
     let three = DMatrix::from_element(1, 1, 3.0);
     let solve = || backend.eigenvalues(&three).unwrap();
-    assert_eq!((solve().origin.device, taken(&heard)), (Device::Torch, vec![]));
+    assert_eq!((solve().provenance.device, taken(&heard)), (Device::Torch, vec![]));
     let pid: i32 = std::fs::read_to_string(marks.path().join("solves")).unwrap().parse().unwrap();
     let gone = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     waitid(WaitId::Pid(Pid::from_raw(pid).unwrap()), gone).unwrap();
-    assert_eq!(solve().origin.device, Device::Torch);
+    assert_eq!(solve().provenance.device, Device::Torch);
     assert_eq!(taken(&heard), ["ended crashed 0", "restarted"]);
 }
 
@@ -413,7 +416,7 @@ fn what_the_device_finds_no_result_for_the_other_solver_decides() {
     let heard = heard(&backend);
     for _ in 0..2 {
         let solution = backend.eigenvalues(&DMatrix::identity(4, 4)).unwrap();
-        assert_eq!(solution.origin, Origin { device: Device::Cpu, kernel: "faer" });
+        assert_eq!(solution.provenance, Provenance { device: Device::Cpu, kernel: "faer" });
     }
     assert_eq!(taken(&heard), ["fell back no_result"; 2], "the worker goes on");
 }
@@ -439,7 +442,7 @@ fn a_crash_shows_in_the_report_and_in_the_metrics() {
     let fell_back = |reason: &str| {
         server.metrics().get(&format!("fullrank_compute_fallbacks_total{{reason=\"{reason}\"}}")).unwrap()
     };
-    assert!(Reason::ALL.iter().all(|reason| fell_back(reason.word()) == 0.0), "they start at zero");
+    assert!(FallbackReason::VARIANTS.iter().all(|reason| fell_back(reason.word()) == 0.0), "they start at zero");
     let report = server.report("?window=0&last=true", gaussian_body(64, 8, 1));
     assert_eq!(report["computed"]["device"], "cpu+torch-cpu", "one eigensolve crashed, the others did not");
     assert_eq!(report["computed"]["solver"], "faer");
@@ -547,32 +550,32 @@ fn every_kernel_comes_back_as_it_was_computed() {
     assert_eq!(taken(&heard), [""; 0]);
 }
 
-fn means() -> Means {
-    Means { threads: 1, patience: PATIENCE, gpu_memory_bytes: None, clock: real() }
+fn means() -> BackendResources {
+    BackendResources { threads: 1, patience: PATIENCE, gpu_memory_bytes: None, clock: real() }
 }
 
 #[test]
-fn wishes_are_read_and_written() {
-    for (text, wish) in [
-        ("auto", Wish::Auto),
-        ("cpu", Wish::Cpu),
-        ("torch", Wish::Torch),
-        ("torch-cuda:0", Wish::TorchCuda(0)),
-        ("torch-cuda:3", Wish::TorchCuda(3)),
+fn choices_are_read_and_written() {
+    for (text, choice) in [
+        ("auto", BackendChoice::Auto),
+        ("cpu", BackendChoice::Cpu),
+        ("torch", BackendChoice::Torch),
+        ("torch-cuda:0", BackendChoice::TorchCuda(0)),
+        ("torch-cuda:3", BackendChoice::TorchCuda(3)),
     ] {
-        assert_eq!((Wish::of_text(text), wish.to_string().as_str()), (Some(wish), text));
+        assert_eq!((text.parse(), choice.to_string().as_str()), (Ok(choice), text));
     }
-    assert_eq!(Wish::of_text("torch-cuda"), Some(Wish::TorchCuda(0)));
+    assert_eq!("torch-cuda".parse(), Ok(BackendChoice::TorchCuda(0)));
     for text in ["", "gpu", "torch-cuda:", "torch-cuda:-1", "torch-cuda:256", "cuda:0"] {
-        assert_eq!(Wish::of_text(text), None, "{text}");
+        assert!(text.parse::<BackendChoice>().is_err(), "{text}");
     }
-    assert_eq!(choose::open(Wish::Cpu, &means()).unwrap().why, "--backend cpu");
+    assert_eq!(choose::open(BackendChoice::Cpu, &means()).unwrap().why, "--backend cpu");
 }
 
 #[cfg(not(feature = "torch"))]
 #[test]
 fn a_build_without_libtorch_says_so() {
-    let chosen = choose::open(Wish::Auto, &means()).unwrap();
+    let chosen = choose::open(BackendChoice::Auto, &means()).unwrap();
     assert_eq!((chosen.backend.device(), chosen.why.as_str()), (Device::Cpu, "auto: this build has no libtorch"));
     for backend in ["torch", "torch-cuda:1"] {
         let serve = ["serve", "--listen=127.0.0.1:0", "--backend", backend];

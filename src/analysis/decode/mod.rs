@@ -8,8 +8,8 @@ pub mod npy;
 pub mod safetensors;
 
 use bytes::Bytes;
+use kernels::rows::{Float, Order, RowsError};
 
-use super::floats::{Float, Order};
 use super::parameters::Parameters;
 
 /// The longest header of a safetensors or npy body, in bytes.
@@ -54,6 +54,15 @@ pub enum DecodeError {
         /// How many rows hold such values.
         rows: usize,
     },
+}
+
+impl From<RowsError> for DecodeError {
+    fn from(error: RowsError) -> Self {
+        match error {
+            RowsError::Empty(what) => Self::Malformed(what),
+            RowsError::WrongLength(what) => Self::WrongLength(what),
+        }
+    }
 }
 
 /// What a tensor's values are.

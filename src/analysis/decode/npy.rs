@@ -6,8 +6,8 @@
 use bytes::Bytes;
 
 use super::{DecodeError, Element, MAX_HEADER_BYTES, Tensor};
-use crate::analysis::floats::{Float, Order};
 use crate::analysis::parameters::shorten;
+use kernels::rows::{Float, Order};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 

@@ -1,7 +1,7 @@
 //! Coordinates that died or copy each other (C11), from the covariance alone.
 
 use super::Measures;
-use crate::analysis::moments::Moments;
+use kernels::moments::Moments;
 
 /// Var_k at most this share of the mean variance is a dead coordinate.
 const DEAD_SHARE: f64 = 1e-6;

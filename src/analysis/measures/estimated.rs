@@ -4,8 +4,8 @@
 //! eigenvalues that are not known.
 
 use super::rank::{alpha, fill_ratios};
-use super::{Measured, SHARES};
-use crate::analysis::lanczos::Estimate;
+use super::{ComponentsForVariance, Measured};
+use kernels::lanczos::Estimate;
 
 /// Fills what can be told; `floor` is the larger noise floor, `samples` is N.
 pub(super) fn fill(estimate: &Estimate, (floor, samples): (f64, u64), out: &mut Measured) {
@@ -24,11 +24,11 @@ pub(super) fn fill(estimate: &Estimate, (floor, samples): (f64, u64), out: &mut 
     let within = |x: f64| x.min(high).max(low);
     let rank = estimate.entropy_rank();
     m.entropy_rank = Some(within(rank.value));
-    out.intervals.insert("entropy_rank", (within(rank.interval.0), within(rank.interval.1)));
+    out.intervals.insert("entropy_rank".to_string(), (within(rank.interval.0), within(rank.interval.1)));
     let intrinsic = estimate.intrinsic_dimension();
     m.intrinsic_dimension = Some(intrinsic.value);
-    out.intervals.insert("intrinsic_dimension", intrinsic.interval);
-    out.estimated.extend(["entropy_rank", "intrinsic_dimension"]);
+    out.intervals.insert("intrinsic_dimension".to_string(), intrinsic.interval);
+    out.estimated.extend(["entropy_rank", "intrinsic_dimension"].map(str::to_string));
 
     let r = (samples.saturating_sub(1) as usize).min(estimate.dim());
     fill_ratios((&values, floor), r, m);
@@ -41,10 +41,10 @@ pub(super) fn fill(estimate: &Estimate, (floor, samples): (f64, u64), out: &mut 
             Some(*sum)
         })
     };
-    for (slot, (share, _)) in m.components_for_variance.iter_mut().zip(SHARES) {
+    m.components_for_variance = ComponentsForVariance::by(|share| {
         let reached = |error: f64| sums(error).position(|sum| sum >= share * estimate.total());
-        *slot = reached(0.0).filter(|at| reached(1.0) == Some(*at)).map(|at| at as f64 + 1.0);
-    }
+        reached(0.0).filter(|at| reached(1.0) == Some(*at)).map(|at| at as f64 + 1.0)
+    });
     let above = values.iter().take_while(|value| **value > floor).count();
     if let Some((alpha, fit)) = alpha(&values[..above]) {
         m.alpha = Some(alpha);
@@ -56,6 +56,6 @@ pub(super) fn fill(estimate: &Estimate, (floor, samples): (f64, u64), out: &mut 
 pub(super) fn fill_rankme(squares: &Estimate, rows: u64, epsilon: f64, out: &mut Measured) {
     let rankme = squares.rankme((rows as usize).min(squares.dim()), epsilon);
     out.measures.rankme = Some(rankme.value);
-    out.intervals.insert("rankme", rankme.interval);
-    out.estimated.push("rankme");
+    out.intervals.insert("rankme".to_string(), rankme.interval);
+    out.estimated.push("rankme".to_string());
 }

@@ -2,8 +2,8 @@
 
 use super::Measures;
 use super::rank::{entropy, entropy_rank_null, stable_rank_null};
-use crate::analysis::moments::{Moments, UnitMoments};
 use crate::analysis::window::Accumulator;
+use kernels::moments::{Moments, UnitMoments};
 
 /// Fills C0, C2, C3, C4, D2 of C5, C6, the nulls, and T1 to T3.
 pub(super) fn fill(rows: &Accumulator, m: &mut Measures) {

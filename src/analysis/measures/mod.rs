@@ -10,10 +10,13 @@ pub mod uniformity;
 
 use std::collections::BTreeMap;
 
-use super::lanczos::Estimate;
-use super::origin::Origins;
-use super::spectrum::{Eigenvalues, Spectrum, input_floor, numeric_floor_without_spectrum};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
 use super::window::Accumulator;
+use kernels::lanczos::Estimate;
+use kernels::provenance::Provenances;
+use kernels::spectrum::{Eigenvalues, Spectrum, input_floor, numeric_floor_without_spectrum};
 use uniformity::Uniformity;
 
 pub(super) use rank::entropy;
@@ -22,35 +25,60 @@ pub use rank::{AlphaFit, RANKME_EPSILON, RankMe, entropy_rank_null, stable_rank_
 macro_rules! measures {
     ($($name:ident: $help:literal,)*) => {
         /// Scalar measures of one window by their exported names. `None` is undefined.
-        #[derive(Clone, Debug, Default, PartialEq)]
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+        #[serde(default)]
         pub struct Measures {
             $(#[doc = $help] pub $name: Option<f64>,)*
             /// Least number of leading eigenvalues that hold a share of the variance (C9).
-            pub components_for_variance: [Option<f64>; SHARES.len()],
+            pub components_for_variance: ComponentsForVariance,
         }
 
         /// Every scalar measure: (name, help).
         pub const TABLE: &[(&str, &str)] = &[$((stringify!($name), $help),)*];
 
         impl Measures {
+            /// The scalars by name, in the order of [`TABLE`].
+            pub fn by_name(&self) -> impl Iterator<Item = (&'static str, Option<f64>)> {
+                TABLE.iter().map(|(name, _)| *name).zip(self.scalars())
+            }
+
             /// The scalars, in the order of [`TABLE`].
             pub fn scalars(&self) -> Vec<Option<f64>> {
                 vec![$(self.$name,)*]
-            }
-
-            /// Sets a scalar by its name; an unknown one is left alone.
-            pub fn set(&mut self, name: &str, value: Option<f64>) {
-                match name {
-                    $(stringify!($name) => self.$name = value,)*
-                    _ => {}
-                }
             }
         }
     };
 }
 
-/// The shares of `components_for_variance`, with their labels.
-pub const SHARES: [(f64, &str); 4] = [(0.5, "0.5"), (0.9, "0.9"), (0.95, "0.95"), (0.99, "0.99")];
+/// Least number of leading eigenvalues that hold each share of the variance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct ComponentsForVariance {
+    /// Half of it.
+    #[serde(rename = "0.5")]
+    pub half: Option<f64>,
+    /// Nine tenths.
+    #[serde(rename = "0.9")]
+    pub nine_tenths: Option<f64>,
+    /// 95 %.
+    #[serde(rename = "0.95")]
+    pub ninety_five: Option<f64>,
+    /// 99 %.
+    #[serde(rename = "0.99")]
+    pub ninety_nine: Option<f64>,
+}
+
+impl ComponentsForVariance {
+    /// Of each share, by `count`.
+    pub(super) fn by(count: impl Fn(f64) -> Option<f64>) -> Self {
+        Self { half: count(0.5), nine_tenths: count(0.9), ninety_five: count(0.95), ninety_nine: count(0.99) }
+    }
+
+    /// Each share's label with its count.
+    pub fn labelled(&self) -> [(&'static str, Option<f64>); 4] {
+        [("0.5", self.half), ("0.9", self.nine_tenths), ("0.95", self.ninety_five), ("0.99", self.ninety_nine)]
+    }
+}
 
 measures! {
     total_variance: "Trace of the covariance Sigma = M2 / N, in squared units of the embedding",
@@ -113,7 +141,11 @@ pub struct Solved {
     /// C12.
     pub uniformity: Option<Uniformity>,
     /// What solved.
-    pub origins: Origins,
+    pub provenances: Provenances,
+    /// What a reader should know of it.
+    pub notes: Vec<String>,
+    /// Solutions that failed their checks.
+    pub failures: usize,
 }
 
 /// Measures with what qualifies them.
@@ -122,11 +154,13 @@ pub struct Measured {
     /// The values.
     pub measures: Measures,
     /// 95 % confidence intervals, or bounds by the noise floor, by measure.
-    pub intervals: BTreeMap<&'static str, (f64, f64)>,
+    pub intervals: BTreeMap<String, (f64, f64)>,
     /// Measures that are estimates, because the spectrum was too large to be solved.
-    pub estimated: Vec<&'static str>,
+    pub estimated: Vec<String>,
     /// Over what alpha was fitted.
     pub alpha_fit: Option<AlphaFit>,
+    /// Whether a measure comes from the sample of rows.
+    pub sampled: bool,
 }
 
 /// Fills the table.
@@ -174,7 +208,8 @@ pub fn measure(rows: &Accumulator, solved: &Solved, how: RankMe) -> Measured {
     if let Some(uniformity) = &solved.uniformity {
         out.measures.uniformity = Some(uniformity.value);
         if let Some(interval) = uniformity.interval {
-            out.intervals.insert("uniformity", interval);
+            out.intervals.insert("uniformity".to_string(), interval);
+            out.sampled = true;
         }
     }
     out

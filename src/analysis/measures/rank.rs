@@ -2,19 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use super::{Measured, Measures, SHARES};
-use crate::analysis::spectrum::{Eigenvalues, Spectrum};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{ComponentsForVariance, Measured, Measures};
+use kernels::spectrum::{Eigenvalues, Spectrum};
 
 /// Epsilon of RankMe (Garrido et al., arXiv 2210.02885).
 pub const RANKME_EPSILON: f64 = 1e-7;
 
 /// Over what alpha was fitted.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AlphaFit {
     /// First rank, from 1.
-    pub first: usize,
+    pub first_rank: usize,
     /// Last rank.
-    pub last: usize,
+    pub last_rank: usize,
     /// Root mean square of the weighted residuals of ln lambda.
     pub residual: f64,
 }
@@ -72,10 +75,9 @@ pub(super) fn fill(spectrum: &Spectrum, samples: u64, out: &mut Measured) {
             Some(*sum)
         })
         .collect();
-    for (slot, (share, _)) in m.components_for_variance.iter_mut().zip(SHARES) {
-        // The last sum may miss 1 by rounding; every share is below it.
-        *slot = Some(cumulative.partition_point(|sum| *sum < share) as f64 + 1.0);
-    }
+    // The last sum may miss 1 by rounding; every share is below it.
+    m.components_for_variance =
+        ComponentsForVariance::by(|share| Some(cumulative.partition_point(|sum| *sum < share) as f64 + 1.0));
     let d = values.len() as f64;
     m.cumulative_variance_area = Some((cumulative.iter().sum::<f64>() - cumulative[values.len() - 1] / 2.0) / d);
 
@@ -105,11 +107,11 @@ pub(super) fn alpha(above_floor: &[f64]) -> Option<(f64, AlphaFit)> {
     let xy: f64 = points().map(|(w, x, y)| w * (x - mean_x) * (y - mean_y)).sum();
     let slope = xy / xx;
     let squares: f64 = points().map(|(w, x, y)| w * (y - mean_y - slope * (x - mean_x)).powi(2)).sum();
-    Some((slope, AlphaFit { first, last, residual: (squares / weight).sqrt() }))
+    Some((slope, AlphaFit { first_rank: first, last_rank: last, residual: (squares / weight).sqrt() }))
 }
 
 /// How RankMe is taken: at least five incompatible versions of it are in use.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RankMe {
     /// Added to each share; 1e-7 in the paper, 1e-5 in stable-pretraining.
     pub epsilon: f64,
@@ -125,7 +127,7 @@ impl Default for RankMe {
 
 impl RankMe {
     /// As a run's parameters ask.
-    pub fn of(scalars: &BTreeMap<&'static str, f64>) -> Self {
+    pub fn from_scalars(scalars: &BTreeMap<&'static str, f64>) -> Self {
         Self {
             epsilon: scalars.get("rankme_epsilon").copied().unwrap_or(RANKME_EPSILON),
             centered: scalars.get("rankme_centered").is_some_and(|centered| *centered != 0.0),
@@ -146,7 +148,7 @@ pub(super) fn fill_rankme(squares: &Eigenvalues, rows: u64, epsilon: f64, out: &
         let with =
             |under: f64| rankme(values.iter().map(|value| if *value <= floor { under } else { *value }).collect());
         if let (Some(a), Some(b)) = (with(0.0), with(floor)) {
-            out.intervals.insert("rankme", (a.min(b), a.max(b)));
+            out.intervals.insert("rankme".to_string(), (a.min(b), a.max(b)));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use nalgebra::DMatrix;
 
-use crate::analysis::reservoir::Reservoir;
+use kernels::reservoir::Reservoir;
 
 /// ln mean over pairs of exp(-2 |u_i - u_j|^2).
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -3,8 +3,8 @@
 //! Sources: SwAV (Caron et al. 2020), DINO (Caron et al. 2021), whose section 5.3 names both ways to collapse: one
 //! prototype (entropy 0) and uniform (entropy ln K), each with KL(teacher || student) = 0.
 
-use crate::analysis::floats::Rows;
 use crate::analysis::measures::entropy;
+use kernels::rows::Rows;
 
 /// How the rows of one source use the prototypes.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,7 +3,7 @@
 use nalgebra::DMatrix;
 
 use super::{Kernels, simplex};
-use crate::analysis::floats::Rows;
+use kernels::rows::Rows;
 
 /// Rows of a batch that are compared: N^2 cosines are what they cost.
 const MOST_ROWS: usize = 512;

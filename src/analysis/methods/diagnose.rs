@@ -143,6 +143,7 @@ impl Diagnosed {
             value: Some(value),
             constant: self.constant.as_ref().map(|constant| constant.value),
             distance: self.constant.as_ref().map(|constant| constant.distance),
+            text: self.constant.as_ref().map(LossConstant::text),
         });
         if let Some(constant) = self.constant.as_ref().filter(|constant| constant.holds()) {
             self.notes.push(format!("loss {value:.4} = {}: {}", constant.formula, constant.meaning));

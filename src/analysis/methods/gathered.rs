@@ -13,9 +13,9 @@ use super::groups::Groups;
 use super::relations::Edges;
 use super::row_pairs::RowPairs;
 use crate::analysis::batch::{EmbeddingBatch, Role};
-use crate::analysis::floats::Rows;
-use crate::analysis::moments::Moments;
 use crate::analysis::parameters::SCALARS;
+use kernels::moments::Moments;
+use kernels::rows::Rows;
 
 /// See the file's head.
 #[derive(Clone, Debug, Default)]
@@ -243,7 +243,7 @@ impl Gathered {
 
 /// Z^T Z.
 fn uncentred(moments: &Moments) -> DMatrix<f64> {
-    crate::analysis::spectrum::second_moment(moments) * moments.rows() as f64
+    kernels::spectrum::second_moment(moments) * moments.rows() as f64
 }
 
 /// The mean of each sample's views, N x d.

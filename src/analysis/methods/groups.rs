@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use nalgebra::DMatrix;
 
 use crate::analysis::decode::DecodeError;
-use crate::analysis::floats::Rows;
-use crate::analysis::moments::Moments;
+use kernels::moments::Moments;
+use kernels::rows::Rows;
 
 /// Bytes that a worker's group means may take.
 const MEAN_BYTES: usize = 16 << 20;
@@ -170,5 +170,5 @@ fn selected(view: &Rows, kept: &[bool]) -> Result<Option<Rows>, DecodeError> {
             view.read(index, 1, row);
         }
     }
-    Rows::from_f64((count, view.dim()), &values).map(Some)
+    Ok(Some(Rows::from_f64((count, view.dim()), &values)?))
 }

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
 use crate::analysis::parameters::Method;
 
 /// |loss - c| / max(1, |c|) under which a loss sits at c.
@@ -28,7 +31,21 @@ pub struct LossConstant {
     pub distance: f64,
 }
 
+/// How the constant comes about, and what it means where the loss sits at it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LossText {
+    /// Such as `ln 4096`.
+    pub formula: String,
+    /// `None` while the loss is elsewhere.
+    pub meaning: Option<String>,
+}
+
 impl LossConstant {
+    /// In words, for the report.
+    pub fn text(&self) -> LossText {
+        LossText { formula: self.formula.clone(), meaning: self.holds().then(|| self.meaning.to_string()) }
+    }
+
     /// Whether the loss sits at it.
     pub fn holds(&self) -> bool {
         self.distance < TOLERANCE

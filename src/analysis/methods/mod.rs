@@ -24,30 +24,36 @@ mod within_between;
 
 use nalgebra::DMatrix;
 
-use super::floats::Rows;
 use super::measures::entropy;
-use super::moments::Moments;
+use kernels::moments::Moments;
+use kernels::rows::Rows;
 
 pub use diagnose::{Diagnosed, MeasuredLayer, Subject, diagnose};
 pub use gathered::Gathered;
-pub use loss_constant::{LossConstant, at_constant};
+pub use loss_constant::{LossConstant, LossText, at_constant};
 pub use within_between::DELTA as LIDAR_DELTA;
 
 macro_rules! diagnostics {
-    ($($group:ident, $what:literal: { $($name:ident: $help:literal,)* })*) => {
+    ($($group:ident, $what:literal: { $($name:ident: $help:literal,)* } $(+ $text:ident: $type:ty)?)*) => {
         $(
             #[doc = $what]
             pub mod $group {
                 #[doc = $what]
-                #[derive(Clone, Debug, Default, PartialEq)]
+                #[derive(
+                    Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+                )]
+                #[serde(default)]
+                #[schema(as = $group::Values)]
                 pub struct Values {
                     $(#[doc = $help] pub $name: Option<f64>,)*
+                    $(#[serde(flatten)] #[allow(missing_docs)] pub $text: $type,)?
                 }
             }
         )*
 
         /// Diagnostics of one window by group. A group is `None` when its inputs were not sent.
-        #[derive(Clone, Debug, Default, PartialEq)]
+        #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+        #[serde(default)]
         pub struct Diagnostics {
             $(#[doc = $what] pub $group: Option<$group::Values>,)*
         }
@@ -68,20 +74,6 @@ macro_rules! diagnostics {
                 $(if let Some(values) = &mut self.$group {
                     $(values.$name = values.$name.filter(|value| value.is_finite());)*
                 })*
-            }
-
-            /// Sets one by group and name; an unknown one is left alone.
-            pub fn set(&mut self, group: &str, name: &str, value: Option<f64>) {
-                match group {
-                    $(stringify!($group) => {
-                        let values = self.$group.get_or_insert_default();
-                        match name {
-                            $(stringify!($name) => values.$name = value,)*
-                            _ => {}
-                        }
-                    })*
-                    _ => {}
-                }
             }
         }
     };
@@ -145,7 +137,7 @@ diagnostics! {
         value: "The newest loss pushed",
         constant: "The nearest constant at which the loss of this method says nothing was learned",
         distance: "|loss - constant| / max(1, |constant|); below 0.005 the loss sits at it",
-    }
+    } + text: Option<crate::analysis::methods::LossText>
     lidar, "LiDAR (T4, Thilak et al. 2023); needs ids": {
         value: "exp of the entropy of the eigenvalues of W^(-1/2) B W^(-1/2)",
         delta: "The ridge on the within-id covariance",

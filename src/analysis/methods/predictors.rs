@@ -6,8 +6,8 @@ use nalgebra::DMatrix;
 
 use super::Kernels;
 use crate::analysis::measures::Measures;
-use crate::analysis::moments::Moments;
-use crate::analysis::spectrum::second_moment;
+use kernels::moments::Moments;
+use kernels::spectrum::second_moment;
 
 /// (eigenvector alignment, commutator).
 ///

@@ -11,9 +11,9 @@ use super::diagnose::{MeasuredLayer, SOLVABLE};
 use super::groups::Groups;
 use super::{Kernels, graph};
 use crate::analysis::companions::MAX_WEIGHT_DIM;
-use crate::analysis::floats::Rows;
-use crate::analysis::moments::Moments;
 use crate::analysis::pairs::ViewMoments;
+use kernels::moments::Moments;
+use kernels::rows::Rows;
 
 /// Nodes of a batch whose adjacency matrix is decomposed: 8 MiB, and some tenths of a second.
 const MOST_NODES: usize = 1024;

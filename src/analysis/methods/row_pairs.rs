@@ -1,6 +1,6 @@
 //! Sums over aligned rows of two arrays: cosines and distances.
 
-use crate::analysis::floats::Rows;
+use kernels::rows::Rows;
 
 /// Sums over pairs of aligned rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -1,10 +1,11 @@
 //! One window against the thresholds, its nulls and the run's own baseline: axes, alarms, cause, reasons.
 
-use super::state::Baseline;
-use super::{Alarm, Cause, Level, Reason, Thresholds, method_alarms};
+use super::baseline::{Baseline, tail};
+use super::judgement::{JudgedWindow, Judgement};
+use super::method_alarms;
+use super::thresholds::Thresholds;
+use super::words::{Alarm, Cause, Level, VerdictReason};
 use crate::analysis::batch::Role;
-use crate::analysis::measures::Measures;
-use crate::analysis::methods::Diagnosed;
 use crate::analysis::parameters::Method;
 
 /// Fewest samples for the scale axis.
@@ -18,69 +19,8 @@ const LINE_RANK: f64 = 2.0;
 /// From this share of coordinates on, dead ones or copies are the cause.
 const UNIT_SHARE: f64 = 0.5;
 
-/// What the judge knows of a window.
-#[derive(Clone, Debug)]
-pub struct Window<'a> {
-    /// Its measures.
-    pub measures: &'a Measures,
-    /// N.
-    pub samples: u64,
-    /// d.
-    pub dim: usize,
-    /// No entry is below zero: the layer sits behind a ReLU.
-    pub non_negative: bool,
-    /// Unit-row measures are missing because the trainer sent moments without them.
-    pub without_unit_rows: bool,
-    /// What the layer is to the one that was pushed.
-    pub role: Role,
-    /// The method that the run named.
-    pub method: Option<Method>,
-    /// The methods' diagnostics of the layer that was pushed.
-    pub diagnosed: Option<&'a Diagnosed>,
-    /// Windows running that the loss sits at its constant, this one included.
-    pub loss_windows: u64,
-    /// The better end of the entropy rank's interval, where it is an estimate.
-    pub rank_at_best: Option<f64>,
-}
-
-/// What one window says by itself.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Judgement {
-    /// Complete collapse.
-    pub scale: Level,
-    /// Dimensional collapse.
-    pub dimension: Level,
-    /// What the embeddings fell onto.
-    pub cause: Cause,
-    /// What fires.
-    pub alarms: Vec<(Alarm, Level)>,
-    /// Why.
-    pub reasons: Vec<Reason>,
-    /// The assignments are of one prototype, or say nothing of the sample.
-    pub prototypes: Option<Cause>,
-    /// Neither axis has rows enough, or the dimension axis has not and the scale axis is quiet.
-    pub insufficient: bool,
-}
-
-impl Judgement {
-    /// Whether this window counts towards a collapse: scale, a line, or far under the run's own baseline.
-    pub fn critical(&self) -> bool {
-        self.alarms.iter().any(|(alarm, level)| *level == Level::Critical && alarm.collapses())
-    }
-
-    /// At what level an alarm fires.
-    pub(super) fn level(&self, wanted: Alarm) -> Option<Level> {
-        self.alarms.iter().find(|(alarm, _)| *alarm == wanted).map(|(_, level)| *level)
-    }
-
-    pub(super) fn fire(&mut self, alarm: Alarm, level: Level, reasons: Vec<Reason>) {
-        self.alarms.push((alarm, level));
-        self.reasons.extend(reasons);
-    }
-}
-
 /// Judges one window.
-pub fn judge(window: &Window<'_>, thresholds: &Thresholds, baseline: Option<&Baseline>) -> Judgement {
+pub fn judge(window: &JudgedWindow<'_>, thresholds: &Thresholds, baseline: Option<&Baseline>) -> Judgement {
     let mut judgement = Judgement {
         scale: Level::Unknown,
         dimension: Level::Unknown,
@@ -101,7 +41,7 @@ pub fn judge(window: &Window<'_>, thresholds: &Thresholds, baseline: Option<&Bas
     if judgement.insufficient {
         let needed = if window.dim > 1 { DIMENSION_SAMPLES } else { SCALE_SAMPLES };
         judgement.cause = Cause::InsufficientRows;
-        judgement.reasons.push(Reason { measure: "samples", value: window.samples as f64, threshold: needed as f64 });
+        judgement.reasons.push(VerdictReason::new("samples", window.samples as f64, needed as f64));
         return judgement;
     }
     judge_alignment(window, thresholds, &mut judgement);
@@ -111,19 +51,19 @@ pub fn judge(window: &Window<'_>, thresholds: &Thresholds, baseline: Option<&Bas
 }
 
 /// The scale axis of one layer by itself.
-fn judge_scale(w: &Window<'_>, t: &Thresholds, baseline: Option<&Baseline>, out: &mut Judgement) {
+fn judge_scale(w: &JudgedWindow<'_>, t: &Thresholds, baseline: Option<&Baseline>, out: &mut Judgement) {
     let m = w.measures;
     if let (Some(total), Some(floor)) = (m.total_variance, m.noise_floor)
         && total <= floor
     {
         out.scale = Level::Critical;
-        let reason = Reason { measure: "total_variance", value: total, threshold: floor };
+        let reason = VerdictReason::new("total_variance", total, floor);
         out.fire(Alarm::CompleteCollapse, Level::Critical, vec![reason]);
         return;
     }
     if w.without_unit_rows {
         let Some(v) = m.relative_variance else { return };
-        let reason = |threshold| vec![Reason { measure: "relative_variance", value: v, threshold }];
+        let reason = |threshold| vec![VerdictReason::new("relative_variance", v, threshold)];
         out.scale = Level::Ok;
         if v < t.relative_variance_critical {
             out.scale = Level::Critical;
@@ -139,8 +79,8 @@ fn judge_scale(w: &Window<'_>, t: &Thresholds, baseline: Option<&Baseline>, out:
     if w.non_negative && 1.0 - s2 < narrow && v < narrow {
         out.scale = Level::Critical;
         let reasons = vec![
-            Reason { measure: "mean_cosine", value: s2, threshold: 1.0 - narrow },
-            Reason { measure: "relative_variance", value: v, threshold: narrow },
+            VerdictReason::new("mean_cosine", s2, 1.0 - narrow),
+            VerdictReason::new("relative_variance", v, narrow),
         ];
         out.fire(Alarm::CompleteCollapse, Level::Critical, reasons);
         return;
@@ -153,9 +93,8 @@ fn judge_scale(w: &Window<'_>, t: &Thresholds, baseline: Option<&Baseline>, out:
     let std_below = |limit: f64| q < limit * own_q;
     let cosine_above = |limit: f64| 1.0 - s2 < (1.0 - limit) * spread;
     let variance_below = v < t.relative_variance_critical * own_v;
-    let std_reason = |limit: f64| Reason { measure: "scaled_std", value: q, threshold: limit * own_q };
-    let cosine_reason =
-        |limit: f64| Reason { measure: "mean_cosine", value: s2, threshold: 1.0 - (1.0 - limit) * spread };
+    let std_reason = |limit: f64| VerdictReason::new("scaled_std", q, limit * own_q);
+    let cosine_reason = |limit: f64| VerdictReason::new("mean_cosine", s2, 1.0 - (1.0 - limit) * spread);
     if std_below(t.scaled_std_critical) && (cosine_above(t.mean_cosine_critical) || variance_below) {
         out.scale = Level::Critical;
         let mut reasons = vec![std_reason(t.scaled_std_critical)];
@@ -164,7 +103,7 @@ fn judge_scale(w: &Window<'_>, t: &Thresholds, baseline: Option<&Baseline>, out:
         }
         if variance_below {
             let threshold = t.relative_variance_critical * own_v;
-            reasons.push(Reason { measure: "relative_variance", value: v, threshold });
+            reasons.push(VerdictReason::new("relative_variance", v, threshold));
         }
         out.fire(Alarm::CompleteCollapse, Level::Critical, reasons);
     } else if std_below(t.scaled_std_warning) && cosine_above(t.mean_cosine_warning) {
@@ -174,7 +113,7 @@ fn judge_scale(w: &Window<'_>, t: &Thresholds, baseline: Option<&Baseline>, out:
     }
 }
 
-fn judge_dimension(w: &Window<'_>, t: &Thresholds, baseline: Option<&Baseline>, out: &mut Judgement) {
+fn judge_dimension(w: &JudgedWindow<'_>, t: &Thresholds, baseline: Option<&Baseline>, out: &mut Judgement) {
     let m = w.measures;
     // An estimate fires only where the better end of its interval is past a threshold, too.
     let (Some(d1), Some(null)) = (w.rank_at_best.or(m.entropy_rank), m.entropy_rank_null) else { return };
@@ -182,7 +121,7 @@ fn judge_dimension(w: &Window<'_>, t: &Thresholds, baseline: Option<&Baseline>, 
     let share = (d1 - 1.0) / (null - 1.0);
     let mut fire = |alarm, level: Level, measure, value, threshold| {
         out.dimension = out.dimension.max(level);
-        out.fire(alarm, level, vec![Reason { measure, value, threshold }]);
+        out.fire(alarm, level, vec![VerdictReason::new(measure, value, threshold)]);
     };
     // A predictor's outputs have the rank of what it has learned so far, in healthy runs down to a line.
     let absolute = w.role != Role::Prediction;
@@ -216,30 +155,17 @@ fn judge_dimension(w: &Window<'_>, t: &Thresholds, baseline: Option<&Baseline>, 
     }
 }
 
-/// Decades from the first to the median eigenvalue; where the median is under the noise floor, at least those to the floor.
-/// In an estimated spectrum a median that is missing may be anywhere.
-pub(super) fn tail(w: &Window<'_>) -> Option<f64> {
-    let m = w.measures;
-    m.log10_top_to_median.or_else(|| {
-        if w.rank_at_best.is_some() {
-            return None;
-        }
-        let (total, intrinsic, floor) = (m.total_variance?, m.intrinsic_dimension?, m.noise_floor?);
-        (floor > 0.0).then(|| (total / intrinsic / floor).log10())
-    })
-}
-
-fn judge_alignment(w: &Window<'_>, t: &Thresholds, out: &mut Judgement) {
+fn judge_alignment(w: &JudgedWindow<'_>, t: &Thresholds, out: &mut Judgement) {
     let quiet = out.scale == Level::Ok && matches!(out.dimension, Level::Ok | Level::Unknown);
     let expected = w.method.is_some_and(|method| method != Method::Other);
     let Some(gap) = w.measures.signal_gap.filter(|_| quiet && expected) else { return };
     if w.samples >= ALIGNMENT_SAMPLES && gap < t.signal_gap_warning {
-        let reason = Reason { measure: "signal_gap", value: gap, threshold: t.signal_gap_warning };
+        let reason = VerdictReason::new("signal_gap", gap, t.signal_gap_warning);
         out.fire(Alarm::NoAlignment, Level::Warning, vec![reason]);
     }
 }
 
-fn cause(w: &Window<'_>, t: &Thresholds, out: &Judgement) -> Cause {
+fn cause(w: &JudgedWindow<'_>, t: &Thresholds, out: &Judgement) -> Cause {
     if let Some(specific) = method_alarms::specific_cause(w, t, out) {
         return specific;
     }

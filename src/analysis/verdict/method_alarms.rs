@@ -2,8 +2,9 @@
 //!
 //! They degrade a run and name its cause; a collapse is the two axes' to call.
 
-use super::judge::{Judgement, Window};
-use super::{Alarm, Cause, Level, Reason, Thresholds};
+use super::judgement::{JudgedWindow, Judgement};
+use super::thresholds::Thresholds;
+use super::words::{Alarm, Cause, Level, VerdictReason};
 use crate::analysis::batch::Role;
 use crate::analysis::methods::{Diagnostics, LossConstant};
 use crate::analysis::parameters::Method;
@@ -17,7 +18,7 @@ const NEARLY_ONE: f64 = 1.5;
 
 /// The scale axis of a layer before batch norm. Returns whether it was judged here: where the layer after it was sent,
 /// a cone before batch norm is no collapse by itself, because batch norm takes the mean off.
-pub(super) fn judge_before_batch_norm(w: &Window<'_>, t: &Thresholds, out: &mut Judgement) -> bool {
+pub(super) fn judge_before_batch_norm(w: &JudgedWindow<'_>, t: &Thresholds, out: &mut Judgement) -> bool {
     let Some(values) = diagnostics(w).filter(|_| w.role == Role::PreBn).and_then(|all| all.batch_norm.as_ref()) else {
         return false;
     };
@@ -42,7 +43,7 @@ pub(super) fn judge_before_batch_norm(w: &Window<'_>, t: &Thresholds, out: &mut 
 }
 
 /// Alarms of the layer that was pushed.
-pub(super) fn judge_methods(w: &Window<'_>, t: &Thresholds, out: &mut Judgement) {
+pub(super) fn judge_methods(w: &JudgedWindow<'_>, t: &Thresholds, out: &mut Judgement) {
     if w.role != Role::Embedding {
         return;
     }
@@ -53,7 +54,7 @@ pub(super) fn judge_methods(w: &Window<'_>, t: &Thresholds, out: &mut Judgement)
 }
 
 /// A cause that says more than what the axes see.
-pub(super) fn specific_cause(w: &Window<'_>, t: &Thresholds, out: &Judgement) -> Option<Cause> {
+pub(super) fn specific_cause(w: &JudgedWindow<'_>, t: &Thresholds, out: &Judgement) -> Option<Cause> {
     if out.prototypes.is_some() {
         return out.prototypes;
     }
@@ -67,7 +68,7 @@ pub(super) fn specific_cause(w: &Window<'_>, t: &Thresholds, out: &Judgement) ->
 }
 
 /// The cause where both axes are quiet.
-pub(super) fn remaining_cause(w: &Window<'_>, out: &Judgement) -> Cause {
+pub(super) fn remaining_cause(w: &JudgedWindow<'_>, out: &Judgement) -> Cause {
     if out.level(Alarm::StaleQueue).is_some() {
         return Cause::StaleQueue;
     }
@@ -80,12 +81,12 @@ pub(super) fn remaining_cause(w: &Window<'_>, out: &Judgement) -> Cause {
     if out.alarms.is_empty() { Cause::None } else { Cause::NoAlignment }
 }
 
-fn diagnostics<'a>(w: &Window<'a>) -> Option<&'a Diagnostics> {
+fn diagnostics<'a>(w: &JudgedWindow<'a>) -> Option<&'a Diagnostics> {
     w.diagnosed.map(|diagnosed| &diagnosed.diagnostics)
 }
 
 /// Total variation distance between the spectra of key and query, where the run has a queue.
-fn drift(w: &Window<'_>) -> Option<f64> {
+fn drift(w: &JudgedWindow<'_>) -> Option<f64> {
     let teacher = diagnostics(w)?.teacher.as_ref().filter(|_| w.method == Some(Method::Moco))?;
     teacher.spectrum_distance
 }
@@ -102,11 +103,11 @@ fn target_entropies(all: &Diagnostics) -> Option<(f64, f64, f64)> {
 /// DINO's two ways to collapse (Caron et al. 2021, section 5.3): the target's entropy goes to either end, and KL to 0 once
 /// the student has followed. Rows that are sharp but different from each other are no collapse, so what counts for one
 /// prototype is the mean row. A target that is uniform on each row teaches nothing, however far the student has come.
-fn judge_prototypes(w: &Window<'_>, t: &Thresholds, out: &mut Judgement) {
+fn judge_prototypes(w: &JudgedWindow<'_>, t: &Thresholds, out: &mut Judgement) {
     let Some(all) = diagnostics(w) else { return };
     let divergence = all.prototypes.as_ref().and_then(|values| values.divergence);
     let named = |student, target| if all.prototype_targets.is_some() { target } else { student };
-    let reason = |measure, value, threshold| Reason { measure, value, threshold };
+    let reason = |measure, value, threshold| VerdictReason::new(measure, value, threshold);
     if let Some((h, marginal, log_count)) = target_entropies(all) {
         let few = t.prototype_perplexity_one.min(t.prototype_usage_warning * log_count.exp()).max(NEARLY_ONE).ln();
         let even = t.prototype_entropy_uniform * log_count;
@@ -136,7 +137,7 @@ fn judge_prototypes(w: &Window<'_>, t: &Thresholds, out: &mut Judgement) {
     }
 }
 
-fn judge_masked(w: &Window<'_>, t: &Thresholds, out: &mut Judgement) -> bool {
+fn judge_masked(w: &JudgedWindow<'_>, t: &Thresholds, out: &mut Judgement) -> bool {
     let Some(values) = diagnostics(w).and_then(|all| all.batch_norm.as_ref()) else { return false };
     let (Some(std), Some(limit), Some(cosine), Some(share)) =
         (values.pre_std, values.pre_std_limit, values.pre_mean_cosine, values.post_variance_share)
@@ -147,25 +148,25 @@ fn judge_masked(w: &Window<'_>, t: &Thresholds, out: &mut Judgement) -> bool {
         return false;
     }
     let reasons = vec![
-        Reason { measure: "batch_norm_pre_std", value: std, threshold: limit },
-        Reason { measure: "batch_norm_pre_mean_cosine", value: cosine, threshold: t.masked_mean_cosine },
-        Reason { measure: "batch_norm_post_variance_share", value: share, threshold: t.masked_post_variance },
+        VerdictReason::new("batch_norm_pre_std", std, limit),
+        VerdictReason::new("batch_norm_pre_mean_cosine", cosine, t.masked_mean_cosine),
+        VerdictReason::new("batch_norm_post_variance_share", share, t.masked_post_variance),
     ];
     out.fire(Alarm::MaskedByBatchNorm, Level::Warning, reasons);
     true
 }
 
-fn judge_queue(w: &Window<'_>, t: &Thresholds, out: &mut Judgement) {
+fn judge_queue(w: &JudgedWindow<'_>, t: &Thresholds, out: &mut Judgement) {
     let threshold = t.stale_spectrum_distance;
     if let Some(value) = drift(w).filter(|distance| *distance > threshold) {
-        let reason = Reason { measure: "teacher_spectrum_distance", value, threshold };
+        let reason = VerdictReason::new("teacher_spectrum_distance", value, threshold);
         out.fire(Alarm::StaleQueue, Level::Warning, vec![reason]);
     }
 }
 
 /// A loss at its constant says that nothing is learned, or that everything is one point: the scale axis tells which. At
 /// a constant that is the method's optimum as well, a quiet scale axis means success.
-fn judge_loss(w: &Window<'_>, t: &Thresholds, out: &mut Judgement) {
+fn judge_loss(w: &JudgedWindow<'_>, t: &Thresholds, out: &mut Judgement) {
     let constant: Option<&LossConstant> = w.diagnosed.and_then(|diagnosed| diagnosed.constant.as_ref());
     let Some(constant) = constant.filter(|_| w.loss_windows as f64 >= t.loss_constant_windows) else { return };
     let fallen = out.scale > Level::Ok;
@@ -174,5 +175,5 @@ fn judge_loss(w: &Window<'_>, t: &Thresholds, out: &mut Judgement) {
     }
     let level = if out.scale == Level::Critical { Level::Critical } else { Level::Warning };
     let value = w.diagnosed.and_then(|diagnosed| diagnosed.diagnostics.loss.as_ref()?.value).unwrap_or(constant.value);
-    out.fire(Alarm::LossConstant, level, vec![Reason { measure: "loss", value, threshold: constant.value }]);
+    out.fire(Alarm::LossConstant, level, vec![VerdictReason::new("loss", value, constant.value)]);
 }

@@ -2,6 +2,8 @@
 //!
 //! Guarantees: a [`Thresholds`] is within its ranges. Must not: be read anywhere but in `judge` and `state`.
 
+use std::collections::BTreeMap;
+
 use crate::analysis::parameters::Method;
 
 macro_rules! thresholds {
@@ -22,9 +24,9 @@ macro_rules! thresholds {
         pub const TABLE: &[(&str, f64, f64, f64, &str)] = &[$((stringify!($name), $default, $low, $high, $help),)*];
 
         impl Thresholds {
-            /// (name, value), in the order of [`TABLE`].
-            pub fn list(&self) -> Vec<(&'static str, f64)> {
-                vec![$((stringify!($name), self.$name),)*]
+            /// The values by name.
+            pub fn by_name(&self) -> BTreeMap<String, f64> {
+                BTreeMap::from([$((stringify!($name).to_string(), self.$name),)*])
             }
 
             /// Sets one by its name.
@@ -41,7 +43,7 @@ macro_rules! thresholds {
                     })*
                     _ => {
                         let known: Vec<&str> = TABLE.iter().map(|row| row.0).collect();
-                        return Err(format!("unknown threshold '{name}': known are {}", known.join(", ")));
+                        return Err(format!("unknown threshold '{name}': expected one of: {}", known.join(", ")));
                     }
                 }
                 Ok(())
@@ -64,7 +66,7 @@ const BY_METHOD: &[(Method, &[(&str, f64)])] = &[
 
 impl Thresholds {
     /// The defaults of a method.
-    pub fn of(method: Option<Method>) -> Self {
+    pub fn for_method(method: Option<Method>) -> Self {
         let mut thresholds = Self::default();
         for (_, values) in BY_METHOD.iter().filter(|(named, _)| Some(*named) == method) {
             for (name, value) in *values {
@@ -136,6 +138,8 @@ mod tests {
                 Thresholds::default().set(name, *value).unwrap();
             }
         }
-        assert!(Thresholds::of(Some(Method::Dino)).rank_share_line < Thresholds::of(None).rank_share_line);
+        assert!(
+            Thresholds::for_method(Some(Method::Dino)).rank_share_line < Thresholds::for_method(None).rank_share_line
+        );
     }
 }

@@ -8,9 +8,10 @@ use std::process::{Command, Stdio};
 
 use super::Workers;
 use super::process::Launch;
-use crate::analysis::origin::Device;
-use crate::compute::choose::Means;
-use crate::compute::{ACCUMULATE_NICENESS, ComputeError, SPECTRUM_NICENESS};
+use crate::compute::choose::BackendResources;
+use kernels::backend::ComputeError;
+use kernels::priority::{ACCUMULATE_NICENESS, SPECTRUM_NICENESS};
+use kernels::provenance::Device;
 
 /// Where nothing is known of the card's memory and nothing was said.
 const UNKNOWN_SHARE: u64 = 1 << 30;
@@ -74,14 +75,14 @@ impl fmt::Display for Share {
 ///
 /// # Errors
 /// When this program's file is not known.
-pub fn workers(device: Device, share: Option<&Share>, means: &Means) -> Result<Workers, ComputeError> {
+pub fn workers(device: Device, share: Option<&Share>, resources: &BackendResources) -> Result<Workers, ComputeError> {
     let program = std::env::current_exe()
         .map_err(|error| ComputeError::Device(format!("this program's own file is not known: {error}")))?;
     let launch = |niceness: i32| {
         let arguments = [
             "compute-worker".to_string(),
             format!("--device={device}"),
-            format!("--threads={}", means.threads),
+            format!("--threads={}", resources.threads),
             format!("--niceness={niceness}"),
         ];
         Launch {
@@ -89,7 +90,7 @@ pub fn workers(device: Device, share: Option<&Share>, means: &Means) -> Result<W
             arguments: arguments.into_iter().map(Into::into).collect(),
             environment: environment(share),
             device,
-            patience: means.patience,
+            patience: resources.patience,
         }
     };
     // As the threads that wait for them.

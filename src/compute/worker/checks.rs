@@ -5,8 +5,9 @@
 
 use nalgebra::{DMatrix, DVector};
 
-use crate::analysis::floats::Rows;
-use crate::analysis::moments::{Moments, Packed};
+use kernels::moments::Moments;
+use kernels::packed::Packed;
+use kernels::rows::Rows;
 
 /// What a kernel in f32 may be off by, relative to a sum of squares: 512 u is 3e-5. A lie is off by more.
 const LOOSE: f64 = 1e-3;
@@ -85,7 +86,7 @@ pub fn gram(x: &DMatrix<f64>, outer: bool, c: &DMatrix<f64>) -> Result<(), Strin
     same("what a product leaves", off, 0.0, TIGHT * x.norm_squared() * v.norm())
 }
 
-/// The sum and the sum of squares, as [`crate::analysis::spectrum::Problem::check`] asks for them later.
+/// The sum and the sum of squares, as [`kernels::spectrum::Problem::check`] asks for them later.
 pub fn eigenvalues(symmetric: &DMatrix<f64>, values: &[f64]) -> Result<(), String> {
     let n = symmetric.nrows() as f64;
     let (mut trace, mut squares) = (0.0, 0.0);

@@ -13,13 +13,16 @@ use nalgebra::DMatrix;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Signal, getpid, kill_process};
 
-use super::frames::{self, Failure, FrameError, Hello, Kernel, Layout, Outcome, PROTOCOL, Reply, Request, Word};
+use super::frames::{
+    self, Failure, FrameError, Hello, Kernel, Layout, Outcome, PROTOCOL, PrecisionWord, Reply, Request,
+};
 use super::memory::{Cursor, Memory};
-use crate::analysis::floats::{self, Float, Order, Rows};
-use crate::analysis::moments::{Moments, Packed};
-use crate::analysis::origin::{Device, Origin, Precision};
-use crate::analysis::rounding::Rounding;
-use crate::compute::{Backend, ComputeError};
+use kernels::backend::{Backend, ComputeError};
+use kernels::moments::Moments;
+use kernels::packed::Packed;
+use kernels::provenance::{Device, Precision, Provenance};
+use kernels::rounding::Rounding;
+use kernels::rows::{Float, Order, Rows};
 
 /// What a job comes back with.
 struct Done {
@@ -88,7 +91,7 @@ fn operands(request: &Request, mut from: Cursor<'_>) -> Result<Vec<Given>, Compu
     for layout in &request.operands {
         given.push(match layout {
             Layout::Rows { float, row_major, rows, dim } => {
-                let float = Float::of_word(float).ok_or_else(|| unreadable(format!("type {float}")))?;
+                let float = float.parse::<Float>().map_err(|_| unreadable(format!("type {float}")))?;
                 let order = if *row_major { Order::RowMajor } else { Order::ColumnMajor };
                 let bytes = from.take(rows * dim * float.size()).map_err(|error| unreadable(error.to_string()))?;
                 let rows = Rows::new(float, order, (*rows, *dim), Bytes::from(bytes));
@@ -109,7 +112,7 @@ fn compute(backend: &impl Backend, kernel: Kernel, given: Vec<Given>) -> Result<
     match (kernel, &given[..]) {
         (Kernel::Moments { precision }, [Rows(rows)]) => {
             let moments = backend.moments(rows, precision.precision())?;
-            let kernel = moments.origins().iter().next().map_or("f64", |origin| origin.kernel).to_string();
+            let kernel = moments.provenances().iter().next().map_or("f64", |origin| origin.kernel).to_string();
             let mut errors = moments.sums().errors().to_vec();
             errors.resize(rows.dim() - 1, 0.0);
             let results = vec![moments.mean().to_vec(), moments.scatter().values().to_vec(), errors];
@@ -117,9 +120,9 @@ fn compute(backend: &impl Backend, kernel: Kernel, given: Vec<Given>) -> Result<
         }
         (Kernel::Cross, [Rows(a), Rows(b), Matrix(mean_a), Matrix(mean_b)]) => {
             // Of the moments a kernel needs the mean, and how they were summed: in f64, as nothing else is said.
-            let of = |rows: &floats::Rows, mean: &DMatrix<f64>| {
+            let of = |rows: &kernels::rows::Rows, mean: &DMatrix<f64>| {
                 let scatter = Packed::zeros(rows.dim());
-                let origin = Origin { device: backend.device(), kernel: "f64" };
+                let origin = Provenance { device: backend.device(), kernel: "f64" };
                 Moments::new(rows.len() as u64, mean.as_slice().to_vec(), scatter).computed(origin, Rounding::default())
             };
             backend.cross((a, &of(a, mean_a)), (b, &of(b, mean_b))).map(plain)
@@ -128,7 +131,7 @@ fn compute(backend: &impl Backend, kernel: Kernel, given: Vec<Given>) -> Result<
         (Kernel::Inner, [Matrix(a), Matrix(b)]) => backend.inner(a, b).map(plain),
         (Kernel::Eigenvalues, [Matrix(symmetric)]) => {
             let solved = backend.eigenvalues(symmetric)?;
-            Ok(Done { kernel: solved.origin.kernel.to_string(), results: vec![solved.values] })
+            Ok(Done { kernel: solved.provenance.kernel.to_string(), results: vec![solved.values] })
         }
         (Kernel::Eigenvectors, [Matrix(symmetric)]) => {
             let (eigenvalues, vectors) = backend.eigenvectors(symmetric)?;
@@ -163,12 +166,12 @@ fn values(matrix: DMatrix<f64>) -> Vec<f64> {
     matrix.data.into()
 }
 
-impl Word {
+impl PrecisionWord {
     fn precision(self) -> Precision {
         match self {
-            Word::Auto => Precision::Auto,
-            Word::F64 => Precision::F64,
-            Word::Fast => Precision::Fast,
+            PrecisionWord::Auto => Precision::Auto,
+            PrecisionWord::F64 => Precision::F64,
+            PrecisionWord::Fast => Precision::Fast,
         }
     }
 }

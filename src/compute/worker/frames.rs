@@ -38,11 +38,11 @@ pub struct Request {
     pub operands: Vec<Layout>,
 }
 
-/// The kernels of [`crate::compute::Backend`].
+/// The kernels of [`kernels::backend::Backend`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)] // as there
 pub enum Kernel {
-    Moments { precision: Word },
+    Moments { precision: PrecisionWord },
     Cross,
     Gram { outer: bool },
     Inner,
@@ -55,7 +55,7 @@ pub enum Kernel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
-pub enum Word {
+pub enum PrecisionWord {
     Auto,
     F64,
     Fast,
@@ -114,7 +114,7 @@ pub enum Outcome {
     },
 }
 
-/// As [`crate::compute::ComputeError`].
+/// As [`kernels::backend::ComputeError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Failure {
@@ -204,7 +204,7 @@ mod tests {
         let mut bytes = Vec::new();
         let request = Request {
             job: 7,
-            kernel: Kernel::Moments { precision: Word::Fast },
+            kernel: Kernel::Moments { precision: PrecisionWord::Fast },
             operands: vec![Layout::Rows { float: "bf16".to_string(), row_major: true, rows: 3, dim: 2 }],
         };
         write(&mut bytes, &request).unwrap();

@@ -2,15 +2,16 @@
 //!
 //! Must not: compute.
 
+use kernels::word::Word;
 use std::io;
 
 use nalgebra::DMatrix;
 
-use super::frames::{Kernel, Layout, Word};
+use super::frames::{Kernel, Layout, PrecisionWord};
 use super::memory::Cursor;
-use crate::analysis::floats::{Order, Rows};
-use crate::analysis::moments::Moments;
-use crate::analysis::origin::Precision;
+use kernels::moments::Moments;
+use kernels::provenance::Precision;
+use kernels::rows::{Order, Rows};
 
 /// Multiply-adds a second that every device is trusted with: a slow core does a few times that.
 const SLOWEST: f64 = 1e9;
@@ -43,14 +44,14 @@ pub struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// [`crate::compute::Backend::moments`]: the mean, the packed scatter, and of its entries (k, k + 1) the measured errors,
+    /// [`kernels::backend::Backend::moments`]: the mean, the packed scatter, and of its entries (k, k + 1) the measured errors,
     /// which are zeros where all sums were f64's.
     pub fn moments(rows: &'a Rows, precision: Precision) -> Self {
         let (n, d) = (rows.len(), rows.dim());
         let precision = match precision {
-            Precision::Auto => Word::Auto,
-            Precision::F64 => Word::F64,
-            Precision::Fast => Word::Fast,
+            Precision::Auto => PrecisionWord::Auto,
+            Precision::F64 => PrecisionWord::F64,
+            Precision::Fast => PrecisionWord::Fast,
         };
         Self {
             kernel: Kernel::Moments { precision },
@@ -62,7 +63,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// [`crate::compute::Backend::cross`].
+    /// [`kernels::backend::Backend::cross`].
     pub fn cross(a: (&'a Rows, &'a Moments), b: (&'a Rows, &'a Moments)) -> Self {
         let (n, d) = (a.0.len(), a.0.dim());
         let means = [a, b].map(|(_, moments)| Operand::Vector(moments.mean()));
@@ -75,7 +76,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// [`crate::compute::Backend::gram`].
+    /// [`kernels::backend::Backend::gram`].
     pub fn gram(x: &'a DMatrix<f64>, outer: bool) -> Self {
         let (n, deep) = if outer { (x.nrows(), x.ncols()) } else { (x.ncols(), x.nrows()) };
         Self {
@@ -87,7 +88,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// [`crate::compute::Backend::inner`].
+    /// [`kernels::backend::Backend::inner`].
     pub fn inner(a: &'a DMatrix<f64>, b: &'a DMatrix<f64>) -> Self {
         let (n, m) = (a.ncols(), b.ncols());
         Self {
@@ -99,7 +100,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// [`crate::compute::Backend::eigenvalues`]: 4/3 d^3 for the reduction to a tridiagonal matrix.
+    /// [`kernels::backend::Backend::eigenvalues`]: 4/3 d^3 for the reduction to a tridiagonal matrix.
     pub fn eigenvalues(symmetric: &'a DMatrix<f64>) -> Self {
         let d = symmetric.nrows();
         Self {
@@ -112,7 +113,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// [`crate::compute::Backend::eigenvectors`]: values and vectors; about 9 d^3 in all.
+    /// [`kernels::backend::Backend::eigenvectors`]: values and vectors; about 9 d^3 in all.
     pub fn eigenvectors(symmetric: &'a DMatrix<f64>) -> Self {
         let d = symmetric.nrows();
         Self {
@@ -124,7 +125,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// [`crate::compute::Backend::whiten`].
+    /// [`kernels::backend::Backend::whiten`].
     pub fn whiten(a: &'a DMatrix<f64>, b: &'a DMatrix<f64>) -> Self {
         let (dim, columns) = b.shape();
         Self {

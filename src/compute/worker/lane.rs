@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::Clock;
 use super::job::Job;
 use super::process::{Answer, Broken, Launch, Process};
-use crate::compute::fault::{Event, Reason};
+use kernels::fault::{DeviceEvent, FallbackReason};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -53,12 +53,13 @@ impl Lane {
         &self,
         job: &Job<'_>,
         check: impl FnOnce(Answer) -> Result<T, String>,
-        tell: &dyn Fn(&Event),
+        tell: &dyn Fn(&DeviceEvent),
     ) -> Result<T, Broken> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let answered = self.ready(&mut state, tell).and_then(|process| {
             let answer = process.ask(job)?;
-            check(answer).map_err(|detail| Broken::new(Reason::Malformed, format!("{:?}: {detail}", job.kernel)))
+            check(answer)
+                .map_err(|detail| Broken::new(FallbackReason::Malformed, format!("{:?}: {detail}", job.kernel)))
         });
         match &answered {
             Ok(_) if (self.clock)().saturating_sub(state.failed) >= LONGEST_PAUSE => state.failures = 0,
@@ -69,29 +70,29 @@ impl Lane {
         answered
     }
 
-    fn ready<'a>(&self, state: &'a mut State, tell: &dyn Fn(&Event)) -> Result<&'a mut Process, Broken> {
+    fn ready<'a>(&self, state: &'a mut State, tell: &dyn Fn(&DeviceEvent)) -> Result<&'a mut Process, Broken> {
         if let Some(how) = state.process.as_mut().and_then(Process::ended) {
-            self.end(state, &Broken::new(Reason::Crashed, format!("the worker {how}, between jobs")), tell);
+            self.end(state, &Broken::new(FallbackReason::Crashed, format!("the worker {how}, between jobs")), tell);
         }
         if state.process.is_none() {
             let left = state.not_before.saturating_sub((self.clock)());
             if !left.is_zero() {
                 let detail = format!("the next worker is started in {:.1} s", left.as_secs_f64());
-                return Err(Broken::new(Reason::BackingOff, detail));
+                return Err(Broken::new(FallbackReason::BackingOff, detail));
             }
             state.process = Some(Process::start(&self.launch, &self.clock)?);
-            tell(&Event::Restarted);
+            tell(&DeviceEvent::Restarted);
         }
-        state.process.as_mut().ok_or_else(|| Broken::new(Reason::NotStarted, "there is no worker"))
+        state.process.as_mut().ok_or_else(|| Broken::new(FallbackReason::NotStarted, "there is no worker"))
     }
 
-    fn end(&self, state: &mut State, broken: &Broken, tell: &dyn Fn(&Event)) {
+    fn end(&self, state: &mut State, broken: &Broken, tell: &dyn Fn(&DeviceEvent)) {
         state.process = None;
         let pause = pause(state.failures);
         state.failures += 1;
         state.failed = (self.clock)();
         state.not_before = state.failed + pause;
-        tell(&Event::Ended { reason: broken.reason, detail: broken.detail.clone(), pause });
+        tell(&DeviceEvent::Ended { reason: broken.reason, detail: broken.detail.clone(), pause });
     }
 }
 

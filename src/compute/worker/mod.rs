@@ -24,13 +24,15 @@ use nalgebra::DMatrix;
 use self::job::Job;
 use self::lane::Lane;
 use self::process::{Answer, Broken, Launch};
-use super::cpu::Cpu;
-use super::fault::{Event, Listener, Reason};
-use super::rounding::summed;
-use super::{Backend, ComputeError, SLAB_BYTES, Solution};
-use crate::analysis::floats::Rows;
-use crate::analysis::moments::{Moments, Packed};
-use crate::analysis::origin::{Device, Origin, Precision};
+use super::SLAB_BYTES;
+use kernels::backend::{Backend, ComputeError, Solution};
+use kernels::cpu::Cpu;
+use kernels::fast_sums::summed;
+use kernels::fault::{DeviceEvent, FallbackReason, Listener};
+use kernels::moments::Moments;
+use kernels::packed::Packed;
+use kernels::provenance::{Device, Precision, Provenance};
+use kernels::rows::Rows;
 
 /// Time since some start, which never goes back.
 pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
@@ -78,23 +80,23 @@ impl Supervised {
         if job.is_empty() {
             return None;
         }
-        let tell = |event: &Event| {
+        let tell = |event: &DeviceEvent| {
             if let Some(listener) = self.listener.get() {
                 listener(event);
             }
         };
         if self.budget.is_some_and(|budget| job.device_bytes(SLAB_BYTES) > budget) {
-            tell(&Event::FellBack(Reason::OverBudget));
+            tell(&DeviceEvent::FellBack(FallbackReason::OverBudget));
             return None;
         }
         let answer = lane.ask(job, check, &tell);
-        answer.map_err(|broken| tell(&Event::FellBack(broken.reason))).ok()
+        answer.map_err(|broken| tell(&DeviceEvent::FellBack(broken.reason))).ok()
     }
 
-    fn origin(&self, kernel: &str) -> Result<Origin, String> {
+    fn by_kernel(&self, kernel: &str) -> Result<Provenance, String> {
         let kernel = KERNELS.into_iter().find(|known| *known == kernel);
         let kernel = kernel.ok_or_else(|| "it names a kernel that is not known".to_string())?;
-        Ok(Origin { device: self.device, kernel })
+        Ok(Provenance { device: self.device, kernel })
     }
 }
 
@@ -110,7 +112,7 @@ impl Backend for Supervised {
 
     fn moments(&self, rows: &Rows, precision: Precision) -> Result<Moments, ComputeError> {
         let check = |answer: Answer| {
-            let origin = self.origin(&answer.kernel)?;
+            let origin = self.by_kernel(&answer.kernel)?;
             let [mean, scatter, errors] = results(answer.results)?;
             let scatter = Packed::from_rows(rows.dim(), scatter).ok_or("the scatter is no triangle")?;
             checks::moments(rows, &mean, &scatter)?;
@@ -170,10 +172,10 @@ impl Backend for Supervised {
 
     fn eigenvalues(&self, symmetric: &DMatrix<f64>) -> Result<Solution, ComputeError> {
         let check = |answer: Answer| {
-            let origin = self.origin(&answer.kernel)?;
+            let origin = self.by_kernel(&answer.kernel)?;
             let [values] = results(answer.results)?;
             checks::eigenvalues(symmetric, &values)?;
-            Ok(Solution { values, origin })
+            Ok(Solution { values, provenance: origin })
         };
         match self.ask(&self.solves, &Job::eigenvalues(symmetric), check) {
             Some(solution) => Ok(solution),

@@ -16,8 +16,8 @@ use super::frames::{self, Failure, FrameError, Hello, Outcome, PROTOCOL, Reply, 
 use super::job::Job;
 use super::memory::Memory;
 use super::{Clock, checks};
-use crate::analysis::origin::Device;
-use crate::compute::fault::Reason;
+use kernels::fault::FallbackReason;
+use kernels::provenance::Device;
 
 /// The shortest wait that a socket knows; zero would mean for ever.
 const SHORTEST_WAIT: Duration = Duration::from_micros(1);
@@ -41,7 +41,7 @@ pub struct Launch {
 #[derive(Debug)]
 pub struct Broken {
     /// What kind of failure.
-    pub reason: Reason,
+    pub reason: FallbackReason,
     /// In words.
     pub detail: String,
 }
@@ -74,7 +74,7 @@ struct Until<'a> {
 
 impl Broken {
     /// A failure in words.
-    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+    pub fn new(reason: FallbackReason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
     }
 }
@@ -86,10 +86,10 @@ impl Process {
     /// `NotStarted`, with the reason in words.
     pub fn start(launch: &Launch, clock: &Clock) -> Result<Self, Broken> {
         let mut process = Self::spawn(launch, clock).map_err(|error| {
-            Broken::new(Reason::NotStarted, format!("cannot start {}: {error}", launch.program.display()))
+            Broken::new(FallbackReason::NotStarted, format!("cannot start {}: {error}", launch.program.display()))
         })?;
         let ready = process.hello(launch);
-        ready.map(|()| process).map_err(|broken| Broken { reason: Reason::NotStarted, ..broken })
+        ready.map(|()| process).map_err(|broken| Broken { reason: FallbackReason::NotStarted, ..broken })
     }
 
     /// Its standard input is the stream, in both directions; its standard output is the shared memory. So nothing has to
@@ -116,7 +116,7 @@ impl Process {
     fn hello(&mut self, launch: &Launch) -> Result<(), Broken> {
         let hello: Hello = self.receive(launch.patience)?;
         if let Some(complaint) = hello.complaint {
-            return Err(Broken::new(Reason::NotStarted, complaint));
+            return Err(Broken::new(FallbackReason::NotStarted, complaint));
         }
         let device = launch.device.to_string();
         if (hello.protocol, &hello.device) != (PROTOCOL, &device) {
@@ -124,7 +124,7 @@ impl Process {
                 "the worker speaks protocol {} for {}, this program {PROTOCOL} for {device}: is it the same binary?",
                 hello.protocol, hello.device
             );
-            return Err(Broken::new(Reason::Malformed, detail));
+            return Err(Broken::new(FallbackReason::Malformed, detail));
         }
         Ok(())
     }
@@ -142,7 +142,8 @@ impl Process {
     /// When there is no answer, or one that cannot be.
     pub fn ask(&mut self, job: &Job<'_>) -> Result<Answer, Broken> {
         self.jobs += 1;
-        let memory = |error: io::Error| Broken::new(Reason::OutOfMemory, format!("the shared memory failed: {error}"));
+        let memory =
+            |error: io::Error| Broken::new(FallbackReason::OutOfMemory, format!("the shared memory failed: {error}"));
         job.write(self.memory.start()).map_err(memory)?;
         let request = Request { job: self.jobs, kernel: job.kernel, operands: job.layouts() };
         // A request is smaller than the socket's buffer, which is empty: this does not block.
@@ -150,7 +151,7 @@ impl Process {
         let reply: Reply = self.receive(self.patience + Duration::from_secs_f64(job.seconds()))?;
         if reply.job != self.jobs {
             let detail = format!("the worker answered job {}, not {}", reply.job, self.jobs);
-            return Err(Broken::new(Reason::Malformed, detail));
+            return Err(Broken::new(FallbackReason::Malformed, detail));
         }
         let answer = self.answer(job, reply.outcome);
         self.memory.clear().map_err(memory)?;
@@ -162,14 +163,14 @@ impl Process {
             Outcome::Done { kernel, results } => (kernel, results),
             Outcome::Failed { what, detail } => {
                 let reason = match what {
-                    Failure::NoResult => Reason::NoResult,
-                    Failure::OutOfMemory => Reason::OutOfMemory,
-                    Failure::Device => Reason::DeviceError,
+                    Failure::NoResult => FallbackReason::NoResult,
+                    Failure::OutOfMemory => FallbackReason::OutOfMemory,
+                    Failure::Device => FallbackReason::DeviceError,
                 };
                 return Err(Broken::new(reason, detail));
             }
         };
-        let malformed = |detail: String| Broken::new(Reason::Malformed, format!("{:?}: {detail}", job.kernel));
+        let malformed = |detail: String| Broken::new(FallbackReason::Malformed, format!("{:?}: {detail}", job.kernel));
         if shapes != job.results {
             return Err(malformed(format!("results of {shapes:?} values came, {:?} were asked for", job.results)));
         }
@@ -184,7 +185,9 @@ impl Process {
         let deadline = (self.clock)() + within;
         let mut until = Until { stream: &self.stream, clock: &self.clock, deadline };
         frames::read(&mut until).map_err(|error| match error {
-            FrameError::Late => Broken::new(Reason::Timeout, format!("no answer within {:.1} s", within.as_secs_f64())),
+            FrameError::Late => {
+                Broken::new(FallbackReason::Timeout, format!("no answer within {:.1} s", within.as_secs_f64()))
+            }
             other => self.broken(other),
         })
     }
@@ -193,9 +196,9 @@ impl Process {
         match error {
             FrameError::Closed => {
                 let status = self.end_of_closed();
-                Broken::new(Reason::Crashed, format!("the worker {status}"))
+                Broken::new(FallbackReason::Crashed, format!("the worker {status}"))
             }
-            other => Broken::new(Reason::Malformed, other.to_string()),
+            other => Broken::new(FallbackReason::Malformed, other.to_string()),
         }
     }
 

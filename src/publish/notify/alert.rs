@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use kernels::word::Word;
 use serde_json::{Value, json};
 
-use super::super::{Board, LayerView, Published, log_spaced_components};
-use crate::analysis::verdict::{Alarm, Level, Reason, State};
+use crate::analysis::parameters::Method;
+use crate::analysis::report::FullReport;
+use crate::analysis::verdict::{Alarm, FiringAlarm, Level, VerdictReason, VerdictState};
+use crate::publish::board::{Board, LayerView};
+use crate::publish::run_metrics::log_spaced_components;
 
 /// Run, layer, alarm's word, severity's word: one that gets worse is another alert, as with the rules of Prometheus.
 pub(super) type Key = (String, String, &'static str, &'static str);
@@ -24,11 +28,11 @@ pub(super) struct Alert {
     /// How bad it is.
     pub(super) severity: Level,
     /// The run's method, if it named one.
-    pub(super) method: Option<&'static str>,
+    pub(super) method: Option<Method>,
     /// Since which window the published state holds.
     pub(super) since_window: u64,
     /// The report that is published: where the verdict is latched, the one that latched it.
-    pub(super) report: Arc<Published>,
+    pub(super) report: Arc<FullReport>,
     /// When that report's window closed; later, when the alert ended.
     pub(super) starts_at: Option<Timestamp>,
     /// When it ended, if it has.
@@ -48,19 +52,19 @@ pub(super) fn of_board(board: &Board) -> BTreeMap<Key, Alert> {
     alerts
 }
 
-fn of_layer((run, layer): (&str, &str), view: &LayerView, method: Option<&'static str>) -> Vec<Alert> {
+fn of_layer((run, layer): (&str, &str), view: &LayerView, method: Option<Method>) -> Vec<Alert> {
     let Some(report) = view.shown() else { return Vec::new() };
     let verdict = &report.report.verdict;
     // An untrained network looks collapsed: until it has left the cone nobody is called.
-    if !matches!(verdict.state, State::Degrading | State::Collapsed) {
+    if !matches!(verdict.state, VerdictState::Degrading | VerdictState::Collapsed) {
         return Vec::new();
     }
-    let alert = |(alarm, severity): &(Alarm, Level)| Alert {
+    let alert = |firing: &FiringAlarm| Alert {
         run: run.to_string(),
         layer: layer.to_string(),
-        alarm: *alarm,
-        // Critical is a verdict that has collapsed, which takes critical windows running; before, its alarms warn.
-        severity: if verdict.state == State::Collapsed { *severity } else { Level::Warning },
+        alarm: firing.alarm,
+        // Critical is a verdict that has collapsed, which takes several critical windows in a row; before, its alarms warn.
+        severity: if verdict.state == VerdictState::Collapsed { firing.severity } else { Level::Warning },
         method,
         since_window: view.since_window,
         report: Arc::clone(report),
@@ -92,8 +96,9 @@ impl Alert {
     /// The cause and the numbers.
     pub(super) fn description(&self) -> String {
         let verdict = &self.report.report.verdict;
-        let number =
-            |reason: &Reason| format!("{} is {:.4} (threshold {:.4})", reason.measure, reason.value, reason.threshold);
+        let number = |reason: &VerdictReason| {
+            format!("{} is {:.4} (threshold {:.4})", reason.measure, reason.value, reason.threshold)
+        };
         let reasons: Vec<String> = verdict.reasons.iter().map(number).collect();
         format!(
             "The verdict is {}, the cause {}: {}.",
@@ -105,8 +110,8 @@ impl Alert {
 
     /// What a person needs to judge it without opening anything: first bad window, measures, spectrum, thresholds.
     pub(super) fn evidence(&self) -> Value {
-        let (report, json) = (&self.report.report, &self.report.json);
-        let eigenvalues = self.report.eigenvalues.as_ref().map(|values| {
+        let report = &self.report.report;
+        let eigenvalues = self.report.eigenvalues().map(|values| {
             let shown = log_spaced_components(values.len()).map(|component| (component, values[component - 1]));
             shown.map(|(component, value)| json!({"component": component, "value": value})).collect::<Vec<_>>()
         });
@@ -118,10 +123,10 @@ impl Alert {
             "rows": report.rows,
             "dim": report.dim,
             "loss": report.loss,
-            "verdict": json["verdict"],
-            "measures": json["measures"],
-            "thresholds": json["computed"]["thresholds"],
-            "spectrum": {"eigenvalues": eigenvalues, "noise_floor": json["measures"]["noise_floor"]},
+            "verdict": report.verdict,
+            "measures": report.measures,
+            "thresholds": report.computed.thresholds,
+            "spectrum": {"eigenvalues": eigenvalues, "noise_floor": report.measures.noise_floor},
         })
     }
 }

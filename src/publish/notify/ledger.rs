@@ -119,13 +119,15 @@ mod tests {
     use crate::analysis::parameters::Parameters;
     use crate::analysis::verdict::Alarm;
     use crate::analyze;
-    use crate::compute::cpu::Cpu;
-    use crate::pipeline::Policy;
+    use crate::pipeline::ThresholdOverrides;
+    use kernels::cpu::Cpu;
 
     fn alerts(severities: &[(&str, Level)]) -> BTreeMap<Key, Alert> {
         let (tensors, parameters) = json::decode(br#"{"z": [[1, 2], [3, 5]]}"#, Parameters::default()).unwrap();
         let batch = EmbeddingBatch::new(tensors, parameters).unwrap();
-        let report = Arc::new(analyze::report(&Cpu::new(1).unwrap(), batch, "z", &Policy::default()).unwrap());
+        let report = Arc::new(
+            analyze::report(Arc::new(Cpu::new(1).unwrap()), batch, "z", &ThresholdOverrides::default()).unwrap(),
+        );
         let alert = |(run, severity): &(&str, Level)| Alert {
             run: (*run).to_string(),
             layer: "l".to_string(),

@@ -13,11 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kernels::word::Word;
 use reqwest::Url;
 use reqwest::redirect::Policy;
+use strum::IntoStaticStr;
 use tokio::sync::watch;
 
-use super::{Board, Service};
+use super::board::Board;
+use super::service_metrics::ServiceMetrics;
 use ledger::Ledger;
 
 use alert::of_board;
@@ -38,22 +41,13 @@ const ALERTS_A_POST: usize = 50;
 const PACE: Duration = Duration::from_millis(250);
 
 /// Who is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Receiver {
     /// Any HTTP server, as Alertmanager itself would call it (payload version 4), once for each change of a run.
     Webhook,
     /// Alertmanager's own interface (v2), all that fires at once, again every minute.
     Alertmanager,
-}
-
-impl Receiver {
-    /// The word of the label.
-    pub fn word(self) -> &'static str {
-        match self {
-            Receiver::Webhook => "webhook",
-            Receiver::Alertmanager => "alertmanager",
-        }
-    }
 }
 
 /// One receiver, and how it is spoken to.
@@ -73,7 +67,7 @@ pub struct Target {
 pub async fn run(
     target: Target,
     board: Arc<Board>,
-    service: Arc<Service>,
+    service: Arc<ServiceMetrics>,
     now: fn() -> Timestamp,
     mut stopped: watch::Receiver<bool>,
 ) {
@@ -164,7 +158,7 @@ async fn tell(
     target: &Target,
     ledger: &mut Ledger,
     now: Timestamp,
-    service: &Service,
+    service: &ServiceMetrics,
 ) -> Result<(), String> {
     let mut refused = None;
     match target.receiver {

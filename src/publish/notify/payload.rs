@@ -1,9 +1,11 @@
 //! Alerts as JSON: Alertmanager's webhook payload, version 4, and what its own interface, v2, takes.
 
+use kernels::word::Word;
 use serde_json::{Map, Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::alert::Alert;
+use crate::analysis::parameters::Method;
 
 /// A group of all alerts of one run, as Alertmanager posts it, and the evidence beside each.
 pub(super) fn webhook(run: &str, alerts: &[&Alert], external_url: &str) -> Value {
@@ -68,7 +70,7 @@ fn annotations(alert: &Alert, external_url: &str) -> Value {
     json!({
         "summary": alert.summary(),
         "description": alert.description(),
-        "method": alert.method.unwrap_or(""),
+        "method": alert.method.map_or("", Method::word),
         "dashboard_url": page(alert, external_url),
     })
 }

@@ -1,0 +1,305 @@
+//! Second moments and cross moments of rows: which arithmetic, around which shift, and the loop over blocks.
+//!
+//! Guarantees: each entry of a result is one thread's sum in row order, so the same rows give the same bits whatever the
+//! number of threads and the timing. Must not: choose an arithmetic whose rounding the result does not carry.
+
+use std::ops::Range;
+
+use nalgebra::DMatrix;
+use rayon::prelude::*;
+
+use super::columns::ColumnSums;
+use super::device::{Cpu, even_strips};
+use super::panels::{BLOCK_ROWS, Lane, PACKED_ROWS, Panels, Source};
+use super::tiles::{Place, Shape, TILE_ROWS, Tile};
+use crate::fast_sums::{blocks, keeps_enough, summed};
+use crate::moments::Moments;
+use crate::packed::Packed;
+use crate::provenance::{Device, Precision, Provenance};
+use crate::rows::{Float, Rows};
+use crate::spectrum;
+
+/// Mean squares in which f32 neither overflows nor loses what matters to its smallest number.
+const F32_RANGE: Range<f64> = 1e-20..1e20;
+
+/// Strips a thread: on a shared machine one thread is held up at times, and the others then take its strips.
+const STRIPS_A_THREAD: usize = 4;
+
+/// The arithmetic of one batch's sums.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kernel {
+    F64,
+    /// Around the mean, in f32.
+    F32,
+    /// Pairs of bf16 as they are, in f32.
+    Bf16,
+}
+
+impl Kernel {
+    fn provenance(self) -> Provenance {
+        let kernel = match self {
+            Kernel::F64 => "f64",
+            Kernel::F32 => "f32",
+            Kernel::Bf16 => "bf16",
+        };
+        Provenance { device: Device::Cpu, kernel }
+    }
+}
+
+/// What a batch's columns say about the rounding to come.
+struct Spread {
+    variances: Vec<f64>,
+    squared_means: Vec<f64>,
+}
+
+impl Spread {
+    fn of(sums: &ColumnSums) -> Self {
+        Self {
+            variances: sums.variances().collect(),
+            squared_means: sums.means().map(|(mean, _)| mean * mean).collect(),
+        }
+    }
+
+    /// What the kernel's rounding is expected to be at most: of a batch with a stable rank of 16, which few are under.
+    fn rounding(&self, kernel: Kernel, rows: usize) -> f64 {
+        let largest = self.variances.iter().sum::<f64>() / 4.0;
+        let blocks = blocks(kernel.provenance().kernel, rows).expect("its own word");
+        blocks.map_or(0.0, |blocks| blocks.expected(&self.variances, &self.squared_means, largest))
+    }
+
+    /// max_k E z_k^2
+    fn largest_mean_square(&self) -> f64 {
+        self.variances.iter().zip(&self.squared_means).map(|(v, m)| v + m).fold(0.0, f64::max)
+    }
+
+    /// Whether no coordinate's mean outdoes its spread: pairs cannot take a mean off, and one that hardly varies repeats the
+    /// same product in each row, whose rounding adds up.
+    fn means_are_small(&self) -> bool {
+        self.variances.iter().zip(&self.squared_means).all(|(variance, square)| square <= variance)
+    }
+}
+
+impl Cpu {
+    pub(super) fn sum_moments(&self, rows: &Rows, precision: Precision) -> Moments {
+        let (n, d) = (rows.len(), rows.dim());
+        let threads = self.threads_for(n * d * d / 2);
+        let sums = self.column_sums(rows, threads);
+        let spread = Spread::of(&sums);
+        let (kernel, limit) = self.choose(rows, precision, &spread);
+        let moments = self.sum_by(kernel, rows, &sums, &spread);
+        if kernel == Kernel::F64 || keeps_enough(&moments, limit) {
+            moments
+        } else {
+            self.sum_by(Kernel::F64, rows, &sums, &spread)
+        }
+    }
+
+    fn sum_by(&self, kernel: Kernel, rows: &Rows, sums: &ColumnSums, spread: &Spread) -> Moments {
+        let (n, d) = (rows.len(), rows.dim());
+        let shift: Vec<f64> = sums
+            .means()
+            .map(|(mean, _)| match kernel {
+                Kernel::F64 => mean,
+                Kernel::F32 => f64::from(mean as f32),
+                Kernel::Bf16 => 0.0,
+            })
+            .collect();
+        // What the shift lacks of the mean: M2 = sum (x - shift)(x - shift)^T - n delta delta^T.
+        let delta: Vec<f64> = sums.means().zip(&shift).map(|((mean, rest), shift)| (mean - shift) + rest).collect();
+        let mut scatter = minus_outer(n as f64, &delta);
+        match kernel {
+            Kernel::F64 => self.add_blocks(self.tiles.f64, rows, &shift, &mut scatter),
+            Kernel::F32 => self.add_blocks(self.tiles.f32, rows, &shift, &mut scatter),
+            Kernel::Bf16 => {
+                let tile = self.tiles.bf16.expect("the kernel is chosen only where the processor has it");
+                self.add_blocks(tile, rows, &shift, &mut scatter);
+            }
+        }
+        let mut errors = Vec::new();
+        for (k, variance) in spread.variances.iter().enumerate() {
+            let diagonal = &mut scatter[Shape::Lower.start(k) + k];
+            if kernel != Kernel::F64 {
+                *diagonal = variance * n as f64;
+            }
+            // A sum of squares is not negative; what is below zero is rounding.
+            *diagonal = diagonal.max(0.0);
+        }
+        if kernel != Kernel::F64 {
+            for (k, exact) in sums.neighbours().enumerate() {
+                errors.push(scatter[Shape::Lower.start(k + 1) + k] - exact);
+            }
+        }
+        let scatter = Packed::from_rows(d, scatter).expect("as long as it was made");
+        let mean = sums.means().map(|(mean, _)| mean).collect();
+        summed(kernel.provenance(), n, (mean, scatter), errors).expect("its own word")
+    }
+
+    /// sum_i (a_i - mean_a)(b_i - mean_b)^T, in f32 where the moments of both were summed faster than in f64.
+    pub(super) fn sum_cross(&self, (a, of_a): (&Rows, &Moments), (b, of_b): (&Rows, &Moments)) -> DMatrix<f64> {
+        let fast = [of_a, of_b].iter().all(|moments| {
+            let by_fast = moments.provenances().iter().all(|provenance| provenance.kernel != "f64");
+            by_fast && !moments.provenances().is_empty() && F32_RANGE.contains(&moments.largest_mean_square())
+        });
+        let (n, d, means) = (a.len(), a.dim(), (of_a.mean(), of_b.mean()));
+        if !fast {
+            let mut product = DMatrix::zeros(d, d);
+            self.add_cross(self.tiles.f64, (a, b), means, &mut product);
+            return product;
+        }
+        // Around the means as f32 has them: what those lack comes off here.
+        let lacks = |mean: &[f64]| mean.iter().map(|x| x - f64::from(*x as f32)).collect::<Vec<_>>();
+        let (delta_a, delta_b) = (lacks(means.0), lacks(means.1));
+        let mut product = DMatrix::from_fn(d, d, |i, j| -(n as f64) * delta_a[i] * delta_b[j]);
+        self.add_cross(self.tiles.f32, (a, b), means, &mut product);
+        product
+    }
+
+    /// A kernel faster than f64 where it may be: asked for, or where all that it is expected to lose lies under the noise
+    /// that the rows' own type has left in their second moment (C14); and how much it may lose.
+    fn choose(&self, rows: &Rows, precision: Precision, spread: &Spread) -> (Kernel, f64) {
+        let (largest, n) = (spread.largest_mean_square(), rows.len());
+        if precision == Precision::F64 || !F32_RANGE.contains(&largest) {
+            return (Kernel::F64, 0.0);
+        }
+        let float = rows.resolution();
+        let noise = spectrum::quantisation(float, (n, rows.dim()), largest);
+        let bf16 =
+            (float == Float::Bf16 && self.tiles.bf16.is_some() && spread.means_are_small()).then_some(Kernel::Bf16);
+        let mut faster = bf16.into_iter().chain([Kernel::F32]);
+        match precision {
+            Precision::Fast => (faster.next().unwrap_or(Kernel::F32), f64::INFINITY),
+            _ => (faster.find(|k| spread.rounding(*k, n) <= noise).unwrap_or(Kernel::F64), noise),
+        }
+    }
+
+    fn column_sums(&self, rows: &Rows, threads: usize) -> ColumnSums {
+        let strips = even_strips(rows.dim(), threads).into_par_iter().filter(|columns| !columns.is_empty());
+        let mut parts = self.pool.install(|| strips.map(|columns| ColumnSums::of(rows, columns)).collect::<Vec<_>>());
+        let mut sums = parts.remove(0);
+        parts.into_iter().for_each(|part| sums.append(part));
+        sums
+    }
+
+    /// out += sum (x - shift)(x - shift)^T, its packed lower triangle.
+    fn add_blocks<T: Lane>(&self, tile: Tile<T>, rows: &Rows, shift: &[f64], out: &mut [f64]) {
+        let (n, d) = (rows.len(), rows.dim());
+        let threads = self.threads_for(n * d * d / 2);
+        let mut panels = Panels::new(tile, PACKED_ROWS.min(n).div_ceil(T::ROWS), d);
+        for first in (0..n).step_by(PACKED_ROWS) {
+            self.pack(&mut panels, (rows, first), shift, threads);
+            let panels = &panels;
+            self.by_rows((Shape::Lower, d), threads, out, |strip, out| {
+                add_strip(tile, (panels, panels), (Shape::Lower, strip), out);
+            });
+        }
+    }
+
+    /// `product` += sum (a - mean_a)(b - mean_b)^T.
+    fn add_cross<T: Lane>(
+        &self,
+        tile: Tile<T>,
+        (a, b): (&Rows, &Rows),
+        means: (&[f64], &[f64]),
+        product: &mut DMatrix<f64>,
+    ) {
+        let (n, d) = (a.len(), a.dim());
+        let threads = self.threads_for(n * d * d);
+        let lanes = PACKED_ROWS.min(n).div_ceil(T::ROWS);
+        let (mut of_a, mut of_b) = (Panels::new(tile, lanes, d), Panels::new(tile, lanes, d));
+        for first in (0..n).step_by(PACKED_ROWS) {
+            self.pack(&mut of_a, (a, first), means.0, threads);
+            self.pack(&mut of_b, (b, first), means.1, threads);
+            let (of_a, of_b) = (&of_a, &of_b);
+            // Column after column in memory: to the tiles these are rows, so b is the left operand.
+            self.by_rows((Shape::Full(d), d), threads, product.as_mut_slice(), |strip, out| {
+                add_strip(tile, (of_b, of_a), (Shape::Full(d), strip), out);
+            });
+        }
+    }
+
+    fn pack<T: Lane>(&self, panels: &mut Panels<T>, (rows, first): (&Rows, usize), shift: &[f64], threads: usize) {
+        let count = PACKED_ROWS.min(rows.len() - first);
+        let mut scratch = Vec::new();
+        let bytes = rows.block(first, count, &mut scratch);
+        let (dim, width) = (rows.dim(), panels.width());
+        let source = Source { float: rows.float(), bytes, dim };
+        let pack = |(p, panel): (usize, &mut [T])| T::pack(source, p * width, shift, panel);
+        let blocks = panels.start_block(count.div_ceil(T::ROWS), dim);
+        if threads == 1 {
+            blocks.for_each(pack);
+        } else {
+            let blocks: Vec<_> = blocks.collect();
+            self.pool.install(|| blocks.into_par_iter().for_each(pack));
+        }
+    }
+
+    /// Runs `work` on strips of whole rows of a product of `height` rows.
+    fn by_rows<F>(&self, (shape, height): (Shape, usize), threads: usize, out: &mut [f64], work: F)
+    where
+        F: Fn(Range<usize>, &mut [f64]) + Sync,
+    {
+        if threads == 1 {
+            work(0..height, out);
+            return;
+        }
+        let mut rest = out;
+        let mut parts = Vec::new();
+        for strip in strips(shape, height, threads * STRIPS_A_THREAD) {
+            let (mine, others) = rest.split_at_mut(shape.start(strip.end) - shape.start(strip.start));
+            rest = others;
+            parts.push((strip, mine));
+        }
+        self.pool.install(|| parts.into_par_iter().for_each(|(strip, out)| work(strip, out)));
+    }
+}
+
+/// Adds left^T right on the rows `strip` of the product, which `out` holds.
+fn add_strip<T: Lane>(
+    tile: Tile<T>,
+    (left, right): (&Panels<T>, &Panels<T>),
+    (shape, strip): (Shape, Range<usize>),
+    out: &mut [f64],
+) {
+    let base = shape.start(strip.start);
+    // Panel by panel of the right operand, which stays in the cache while the left one passes by.
+    for column in (0..shape.end(strip.end - 1)).step_by(tile.width) {
+        let right = right.panel(column / tile.width);
+        // Strips and panels start at multiples of the tile's height: above this row the triangle has nothing here.
+        let first = if matches!(shape, Shape::Lower) { strip.start.max(column) } else { strip.start };
+        for row in (first..strip.end).step_by(TILE_ROWS) {
+            let height = TILE_ROWS.min(strip.end - row);
+            let place = &mut Place { out: &mut *out, base, shape, row, column, height };
+            let block = BLOCK_ROWS / T::ROWS * tile.width;
+            for (left, right) in left.panel(row / tile.width).chunks(block).zip(right.chunks(block)) {
+                tile.add((left, row % tile.width), right, place);
+            }
+        }
+    }
+}
+
+/// - n delta delta^T, its packed lower triangle.
+fn minus_outer(n: f64, delta: &[f64]) -> Vec<f64> {
+    let d = delta.len();
+    let mut out = vec![0.0; Shape::Lower.start(d)];
+    if delta.iter().any(|x| *x != 0.0) {
+        for (i, delta_i) in delta.iter().enumerate() {
+            let scaled = -n * delta_i;
+            for (out, delta_j) in out[Shape::Lower.start(i)..Shape::Lower.start(i + 1)].iter_mut().zip(delta) {
+                *out = scaled * delta_j;
+            }
+        }
+    }
+    out
+}
+
+/// Row ranges of about equal areas, from multiples of the tile's height on.
+fn strips(shape: Shape, height: usize, parts: usize) -> Vec<Range<usize>> {
+    let end = |part: usize| {
+        let share = part as f64 / parts as f64;
+        let share = if matches!(shape, Shape::Lower) { share.sqrt() } else { share };
+        let end = (share * height as f64) as usize / TILE_ROWS * TILE_ROWS;
+        if part == parts { height } else { end }
+    };
+    let ends: Vec<usize> = (0..=parts).map(end).collect();
+    ends.windows(2).map(|pair| pair[0]..pair[1]).filter(|strip| !strip.is_empty()).collect()
+}

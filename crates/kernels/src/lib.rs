@@ -1,0 +1,51 @@
+//! The numbers behind fullrank: rows of embeddings in, mergeable moments and covariance spectra out.
+//!
+//! Everything here is a pure function of its arguments: the same rows give the same bits whatever the number of threads.
+//! Nothing here opens a file or a socket, logs, or knows what a training run is.
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`rows`] | N x d arrays in the type they arrived in, read as f64 |
+//! | [`packed`] | a symmetric matrix by its lower triangle |
+//! | [`moments`] | count, mean and centred second moment, with the one `merge` |
+//! | [`rounding`], [`fast_sums`] | what sums in f32 may have lost, and when that is too much |
+//! | [`reservoir`] | a mergeable sample of rows, chosen by content |
+//! | [`spectrum`] | the eigenvalue problem, the checks on its solution, and the noise floors |
+//! | [`lanczos`] | estimates with intervals for spectra that do not fit in memory |
+//! | [`backend`] | what a device must be able to do |
+//! | [`fault`] | what can go wrong with a device in another process |
+//! | [`cpu`] | the processor as a device: tiles, two-stage eigenvalues |
+//! | [`provenance`] | which device and arithmetic a number came from |
+//! | [`priority`] | how much computing threads give way |
+//! | [`word`] | the words of enums |
+//!
+//! ```
+//! use kernels::backend::Backend;
+//! use kernels::cpu::Cpu;
+//! use kernels::provenance::Precision;
+//! use kernels::rows::Rows;
+//! use kernels::spectrum::Problem;
+//!
+//! let rows = Rows::from_f64((4, 2), &[3.0, 0.0, -3.0, 0.0, 0.0, 1.0, 0.0, -1.0])?;
+//! let cpu = Cpu::new(1)?;
+//! let moments = cpu.moments(&rows, Precision::F64)?;
+//! let problem = Problem::covariance(&moments);
+//! let spectrum = problem.check(cpu.eigenvalues(problem.matrix())?.values)?;
+//! assert_eq!(spectrum.values, [4.5, 0.5]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod backend;
+pub mod cpu;
+pub mod fast_sums;
+pub mod fault;
+pub mod lanczos;
+pub mod moments;
+pub mod packed;
+pub mod priority;
+pub mod provenance;
+pub mod reservoir;
+pub mod rounding;
+pub mod rows;
+pub mod spectrum;
+pub mod word;

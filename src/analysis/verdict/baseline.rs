@@ -1,0 +1,44 @@
+//! What a run was at its best: the windows that are kept, and what is made of them.
+
+use serde::{Deserialize, Serialize};
+
+use super::judgement::JudgedWindow;
+
+/// What the run was at its best since warm-up.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// The largest rolling median of five of entropy_rank / null.
+    pub rank: f64,
+    /// The least number of samples among those five windows.
+    pub samples: u64,
+    /// The least rolling median of five of the tail, in decades.
+    pub tail: Option<f64>,
+    /// The largest rolling medians of five of (1 - mean_cosine, scaled_std, relative_variance).
+    pub spread: Option<(f64, f64, f64)>,
+}
+
+/// One window as the baseline keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    /// entropy_rank / null.
+    pub rank: Option<f64>,
+    /// N.
+    pub samples: u64,
+    /// Decades.
+    pub tail: Option<f64>,
+    /// 1 - mean_cosine, scaled_std, relative_variance.
+    pub spread: Option<(f64, f64, f64)>,
+}
+
+/// Decades from the first to the median eigenvalue; where the median is under the noise floor, at least those to the floor.
+/// In an estimated spectrum a median that is missing may be anywhere.
+pub(super) fn tail(w: &JudgedWindow<'_>) -> Option<f64> {
+    let m = w.measures;
+    m.log10_top_to_median.or_else(|| {
+        if w.rank_at_best.is_some() {
+            return None;
+        }
+        let (total, intrinsic, floor) = (m.total_variance?, m.intrinsic_dimension?, m.noise_floor?);
+        (floor > 0.0).then(|| (total / intrinsic / floor).log10())
+    })
+}

@@ -1,0 +1,190 @@
+//! A byte budget: memory is reserved before it is allocated, and given back when its guard drops.
+//!
+//! Guarantees: the guards never sum to more than the limit. `try_reserve` answers at once; `reserve` waits, and who asks
+//! for more than the limit waits for all of it and then works alone. Smaller requests pass one that waits, but not for
+//! ever. Must not: be asked to wait by a thread that holds a guard of the same budget: that is what keeps it free of
+//! deadlocks.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Requests that may pass one that waits for more memory.
+const MOST_PASSED: usize = 64;
+
+/// Bytes that may be in use at once.
+#[derive(Debug)]
+pub struct Budget {
+    limit: usize,
+    ledger: Mutex<Ledger>,
+    freed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Ledger {
+    used: usize,
+    /// Tickets of the requests that wait, in their order, with how many have passed each.
+    waiting: VecDeque<(u64, usize)>,
+    tickets: u64,
+}
+
+/// Bytes taken from a budget.
+#[derive(Debug)]
+pub struct Reservation {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Budget {
+    /// A budget of `limit` bytes.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, ledger: Mutex::default(), freed: Condvar::new() })
+    }
+
+    /// The limit, in bytes.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Bytes reserved now.
+    pub fn used(&self) -> usize {
+        self.ledger().used
+    }
+
+    /// Whether so many bytes fit when nothing else is reserved.
+    pub fn holds(&self, bytes: usize) -> bool {
+        bytes <= self.limit
+    }
+
+    /// Takes `bytes`, or `None` when they are not free.
+    pub fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
+        self.ledger().take(bytes, self.limit).then(|| Reservation { budget: Arc::clone(self), bytes })
+    }
+
+    /// Waits for `bytes`, or for the whole budget where they are more.
+    pub fn reserve(self: &Arc<Self>, bytes: usize) -> Reservation {
+        let bytes = bytes.min(self.limit);
+        let mut ledger = self.ledger();
+        let ticket = ledger.tickets;
+        ledger.tickets += 1;
+        ledger.waiting.push_back((ticket, 0));
+        while !ledger.admits(ticket, bytes, self.limit) {
+            ledger = self.freed.wait(ledger).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(ledger);
+        // Whoever waits behind may fit as well.
+        self.freed.notify_all();
+        Reservation { budget: Arc::clone(self), bytes }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ledger {
+    fn take(&mut self, bytes: usize, limit: usize) -> bool {
+        let fits = bytes <= limit - self.used;
+        self.used += if fits { bytes } else { 0 };
+        fits
+    }
+
+    fn admits(&mut self, ticket: u64, bytes: usize, limit: usize) -> bool {
+        let before = self.waiting.iter().take_while(|(other, _)| *other != ticket).count();
+        let may_pass = self.waiting.iter().take(before).all(|(_, passed)| *passed < MOST_PASSED);
+        if !may_pass || !self.take(bytes, limit) {
+            return false;
+        }
+        self.waiting.iter_mut().take(before).for_each(|(_, passed)| *passed += 1);
+        self.waiting.remove(before);
+        true
+    }
+}
+
+impl Reservation {
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Takes as many more bytes as bring it to `bytes`; false when they are not free.
+    pub fn grow_to(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let taken = self.budget.ledger().take(more, self.budget.limit);
+        self.bytes += if taken { more } else { 0 };
+        taken
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.budget.ledger().used -= self.bytes;
+        self.budget.freed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn never_over_the_limit_and_given_back() {
+        let budget = Budget::new(10);
+        let mut first = budget.try_reserve(6).unwrap();
+        assert!(budget.try_reserve(5).is_none());
+        assert!(first.grow_to(10) && !first.grow_to(11));
+        assert_eq!(budget.used(), 10);
+        drop(first);
+        assert_eq!(budget.used(), 0);
+        assert!(budget.try_reserve(usize::MAX).is_none());
+    }
+
+    fn until(is_so: impl Fn() -> bool) {
+        while !is_so() {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_smaller_request_passes_a_larger_one_that_waits() {
+        let budget = Budget::new(10);
+        let first = budget.reserve(6);
+        std::thread::scope(|scope| {
+            let large = scope.spawn(|| budget.reserve(9).bytes);
+            until(|| budget.ledger().waiting.len() == 1);
+            for _ in 0..MOST_PASSED {
+                assert_eq!(budget.reserve(4).bytes, 4);
+            }
+            // Now the large one has been passed often enough: another small one waits behind it.
+            let small = scope.spawn(|| budget.reserve(4).bytes);
+            until(|| budget.ledger().waiting.len() == 2);
+            assert_eq!(budget.used(), 6);
+            drop(first);
+            assert_eq!((large.join().unwrap(), small.join().unwrap()), (9, 4));
+        });
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn waiting_never_passes_the_limit_and_everybody_gets_in() {
+        let budget = Budget::new(100);
+        let (inside, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for thread in 0..6usize {
+                let (budget, inside, done) = (&budget, &inside, &done);
+                scope.spawn(move || {
+                    for turn in 0..200 {
+                        // Some ask for more than there is: they take all of it.
+                        let held = budget.reserve((thread * 37 + turn * 11) % 150);
+                        assert!(inside.fetch_add(held.bytes, Ordering::SeqCst) + held.bytes <= 100);
+                        std::thread::yield_now();
+                        inside.fetch_sub(held.bytes, Ordering::SeqCst);
+                        done.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        assert_eq!((budget.used(), done.into_inner()), (0, 1200));
+    }
+}

@@ -1,0 +1,52 @@
+//! A device's kernels as plain functions, for the pure code of the diagnostics.
+
+use kernels::backend::{Backend, ComputeError};
+use kernels::provenance::{Precision, Provenance};
+use kernels::spectrum::{Eigenvalues, Problem, SpectrumError};
+use nalgebra::DMatrix;
+
+use crate::analysis::methods::Kernels;
+
+/// Why a spectrum is missing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SolveError {
+    #[error(transparent)]
+    Compute(#[from] ComputeError),
+    #[error(transparent)]
+    Spectrum(#[from] SpectrumError),
+    #[error("{0}")]
+    Estimate(String),
+}
+
+/// Eigenvalues that passed their checks.
+pub(super) struct CheckedEigenvalues {
+    pub(super) eigenvalues: Eigenvalues,
+    /// What solved; `None` where all were zero.
+    pub(super) provenance: Option<Provenance>,
+}
+
+/// Solves a problem and checks the solution.
+pub(super) fn eigenvalues(backend: &dyn Backend, problem: &Problem) -> Result<CheckedEigenvalues, SolveError> {
+    if problem.is_zero() {
+        let eigenvalues = problem.check(vec![0.0; problem.matrix().nrows()])?;
+        return Ok(CheckedEigenvalues { eigenvalues, provenance: None });
+    }
+    let solution = backend.eigenvalues(problem.matrix())?;
+    Ok(CheckedEigenvalues { eigenvalues: problem.check(solution.values)?, provenance: Some(solution.provenance) })
+}
+
+/// Runs `work` with the device's kernels; an error of the device is a text for the report's notes.
+pub fn with_kernels<T>(backend: &dyn Backend, work: impl FnOnce(&Kernels<'_>) -> T) -> T {
+    let text = |error: ComputeError| error.to_string();
+    let solve = |matrix: &DMatrix<f64>| {
+        let problem = Problem::of_gram(matrix.clone(), matrix.nrows());
+        eigenvalues(backend, &problem).map(|solved| solved.eigenvalues.values).map_err(|error| error.to_string())
+    };
+    work(&Kernels {
+        moments: &|rows| backend.moments(rows, Precision::F64).map_err(text),
+        inner: &|a, b| backend.inner(a, b).map_err(text),
+        eigenvalues: &solve,
+        eigenvectors: &|matrix| backend.eigenvectors(matrix).map_err(text),
+        whiten: &|a, b| backend.whiten(a, b).map_err(text),
+    })
+}

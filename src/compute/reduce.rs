@@ -1,0 +1,70 @@
+//! One batch's rows, reduced on a device to what a window keeps of them.
+
+use kernels::backend::{Backend, ComputeError};
+use kernels::moments::Moments;
+use kernels::packed::Packed;
+use kernels::provenance::Precision;
+use kernels::reservoir;
+use kernels::rows::Rows;
+
+use super::lend::with_kernels;
+use crate::analysis::batch::{EmbeddingBatch, Part, Payload};
+use crate::analysis::methods::Gathered;
+use crate::analysis::pairs::ViewMoments;
+use crate::analysis::parameters::Parameters;
+use crate::analysis::window::Accumulator;
+
+/// The rows of one role, reduced as the push asks; with `unit_moments` the second moment of the unit rows as well.
+/// `precision` holds where the push does not name one.
+///
+/// # Errors
+/// When the device fails.
+pub fn reduce(
+    backend: &dyn Backend,
+    part: &Part,
+    asked: &Parameters,
+    precision: Precision,
+) -> Result<Accumulator, ComputeError> {
+    let views = match &part.payload {
+        Payload::Moments(pushed) => return Ok(Accumulator::of_moments((**pushed).clone())),
+        Payload::Views(views) => views,
+    };
+    let precision = asked.precision.unwrap_or(precision);
+    let mut moments = backend.moments(&views[0], precision)?;
+    let mut pairs = None;
+    if let [_, second, others @ ..] = &views[..] {
+        let first_two = [moments.clone(), backend.moments(second, precision)?];
+        moments.merge(&first_two[1]);
+        for view in others {
+            moments.merge(&backend.moments(view, precision)?);
+        }
+        let cross = backend.cross((&views[0], &first_two[0]), (second, &first_two[1]))?;
+        pairs = Some(ViewMoments::of(views, first_two, cross));
+    }
+    let mut rows = Accumulator::of_views(views, moments, pairs, reservoir::CAPACITY);
+    if asked.unit_moments == Some(true) {
+        rows.unit_scatter = unit_scatter(backend, views)?;
+    }
+    Ok(rows)
+}
+
+/// The second moment of the unit rows of all views: as much work again as the moments.
+fn unit_scatter(backend: &dyn Backend, views: &[Rows]) -> Result<Option<Packed>, ComputeError> {
+    let mut sum: Option<Moments> = None;
+    for unit in views.iter().filter_map(Rows::unit) {
+        let moments = backend.moments(&unit, Precision::F64)?;
+        match &mut sum {
+            Some(sum) => sum.merge(&moments),
+            None => sum = Some(moments),
+        }
+    }
+    Ok(sum.map(|moments| moments.scatter().clone()))
+}
+
+/// Adds one batch's part in the methods' diagnostics.
+///
+/// # Errors
+/// When the device fails, in words.
+pub fn gather(backend: &dyn Backend, batch: &EmbeddingBatch, gathered: &mut Gathered) -> Result<(), String> {
+    with_kernels(backend, |kernels| gathered.add(batch, kernels))
+}

@@ -1,0 +1,19 @@
+//! A run as work under way holds it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Tells work under way whether its run is still there: a later run of the same name has another handle.
+#[derive(Debug, Default)]
+pub(super) struct RunHandle {
+    deleted: AtomicBool,
+}
+
+impl RunHandle {
+    pub(super) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    pub(super) fn delete(&self) {
+        self.deleted.store(true, Ordering::Release);
+    }
+}

@@ -1,0 +1,71 @@
+//! A layer's memory as JSON for the history, and back: what a restart must find again.
+//!
+//! Guarantees: only what stored reports stand for is written; rows of open windows are not in it. Must not: touch disk.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::layer::{ClosedWindow, Layer};
+use crate::analysis::batch::Role;
+use crate::analysis::verdict::VerdictMemory;
+use crate::publish::StoredClose;
+
+/// The JSON. Its shape is that of every version so far.
+#[derive(Serialize, Deserialize)]
+struct LayerMemory {
+    dims: BTreeMap<Role, usize>,
+    /// (session, order in which it was first seen)
+    sessions: Vec<(u64, u64)>,
+    /// (session, worker, ranges of seqs)
+    seqs: Vec<(u64, u32, Vec<(u64, u64)>)>,
+    nonfinite_rows: u64,
+    verdicts: BTreeMap<Role, VerdictMemory>,
+}
+
+/// The layer's durable memory.
+pub(super) fn to_json(layer: &Layer) -> String {
+    let bounds = |range: &RangeInclusive<u64>| (*range.start(), *range.end());
+    let memory = LayerMemory {
+        dims: layer.dims.clone(),
+        sessions: layer.sessions.iter().map(|(session, order)| (*session, *order)).collect(),
+        seqs: layer
+            .durable
+            .iter()
+            .map(|((session, worker), seqs)| (*session, *worker, seqs.iter().map(bounds).collect()))
+            .collect(),
+        nonfinite_rows: layer.nonfinite_rows,
+        verdicts: layer.verdicts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+    };
+    // Plain numbers and words: nothing in it can fail to be written.
+    serde_json::to_string(&memory).unwrap_or_default()
+}
+
+/// The layer that `to_json` wrote, with its closed windows.
+///
+/// # Errors
+/// When the text is not that.
+pub(super) fn from_json(text: &str, closed: &[StoredClose]) -> Result<Layer, serde_json::Error> {
+    let memory: LayerMemory = serde_json::from_str(text)?;
+    let seqs: BTreeMap<_, _> = memory
+        .seqs
+        .into_iter()
+        .map(|(session, worker, ranges)| ((session, worker), ranges.into_iter().map(|(a, b)| a..=b).collect()))
+        .collect();
+    let closed = closed.iter().map(|close| {
+        (close.window..=close.window, ClosedWindow { revision: close.revision, sessions: close.sessions })
+    });
+    Ok(Layer {
+        dims: memory.dims,
+        workers: 1,
+        sessions: memory.sessions.into_iter().collect(),
+        claimed: seqs.clone(),
+        closed: closed.collect(),
+        durable: seqs,
+        nonfinite_rows: memory.nonfinite_rows,
+        verdicts: Arc::new(Mutex::new(memory.verdicts)),
+        ..Layer::default()
+    })
+}
