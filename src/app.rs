@@ -14,10 +14,12 @@ use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
-use crate::compute::choose::{self, BackendResources, Chosen};
+use crate::compute::choose::{self, Chosen};
+use crate::compute::resources::BackendResources;
 use crate::config::{ComputeWorkerArgs, Config};
 use crate::ingest::{Bodies, Ingest};
-use crate::pipeline::{Pipeline, PipelineParts};
+use crate::pipeline::Pipeline;
+use crate::pipeline::restore::PipelineParts;
 use crate::publish::{Board, Build, History, HistoryError, RunCollector, ServiceMetrics, notify};
 use crate::server::listen::{Listening, serve, stopped};
 use crate::server::{metrics_router, router};

@@ -3,93 +3,20 @@
 //! Guarantees: an [`EmbeddingBatch`] exists only valid (known names, aligned rows, one dimension a layer, every value
 //! finite). Must not: merge, measure, or know where the tensors came from.
 
-use super::companions::{self, Companions};
-use super::decode::{DecodeError, Element, Tensor};
-use super::parameters::{Parameters, shorten};
-use super::pushed::PushedMoments;
-use kernels::rows::{Float, Order, Rows};
-use serde::{Deserialize, Serialize};
+use kernels::rows::Rows;
 
-/// The largest dimension d of a layer. 4 d (d + 1) bytes of accumulator are 1 GiB there.
-pub const MAX_DIM: usize = 16_384;
+use super::arrays::{MAX_DIM, matrix};
+use super::companions::{self, Companions};
+use super::decode::error::DecodeError;
+use super::decode::tensor::Tensor;
+use super::parameters::Parameters;
+use super::part::{Part, Payload};
+use super::pushed::PushedMoments;
+use super::role::Role;
+use super::text::shorten;
 
 /// The most views of one push.
 pub const MAX_VIEWS: usize = 64;
-
-/// What a set of rows is to its layer. Every role but `Embedding` is a derived layer of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Role {
-    /// `z`, or `z1 z2 ...`: the layer itself.
-    #[serde(rename = "")]
-    Embedding,
-    /// `teacher1 ...`.
-    #[serde(rename = ":teacher")]
-    Teacher,
-    /// `prediction1 ...`.
-    #[serde(rename = ":prediction")]
-    Prediction,
-    /// `pre_bn`.
-    #[serde(rename = ":pre_bn")]
-    PreBn,
-}
-
-impl Role {
-    /// What is added to the layer's name, such as `:teacher`.
-    pub fn suffix(self) -> &'static str {
-        match self {
-            Role::Embedding => "",
-            Role::Teacher => ":teacher",
-            Role::Prediction => ":prediction",
-            Role::PreBn => ":pre_bn",
-        }
-    }
-}
-
-/// The numbers of one role.
-#[derive(Clone, Debug)]
-pub enum Payload {
-    /// V views of N rows each, aligned: row i of every view is the same sample.
-    Views(Vec<Rows>),
-    /// Moments that the trainer took itself.
-    Moments(Box<PushedMoments>),
-}
-
-/// One role of a batch.
-#[derive(Clone, Debug)]
-pub struct Part {
-    /// Which layer of the push it belongs to.
-    pub role: Role,
-    /// Its numbers.
-    pub payload: Payload,
-    /// Which view each array is of, from 1: `teacher2` alone is of the second.
-    pub views_sent: Vec<usize>,
-}
-
-impl Part {
-    /// d.
-    pub fn dim(&self) -> usize {
-        match &self.payload {
-            Payload::Views(views) => views[0].dim(),
-            Payload::Moments(pushed) => pushed.moments.dim(),
-        }
-    }
-
-    /// Pooled rows: N V.
-    pub fn rows(&self) -> u64 {
-        match &self.payload {
-            Payload::Views(views) => (views[0].len() * views.len()) as u64,
-            Payload::Moments(pushed) => pushed.moments.rows(),
-        }
-    }
-
-    /// V; one for moments.
-    pub fn views(&self) -> usize {
-        match &self.payload {
-            Payload::Views(views) => views.len(),
-            Payload::Moments(_) => 1,
-        }
-    }
-}
 
 /// One push, valid.
 #[derive(Clone, Debug)]
@@ -257,92 +184,4 @@ fn align(role: Role, mut numbered: Vec<(usize, Tensor)>) -> Result<Vec<Rows>, De
         views.push(rows);
     }
     Ok(views)
-}
-
-/// A finite N x d array of at most `widest` columns.
-pub(super) fn matrix(tensor: Tensor, widest: usize) -> Result<Rows, DecodeError> {
-    let name = tensor.name;
-    let Element::Float(float) = tensor.element else {
-        return Err(DecodeError::UnsupportedType(format!(
-            "tensor {name} holds integers: embeddings are F64, F32, F16 or BF16"
-        )));
-    };
-    let [rows, dim] = tensor.shape[..] else {
-        return Err(DecodeError::Malformed(format!(
-            "tensor {name} has shape {:?}: embeddings are N x d; flatten or pool what comes before the last dimension",
-            tensor.shape
-        )));
-    };
-    if dim > widest {
-        return Err(DecodeError::TooLarge {
-            what: format!("tensor {name} has dimension {dim}; project or pool it first"),
-            limit: widest as u64,
-        });
-    }
-    let rows = Rows::new(float, tensor.order, (rows, dim), tensor.bytes)?;
-    usable(&name, &rows)?;
-    Ok(rows)
-}
-
-fn usable(tensor: &str, rows: &Rows) -> Result<(), DecodeError> {
-    match rows.first_unusable() {
-        None => Ok(()),
-        Some(bad) => Err(DecodeError::NotFinite {
-            tensor: tensor.to_string(),
-            row: bad.row,
-            column: bad.column,
-            value: written(bad.value),
-            rows: bad.rows,
-        }),
-    }
-}
-
-fn finite(tensor: &Tensor) -> Result<(), DecodeError> {
-    if tensor.shape.contains(&0) {
-        return Err(DecodeError::Malformed(format!("tensor {} is empty: leave it out", tensor.name)));
-    }
-    let Element::Float(float) = tensor.element else { return Ok(()) };
-    let rows = Rows::new(float, Order::RowMajor, flat_shape(&tensor.shape), tensor.bytes.clone())?;
-    usable(&tensor.name, &rows)
-}
-
-/// 1e300 with its exponent, not its 300 zeros.
-fn written(value: f64) -> String {
-    if value.is_finite() { format!("{value:e}") } else { value.to_string() }
-}
-
-fn flat_shape(shape: &[usize]) -> (usize, usize) {
-    match shape {
-        [] => (1, 1),
-        [first, rest @ ..] => (*first, rest.iter().product()),
-    }
-}
-
-/// A float tensor as f64 values, for the small arrays of pushed moments.
-pub(super) fn values(tensor: &Tensor) -> Result<Vec<f64>, DecodeError> {
-    let count: usize = tensor.shape.iter().product();
-    match tensor.element {
-        Element::Float(float) if count > 0 => {
-            finite(tensor)?;
-            let rows = Rows::new(float, Order::RowMajor, (1, count), tensor.bytes.clone())?;
-            let mut out = vec![0.0; count];
-            rows.read(0, 1, &mut out);
-            Ok(out)
-        }
-        Element::I64 if count > 0 => {
-            Ok(tensor.bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as f64).collect())
-        }
-        Element::I32 if count > 0 => {
-            Ok(tensor.bytes.as_chunks().0.iter().map(|b| f64::from(i32::from_le_bytes(*b))).collect())
-        }
-        _ => Err(DecodeError::Malformed(format!("tensor {} is empty", tensor.name))),
-    }
-}
-
-/// The type of a tensor, when it holds numbers.
-pub(super) fn float_of(tensor: &Tensor) -> Float {
-    match tensor.element {
-        Element::Float(float) => float,
-        Element::I64 | Element::I32 => Float::F64,
-    }
 }

@@ -6,8 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use super::batch::{Part, Payload, Role, matrix, values};
-use super::decode::{DecodeError, Element, Tensor};
+use super::arrays::{MAX_DIM, matrix, values};
+use super::decode::error::DecodeError;
+use super::decode::tensor::{Element, Tensor};
+use super::part::{Part, Payload};
+use super::role::Role;
 use kernels::rows::Rows;
 
 /// The most prototypes K: three sums of K numbers a worker are 24 MiB there.
@@ -99,9 +102,9 @@ impl Companions {
             "logits" => drop(self.logits.insert(number, matrix(tensor, MAX_PROTOTYPES)?)),
             "teacher_logits" => drop(self.teacher_logits.insert(number, matrix(tensor, MAX_PROTOTYPES)?)),
             "codes" => drop(self.codes.insert(number, matrix(tensor, MAX_PROTOTYPES)?)),
-            "negative" => drop(self.negatives.insert(number, matrix(tensor, super::batch::MAX_DIM)?)),
-            "prototype_weight" => self.prototype_weight = Some(matrix(tensor, super::batch::MAX_DIM)?),
-            "predictor_weight" => self.predictor_weight = Some(matrix(tensor, super::batch::MAX_DIM)?),
+            "negative" => drop(self.negatives.insert(number, matrix(tensor, MAX_DIM)?)),
+            "prototype_weight" => self.prototype_weight = Some(matrix(tensor, MAX_DIM)?),
+            "predictor_weight" => self.predictor_weight = Some(matrix(tensor, MAX_DIM)?),
             "center" => self.center = Some(values(&tensor)?),
             "ids" => self.ids = Some(integers(&tensor)?),
             "labels" => self.labels = Some(integers(&tensor)?),

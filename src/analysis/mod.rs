@@ -3,6 +3,7 @@
 //! Guarantees: the same inputs give the same bits. Must not: open sockets or files, read a clock, start threads,
 //! lock, log, or name any other room. Time, devices and parallelism come in as arguments.
 
+pub mod arrays;
 pub mod batch;
 pub mod companions;
 pub mod decode;
@@ -10,7 +11,10 @@ pub mod measures;
 pub mod methods;
 pub mod pairs;
 pub mod parameters;
+pub mod part;
 pub mod pushed;
 pub mod report;
+pub mod role;
+pub mod text;
 pub mod verdict;
 pub mod window;

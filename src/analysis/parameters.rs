@@ -10,7 +10,8 @@ use kernels::provenance::Precision;
 use serde::Serialize;
 use strum::{Display, EnumString, IntoStaticStr, VariantNames};
 
-use super::decode::DecodeError;
+use super::decode::error::DecodeError;
+use super::text::shorten;
 
 /// The training method a run says it uses.
 #[derive(
@@ -227,12 +228,4 @@ fn word<T: FromStr + VariantNames>(name: &str, text: &str) -> Result<T, DecodeEr
 
 fn wrong_type(name: &str, text: &str, wanted: &str) -> DecodeError {
     DecodeError::Malformed(format!("parameter {name} is '{}': it must be {wanted}", shorten(text)))
-}
-
-/// A text from outside, cut to what fits a message.
-pub fn shorten(text: &str) -> String {
-    match text.char_indices().nth(64) {
-        Some((end, _)) => format!("{}...", text[..end].escape_debug()),
-        None => text.escape_debug().to_string(),
-    }
 }

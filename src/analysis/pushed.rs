@@ -5,8 +5,9 @@
 
 use nalgebra::DMatrix;
 
-use super::batch::{float_of, values};
-use super::decode::{DecodeError, Tensor};
+use super::arrays::{MAX_DIM, float_of, values};
+use super::decode::error::DecodeError;
+use super::decode::tensor::Tensor;
 use kernels::moments::{Moments, UnitMoments};
 use kernels::packed::Packed;
 use kernels::rows::Float;
@@ -40,10 +41,10 @@ impl PushedMoments {
             )));
         }
         let mean = values(need("mean")?)?;
-        if mean.len() > super::batch::MAX_DIM {
+        if mean.len() > MAX_DIM {
             return Err(DecodeError::TooLarge {
                 what: format!("mean has dimension {}", mean.len()),
-                limit: super::batch::MAX_DIM as u64,
+                limit: MAX_DIM as u64,
             });
         }
         let scatter = scatter(need("m2")?, mean.len())?;

@@ -12,10 +12,10 @@ use kernels::spectrum::Spectrum;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::batch::Role;
 use super::measures::{AlphaFit, Measured, Measures, RankMe, Solved, measure};
 use super::methods::{Diagnosed, Diagnostics, Gathered, Kernels, MeasuredLayer, Subject, diagnose};
 use super::parameters::Method;
+use super::role::Role;
 use super::verdict::{JudgedWindow, Thresholds, Verdict, VerdictMemory, VerdictState};
 use super::window::Accumulator;
 
@@ -49,6 +49,7 @@ pub struct Report {
     /// The newest loss pushed.
     pub loss: Option<f64>,
     /// The measures.
+    #[schema(inline)]
     pub measures: Measures,
     /// The methods' diagnostics by group; null without their inputs, and in derived layers.
     pub methods: Diagnostics,

@@ -3,8 +3,8 @@
 //! Guarantees: `merge` in worker order gives the same bits whatever order the workers' batches came in.
 //! Must not: multiply matrices (the backend's kernels do, and hand their results in).
 
-use super::batch::Payload;
 use super::pairs::{ViewMoments, norm};
+use super::part::Payload;
 use super::pushed::PushedMoments;
 use kernels::moments::{Moments, UnitMoments};
 use kernels::packed::Packed;

@@ -6,8 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
+use super::resources::BackendResources;
 use kernels::backend::{Backend, ComputeError};
 use kernels::cpu::Cpu;
 use kernels::provenance::Device;
@@ -24,19 +24,6 @@ pub enum BackendChoice {
     Torch,
     /// libtorch on the CUDA device of this number.
     TorchCuda(u8),
-}
-
-/// With what a backend works.
-#[derive(Clone)]
-pub struct BackendResources {
-    /// Threads of large products.
-    pub threads: usize,
-    /// How long a compute worker may take to get ready, and how much longer a job may take than its size explains.
-    pub patience: Duration,
-    /// Bytes of a card's memory that the compute workers may take; `None`: a quarter of what is free at the start.
-    pub gpu_memory_bytes: Option<u64>,
-    /// Time since some start, which never goes back.
-    pub clock: Arc<dyn Fn() -> Duration + Send + Sync>,
 }
 
 /// A backend, and why it.

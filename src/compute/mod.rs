@@ -6,6 +6,7 @@
 pub mod choose;
 pub mod lend;
 pub mod reduce;
+pub mod resources;
 pub mod solve;
 #[cfg(feature = "torch")]
 pub mod torch;

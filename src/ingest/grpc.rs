@@ -11,7 +11,8 @@ use tonic::{Status, Streaming};
 
 use super::submit::{Ingest, waited};
 use crate::analysis::decode::{DecodeError, Element, Tensor, byte_length};
-use crate::analysis::parameters::{Parameters, shorten};
+use crate::analysis::parameters::Parameters;
+use crate::analysis::text::shorten;
 use crate::error::{Code, Refusal};
 use crate::identity::{LayerName, RunName};
 use crate::pipeline::{Arrival, Push};

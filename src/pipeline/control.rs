@@ -1,80 +1,18 @@
-//! What is asked of runs besides pushes: close, finish, acknowledge, delete, a push sent again, and the passing of time.
+//! What is asked of runs besides pushes: close, finish, acknowledge, delete, and the passing of time.
 //!
 //! Guarantees: a window closes through `Layer::close` only. Must not: wait; whoever wants the reports gets receivers.
-
-use std::sync::{Arc, MutexGuard};
 
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::Pipeline;
-use super::accumulation::MergeJob;
-use super::handle::RunHandle;
 use super::layer::CloseReason;
-use super::push::{Accepted, Arrival, channel};
+use super::push::PendingReports;
 use super::registry::Registry;
-use crate::analysis::batch::EmbeddingBatch;
-use crate::analysis::report::FullReport;
 use crate::error::Refusal;
 use crate::identity::{RunName, WindowKey};
 
-/// Reports that are on their way, one per layer.
-pub type PendingReports = Vec<oneshot::Receiver<Arc<FullReport>>>;
-
 impl Pipeline {
-    /// Answers a push whose seq was accepted before.
-    pub(super) fn repeat(
-        &self,
-        mut registry: MutexGuard<'_, Registry>,
-        arrival: &Arrival,
-        batch: &EmbeddingBatch,
-        window: Option<u64>,
-    ) -> Accepted {
-        let none = Accepted { window: 0, rows: 0, duplicate: true, report: None };
-        let Registry { runs, queued } = &mut *registry;
-        let Some(run) = runs.get_mut(&arrival.run) else { return none };
-        let Some(layer) = run.layers.get_mut(&arrival.layer) else { return none };
-        let window = window.or(layer.newest_window()).unwrap_or(0);
-        // The seq was another window's, and the window that this push names has no report: there is nothing to wait for.
-        let open = layer.open.get(&window);
-        let known = open.map_or(layer.closed.contains_key(&window), |open| open.holds(&batch.parameters));
-        let (reply, report) = channel(batch.parameters.wait.filter(|_| known));
-        let mut accepted = Accepted { window, rows: 0, duplicate: true, report };
-        if let Some(open) = layer.open.get_mut(&window) {
-            accepted.rows = open.rows;
-            if reply.is_some() {
-                // After this worker's batches that wait to be merged, the first copy of this one among them.
-                open.pending += 1;
-                *queued += 1;
-                self.accumulation.queue(MergeJob {
-                    run: Arc::clone(&run.handle),
-                    window: arrival.window(window, open.revision),
-                    worker: batch.parameters.worker.unwrap_or(0),
-                    batch: None,
-                    reply,
-                    holds: None,
-                    mark_open: None,
-                    span: tracing::Span::current(),
-                });
-            }
-            return accepted;
-        }
-        if let Some(closing) = layer.closing.iter_mut().rev().find(|closing| closing.window == window) {
-            accepted.rows = closing.content.rows;
-            closing.waiters.extend(reply);
-            return accepted;
-        }
-        if let Some(reply) = reply {
-            // Stored, or about to be: answered by the thread that stores this layer's reports, after what is under way.
-            self.reports.queue_stored(arrival.window(window, 0), reply);
-        }
-        drop(registry);
-        // Closed and stored: the report tells how many there were.
-        let stored = self.reports.history.report(&arrival.run, &arrival.layer, window);
-        accepted.rows = stored.map_or(0, |stored| stored.report.rows);
-        accepted
-    }
-
     /// Closes a window of every layer; a window that is closed already is answered from the history.
     ///
     /// # Errors
@@ -175,19 +113,6 @@ impl Pipeline {
         drop(registry);
         self.reports.history.flush();
         Ok(())
-    }
-
-    /// What was written of a run after it was deleted is deleted, too.
-    pub(super) fn forget_if_deleted(&self, run: &RunHandle, name: &RunName) {
-        if !run.is_deleted() {
-            return;
-        }
-        let registry = self.admission.lock();
-        if !registry.runs.contains_key(name) {
-            self.reports.history.delete(name);
-            drop(registry);
-            self.reports.history.flush();
-        }
     }
 
     /// What the passing of time brings: overdue windows, idle runs, runs past their time to live, unstored reports.

@@ -11,10 +11,12 @@ use rangemap::{RangeInclusiveMap, RangeInclusiveSet};
 use tokio::sync::oneshot;
 
 use super::open_window::{Held, OpenWindow, Slots, Source, source};
-use crate::analysis::batch::{EmbeddingBatch, Payload, Role};
+use crate::analysis::batch::EmbeddingBatch;
 use crate::analysis::methods::Gathered;
 use crate::analysis::parameters::{MAX_WINDOW, Parameters};
+use crate::analysis::part::Payload;
 use crate::analysis::report::FullReport;
+use crate::analysis::role::Role;
 use crate::analysis::verdict::VerdictMemory;
 use crate::analysis::window::{self, Accumulator};
 use crate::budget::Reservation;

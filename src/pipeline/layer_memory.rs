@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::layer::{ClosedWindow, Layer};
-use crate::analysis::batch::Role;
+use crate::analysis::role::Role;
 use crate::analysis::verdict::VerdictMemory;
 use crate::publish::StoredClose;
 

@@ -25,26 +25,29 @@ mod overrides;
 mod push;
 mod queue;
 mod registry;
+mod report_task;
 mod reports;
-mod restore;
+pub mod restore;
+
+use std::sync::MutexGuard;
 
 use crate::analysis::batch::EmbeddingBatch;
 use crate::error::Refusal;
+use crate::identity::RunName;
 use crate::telemetry::Stage;
 
 pub use accumulation::Accumulation;
 pub use admission::{Admission, Limits};
-pub use control::PendingReports;
 pub use overrides::ThresholdOverrides;
-pub use push::{Accepted, Arrival, Decode, Push};
+pub use push::{Accepted, Arrival, Decode, PendingReports, Push};
 pub use registry::OpenView;
 pub use reports::Reports;
-pub use restore::PipelineParts;
 
 use accumulation::MergeJob;
+use handle::RunHandle;
 use layer::Admissibility;
-use registry::Registry;
-use reports::ReportTask;
+use registry::{Registry, Repeated};
+use report_task::ReportTask;
 
 /// See the file's head.
 pub struct Pipeline {
@@ -96,7 +99,10 @@ impl Pipeline {
     fn admit(&self, arrival: &Arrival, batch: EmbeddingBatch) -> Result<Accepted, Refusal> {
         let mut registry = self.admission.lock();
         match self.admission.check(&registry, arrival, &batch)? {
-            Admissibility::Duplicate(window) => Ok(self.repeat(registry, arrival, &batch, window)),
+            Admissibility::Duplicate(window) => {
+                let repeated = registry.repeat(arrival, &batch, window);
+                Ok(self.answer_again(registry, repeated, arrival))
+            }
             Admissibility::Admit(place) => {
                 let memory = self.admission.reserve(&registry, arrival, &place)?;
                 let admitted = registry.admit(arrival, batch, place, memory);
@@ -109,6 +115,26 @@ impl Pipeline {
         }
     }
 
+    /// Answers a push that was accepted before.
+    fn answer_again(&self, registry: MutexGuard<'_, Registry>, repeated: Repeated, arrival: &Arrival) -> Accepted {
+        let mut accepted = repeated.accepted;
+        if let Some(job) = repeated.job {
+            self.accumulation.queue(job);
+        }
+        if let Some(waiter) = repeated.stored {
+            let window = arrival.window(accepted.window, 0);
+            if let Some(waiter) = waiter {
+                // By the thread that stores this layer's reports, after what is under way.
+                self.reports.queue_stored(window.clone(), waiter);
+            }
+            drop(registry);
+            // The report tells how many rows there were.
+            let stored = self.reports.history.report(&window.run, &window.layer, window.window);
+            accepted.rows = stored.map_or(0, |stored| stored.report.rows);
+        }
+        accepted
+    }
+
     fn merge(&self, mut job: MergeJob) {
         let span = job.span.clone();
         let _entered = span.enter();
@@ -118,7 +144,7 @@ impl Pipeline {
         let merged = self.accumulation.merge(&mut job);
         let mut registry = self.admission.lock();
         if let Some(task) = registry.settle(&mut job, merged) {
-            self.reports.queue_so_far(task, &self.admission);
+            self.reports.queue_so_far(task);
         }
         self.report_closed(&mut registry, &job.window.run);
         drop(registry);
@@ -128,7 +154,7 @@ impl Pipeline {
     /// Sends the closed windows of a run, whose batches are all merged, to the spectrum threads.
     fn report_closed(&self, registry: &mut Registry, run: &str) {
         for task in registry.closed_windows(run) {
-            self.reports.queue_closed(task, &self.admission);
+            self.reports.queue_closed(task);
         }
     }
 
@@ -150,5 +176,13 @@ impl Pipeline {
             self.forget_if_deleted(&task.run, &task.window.run);
         }
         task.answer(reports.first());
+    }
+
+    /// What was written of a run after it was deleted is deleted, too.
+    fn forget_if_deleted(&self, run: &RunHandle, name: &RunName) {
+        if run.is_deleted() && !self.admission.lock().runs.contains_key(name) {
+            self.reports.history.delete(name);
+            self.reports.history.flush();
+        }
     }
 }

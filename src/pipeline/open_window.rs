@@ -10,9 +10,11 @@ use kernels::reservoir::{self, Reservoir};
 use kernels::rows::{Float, Rows};
 use rangemap::RangeInclusiveSet;
 
-use crate::analysis::batch::{EmbeddingBatch, Part, Payload, Role};
+use crate::analysis::batch::EmbeddingBatch;
 use crate::analysis::methods::Gathered;
 use crate::analysis::parameters::Parameters;
+use crate::analysis::part::{Part, Payload};
+use crate::analysis::role::Role;
 use crate::analysis::window::Accumulator;
 use crate::budget::Reservation;
 

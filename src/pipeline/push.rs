@@ -51,6 +51,9 @@ pub struct Accepted {
     pub report: Option<oneshot::Receiver<Arc<FullReport>>>,
 }
 
+/// Reports that are on their way, one per layer.
+pub type PendingReports = Vec<oneshot::Receiver<Arc<FullReport>>>;
+
 /// Both ends of the answer to a push that waits for its report.
 pub(super) fn channel(wait: Option<bool>) -> (Option<Waiter>, Option<oneshot::Receiver<Arc<FullReport>>>) {
     if wait != Some(true) {

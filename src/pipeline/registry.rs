@@ -12,10 +12,10 @@ use utoipa::ToSchema;
 
 use super::accumulation::{MergeJob, Merged};
 use super::handle::RunHandle;
-use super::layer::{CloseReason, Closing, Layer, Place};
+use super::layer::{CloseReason, Closing, Layer, Place, Waiter};
 use super::layer_memory;
 use super::push::{Accepted, Arrival, channel};
-use super::reports::ReportTask;
+use super::report_task::ReportTask;
 use crate::analysis::batch::EmbeddingBatch;
 use crate::analysis::parameters::Method;
 use crate::budget::Reservation;
@@ -61,6 +61,15 @@ pub(super) struct Admitted {
     pub(super) view: PushView,
     /// Rows of all roles.
     pub(super) rows: u64,
+}
+
+/// The answer to a push that was accepted before.
+pub(super) struct Repeated {
+    pub(super) accepted: Accepted,
+    /// Answers with the report so far, after what is under way.
+    pub(super) job: Option<MergeJob>,
+    /// The window is stored, or about to be; whoever waits for its report.
+    pub(super) stored: Option<Option<Waiter>>,
 }
 
 impl Registry {
@@ -150,6 +159,44 @@ impl Registry {
             },
             accepted: Accepted { window: place.window, rows, duplicate: false, report },
         }
+    }
+
+    /// Answers a push whose seq was accepted before.
+    pub(super) fn repeat(&mut self, arrival: &Arrival, batch: &EmbeddingBatch, window: Option<u64>) -> Repeated {
+        let nothing = Accepted { window: 0, rows: 0, duplicate: true, report: None };
+        let mut repeated = Repeated { accepted: nothing, job: None, stored: None };
+        let Some(run) = self.runs.get_mut(&arrival.run) else { return repeated };
+        let Some(layer) = run.layers.get_mut(&arrival.layer) else { return repeated };
+        let window = window.or(layer.newest_window()).unwrap_or(0);
+        // The seq was another window's, and the window that this push names has no report: there is nothing to wait for.
+        let open = layer.open.get(&window);
+        let known = open.map_or(layer.closed.contains_key(&window), |open| open.holds(&batch.parameters));
+        let (reply, report) = channel(batch.parameters.wait.filter(|_| known));
+        repeated.accepted = Accepted { window, rows: 0, duplicate: true, report };
+        if let Some(open) = layer.open.get_mut(&window) {
+            repeated.accepted.rows = open.rows;
+            if reply.is_some() {
+                // After this worker's batches that wait to be merged, the first copy of this one among them.
+                open.pending += 1;
+                self.queued += 1;
+                repeated.job = Some(MergeJob {
+                    run: Arc::clone(&run.handle),
+                    window: arrival.window(window, open.revision),
+                    worker: batch.parameters.worker.unwrap_or(0),
+                    batch: None,
+                    reply,
+                    holds: None,
+                    mark_open: None,
+                    span: tracing::Span::current(),
+                });
+            }
+        } else if let Some(closing) = layer.closing.iter_mut().rev().find(|closing| closing.window == window) {
+            repeated.accepted.rows = closing.content.rows;
+            closing.waiters.extend(reply);
+        } else {
+            repeated.stored = Some(reply);
+        }
+        repeated
     }
 
     /// A batch is merged, or could not be. The report so far that its push asked for, if it did.

@@ -7,21 +7,17 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use super::admission::Admission;
-use super::handle::RunHandle;
 use super::layer::{Closing, Waiter};
-use super::open_window::{GatheredSlot, OpenWindow, Slot};
 use super::overrides::ThresholdOverrides;
 use super::queue::KeyedQueue;
-use crate::analysis::batch::Role;
+use super::report_task::ReportTask;
 use crate::analysis::measures::Solved;
-use crate::analysis::methods::Gathered;
-use crate::analysis::parameters::Method;
-use crate::analysis::report::{self, Closed, Content, FullReport, Heading, Judging};
-use crate::analysis::verdict::VerdictMemory;
+use crate::analysis::report::{self, Content, FullReport, Judging};
+use crate::analysis::role::Role;
 use crate::analysis::window::Accumulator;
+use crate::budget::Budget;
 use crate::compute::lend::with_kernels;
 use crate::compute::solve::{SkipReason, Solver};
 use crate::identity::{LayerName, RunName, WindowKey};
@@ -31,33 +27,31 @@ use crate::telemetry::Stage;
 /// Windows that may wait for their eigenvalues once half the memory for accumulators is in use.
 const FEW_WAITING: usize = 8;
 
-/// The verdict's memory of a layer, shared between the registry and the reports under way.
-pub(super) type Memory = Arc<Mutex<BTreeMap<Role, VerdictMemory>>>;
-
-/// A window to measure, judge and publish.
-pub(super) struct ReportTask {
-    pub(super) run: Arc<RunHandle>,
-    pub(super) window: WindowKey,
-    pub(super) method: Option<Method>,
-    pub(super) waiters: Vec<Waiter>,
-    /// `None`: a report of a window that still takes rows.
-    pub(super) closing: Option<Closing>,
-    step: Option<u64>,
-    notes: Vec<String>,
-    roles: BTreeMap<Role, Vec<Slot>>,
-    gathered: Vec<GatheredSlot>,
-    scalars: BTreeMap<&'static str, f64>,
-    memory: Memory,
-    skip: Option<SkipReason>,
-}
-
 /// Something for a spectrum thread.
-enum Task {
+pub(super) enum Task {
     Report(Box<ReportTask>),
     /// A report that is stored already, for who waits for it.
     Stored(WindowKey, Waiter),
     /// Drops the waiter once everything before it is stored.
     Passed(Waiter),
+}
+
+/// What bounds the windows that wait for their eigenvalues.
+pub(super) struct Backlog {
+    /// That many may wait.
+    pub(super) windows: usize,
+    /// The accumulators' memory, which waiting windows keep.
+    pub(super) memory: Arc<Budget>,
+}
+
+impl Backlog {
+    /// Whether as many reports wait for their eigenvalues as may.
+    fn is_full(&self, waiting: &AtomicUsize) -> bool {
+        let waiting = waiting.load(Ordering::Acquire);
+        // What waits keeps its accumulators: it must not take the room of windows that are open.
+        let pressed = waiting >= FEW_WAITING && 2 * self.memory.used() > self.memory.limit();
+        pressed || waiting >= self.windows
+    }
 }
 
 /// See the file's head.
@@ -70,105 +64,19 @@ pub struct Reports {
     pub metrics: Arc<ServiceMetrics>,
     /// What solves.
     pub solver: Solver,
-    overrides: ThresholdOverrides,
-    tasks: KeyedQueue<(RunName, LayerName), Task>,
+    pub(super) overrides: ThresholdOverrides,
+    pub(super) backlog: Backlog,
+    pub(super) tasks: KeyedQueue<(RunName, LayerName), Task>,
     /// Reports waiting with their eigenvalues still to be computed: of closed windows, and of open ones. The second kind
     /// does not take the first kind's eigenvalues away.
-    closed_waiting: AtomicUsize,
-    open_waiting: AtomicUsize,
-}
-
-impl ReportTask {
-    pub(super) fn new(run: Arc<RunHandle>, window: WindowKey, content: &OpenWindow, memory: Memory) -> Self {
-        Self {
-            run,
-            window,
-            method: None,
-            waiters: Vec::new(),
-            closing: None,
-            step: content.step,
-            notes: content.all_notes(),
-            roles: content.by_role(),
-            gathered: content.gathered_slots(),
-            scalars: content.scalars.clone(),
-            memory,
-            skip: (!content.spectrum).then_some(SkipReason::NotAsked),
-        }
-    }
-
-    /// Answers whoever waits for the report.
-    pub(super) fn answer(self, report: Option<&Arc<FullReport>>) {
-        for (waiter, report) in self.waiters.into_iter().zip(std::iter::repeat(report)) {
-            if let Some(report) = report {
-                // Whoever waited may have gone.
-                let _ = waiter.send(Arc::clone(report));
-            }
-        }
-    }
-
-    /// Taken out of the slots at the close, copied before it.
-    fn content(&mut self) -> Content {
-        let take = self.closing.is_some();
-        let slots = std::mem::take(&mut self.roles);
-        let roles = slots.iter().filter_map(|(role, slots)| Some((*role, merged(slots, take)?))).collect();
-        let mut gathered = Gathered::default();
-        for slot in &self.gathered {
-            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-            gathered.merge(&slot);
-            if take {
-                *slot = Gathered::default();
-            }
-        }
-        Content { roles, gathered, scalars: std::mem::take(&mut self.scalars) }
-    }
-
-    fn heading(&self) -> Heading {
-        let closed = self.closing.as_ref().map(|closing| Closed {
-            complete: closing.complete && !closing.content.lost_rows,
-            at: Some(closing.closed_at.to_string()),
-        });
-        Heading {
-            run: self.window.run.to_string(),
-            layer: self.window.layer.to_string(),
-            window: self.window.window,
-            revision: self.window.revision,
-            step: self.step,
-            closed,
-            notes: self.notes.clone(),
-        }
-    }
-}
-
-/// The workers' accumulators merged in worker order; taken out of the slots at the close, copied before it.
-fn merged(slots: &[Slot], take: bool) -> Option<Accumulator> {
-    let mut sum: Option<Accumulator> = None;
-    for slot in slots {
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        let rows = if take { slot.take() } else { slot.clone() };
-        match (&mut sum, rows) {
-            (Some(sum), Some(rows)) => sum.merge(&rows),
-            (None, rows) => sum = rows,
-            (Some(_), None) => {}
-        }
-    }
-    sum
+    pub(super) closed_waiting: AtomicUsize,
+    pub(super) open_waiting: AtomicUsize,
 }
 
 impl Reports {
-    pub(super) fn new(
-        board: Arc<Board>,
-        history: Arc<History>,
-        metrics: Arc<ServiceMetrics>,
-        solver: Solver,
-        overrides: ThresholdOverrides,
-    ) -> Self {
-        let (closed_waiting, open_waiting) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { board, history, metrics, solver, overrides, tasks: KeyedQueue::new(), closed_waiting, open_waiting }
-    }
-
     /// Queues the report of a closed window; without its eigenvalues where the threads are behind.
-    pub(super) fn queue_closed(&self, mut task: ReportTask, admission: &Admission) {
-        if task.skip.is_none() && behind(&self.closed_waiting, admission) {
+    pub(super) fn queue_closed(&self, mut task: ReportTask) {
+        if task.skip.is_none() && self.backlog.is_full(&self.closed_waiting) {
             task.skip = Some(SkipReason::Behind);
             self.metrics.spectra_skipped.inc();
         }
@@ -176,8 +84,8 @@ impl Reports {
     }
 
     /// Queues a report of a window that still takes rows.
-    pub(super) fn queue_so_far(&self, mut task: ReportTask, admission: &Admission) {
-        if task.skip.is_none() && behind(&self.open_waiting, admission) {
+    pub(super) fn queue_so_far(&self, mut task: ReportTask) {
+        if task.skip.is_none() && self.backlog.is_full(&self.open_waiting) {
             task.skip = Some(SkipReason::Behind);
         }
         self.queue(task);
@@ -290,12 +198,4 @@ impl Reports {
             published: self.board.published(&task.window.run),
         });
     }
-}
-
-/// Whether as many reports of this kind wait for their eigenvalues as may.
-fn behind(waiting: &AtomicUsize, admission: &Admission) -> bool {
-    let waiting = waiting.load(Ordering::Acquire);
-    // What waits keeps its accumulators: it must not take the room of windows that are open.
-    let pressed = waiting >= FEW_WAITING && 2 * admission.memory.used() > admission.memory.limit();
-    pressed || waiting >= admission.limits.spectra_waiting
 }

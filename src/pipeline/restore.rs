@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use kernels::backend::Backend;
 use kernels::provenance::Precision;
@@ -12,8 +13,9 @@ use super::admission::{Admission, Limits};
 use super::layer::Layer;
 use super::layer_memory;
 use super::overrides::ThresholdOverrides;
+use super::queue::KeyedQueue;
 use super::registry::Registry;
-use super::reports::Reports;
+use super::reports::{Backlog, Reports};
 use crate::analysis::parameters::Method;
 use crate::budget::Budget;
 use crate::compute::solve::Solver;
@@ -50,10 +52,23 @@ impl Pipeline {
             restore(&mut registry, &board, &history, restored)?;
         }
         let solver = Solver { backend: Arc::clone(&backend), memory: Budget::new(limits.solver_bytes) };
+        let spectra_waiting = limits.spectra_waiting;
+        let admission = Admission::new(limits, registry, Arc::clone(&history));
+        let backlog = Backlog { windows: spectra_waiting, memory: Arc::clone(&admission.memory) };
         Ok(Self {
-            admission: Admission::new(limits, registry, Arc::clone(&history)),
+            admission,
             accumulation: Accumulation::new(backend, precision, Arc::clone(&metrics)),
-            reports: Reports::new(board, history, metrics, solver, overrides),
+            reports: Reports {
+                board,
+                history,
+                metrics,
+                solver,
+                overrides,
+                backlog,
+                tasks: KeyedQueue::new(),
+                closed_waiting: AtomicUsize::new(0),
+                open_waiting: AtomicUsize::new(0),
+            },
         })
     }
 }

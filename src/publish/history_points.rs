@@ -6,7 +6,8 @@
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::Value;
 
-use super::history::{History, HistoryError};
+use super::history::History;
+use super::history_error::HistoryError;
 use super::tables::{as_stored, eigenvalues};
 use crate::analysis::verdict::VerdictState;
 

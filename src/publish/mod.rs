@@ -5,6 +5,7 @@
 
 mod board;
 mod history;
+mod history_error;
 mod history_points;
 pub mod notify;
 mod run_metrics;
@@ -13,7 +14,8 @@ mod service_metrics;
 mod tables;
 
 pub use board::{Board, Changes, LayerView, PushView, RunView, VerdictView};
-pub use history::{History, HistoryError, ReportPage};
+pub use history::{History, ReportPage};
+pub use history_error::HistoryError;
 pub use history_points::{HistoryPoint, HistoryPoints, PointsQuery};
 pub use run_metrics::{RunCollector, log_spaced_components};
 pub use saved::{

@@ -9,7 +9,7 @@ use kernels::spectrum::Spectrum;
 use kernels::word::Word;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::history::HistoryError;
+use super::history_error::HistoryError;
 use super::saved::{InterruptedWindow, PublishedState, ReportPlace, RestoredLayer, Saved, StoredClose};
 use crate::analysis::parameters::Method;
 use crate::analysis::report::{FullReport, Report};

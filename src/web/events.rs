@@ -5,7 +5,6 @@
 //! is refused. Must not: queue.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -13,15 +12,13 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::Stream;
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
-use super::site::Site;
+use super::site::{MAX_STREAMS, Site};
 use crate::error::{Code, Refusal};
 use crate::wire::views::RunSummary;
 
-/// Streams at once.
-pub(super) const MAX_STREAMS: usize = 64;
 /// Changes that come within this time of an event wait for the next: a training that pushes a hundred batches a second must
 /// not make a browser draw as often.
 const PACE: Duration = Duration::from_millis(250);
@@ -30,28 +27,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Runs' lines of one event; where they are longer, the event says "read them all".
 const FRAME_BYTES: usize = 16 << 10;
 
-/// The places for streams.
-#[derive(Clone)]
-pub struct EventPlaces(Arc<Semaphore>);
-
-impl Default for EventPlaces {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_STREAMS)))
-    }
-}
-
-impl EventPlaces {
-    /// Streams that are open.
-    pub(super) fn used(&self) -> usize {
-        MAX_STREAMS - self.0.available_permits()
-    }
-}
-
 pub(crate) async fn events(State(site): State<Site>) -> Result<Response, Refusal> {
     if site.pipeline.admission.is_draining() {
         return Err(Refusal::new(Code::Draining, "the service is stopping: ask again once it is back"));
     }
-    let place = Arc::clone(&site.events.0).try_acquire_owned().map_err(|_| {
+    let place = site.events.take().ok_or_else(|| {
         Refusal::over(
             Code::Overloaded,
             format!("{MAX_STREAMS} event streams are open: close one, or read /v1/runs from time to time"),

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::events::MAX_STREAMS;
-use super::site::Site;
-use crate::analysis::batch::{MAX_DIM, MAX_VIEWS};
+use super::site::{MAX_STREAMS, Site};
+use crate::analysis::arrays::MAX_DIM;
+use crate::analysis::batch::MAX_VIEWS;
 use crate::analysis::decode::{MAX_HEADER_BYTES, MAX_JSON_BYTES};
 use crate::analysis::parameters::{MAX_WINDOW, MAX_WORKERS};
 use crate::compute::solve::exact_bytes;

@@ -14,6 +14,5 @@ pub(crate) mod rpc;
 mod site;
 pub(crate) mod spectrum;
 
-pub use events::EventPlaces;
 pub use openapi::document as openapi_document;
-pub use site::Site;
+pub use site::{EventPlaces, Site};

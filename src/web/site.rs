@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::events::EventPlaces;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use crate::ingest::Bodies;
 use crate::pipeline::Pipeline;
 use crate::publish::{Board, History, ServiceMetrics};
@@ -36,5 +37,30 @@ impl Site {
     /// Counters and the registry.
     pub(super) fn metrics(&self) -> &ServiceMetrics {
         &self.pipeline.reports.metrics
+    }
+}
+
+/// Event streams at once.
+pub(super) const MAX_STREAMS: usize = 64;
+
+/// The places for streams.
+#[derive(Clone)]
+pub struct EventPlaces(Arc<Semaphore>);
+
+impl Default for EventPlaces {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_STREAMS)))
+    }
+}
+
+impl EventPlaces {
+    /// A place for one more stream, until it drops.
+    pub(super) fn take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_owned().ok()
+    }
+
+    /// Streams that are open.
+    pub(super) fn used(&self) -> usize {
+        MAX_STREAMS - self.0.available_permits()
     }
 }

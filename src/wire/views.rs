@@ -13,6 +13,7 @@ use crate::publish::{Board, InterruptedWindow, LayerView, RunView};
 
 /// A push that was accepted.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Accepted)]
 pub struct PushAccepted {
     /// The run.
     pub run: String,
@@ -152,6 +153,7 @@ pub struct PublishedVerdict {
 
 /// The eigenvalues of a closed window.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Spectrum)]
 pub struct SpectrumAnswer {
     run: String,
     layer: String,

@@ -102,7 +102,7 @@ fn both_memory_orders_are_the_same_matrix() {
         let mut body = npy_of(1, &format!("{{'descr': '<f4', 'fortran_order': {fortran}, 'shape': (2, 3), }}\n"), 0);
         body.extend(bytes(order));
         let batch = EmbeddingBatch::new(vec![npy::decode(&body.into()).unwrap()], Parameters::default()).unwrap();
-        let fullrank::analysis::batch::Payload::Views(views) = &batch.parts[0].payload else { unreachable!("rows") };
+        let fullrank::analysis::part::Payload::Views(views) = &batch.parts[0].payload else { unreachable!("rows") };
         let mut out = vec![0.0; 6];
         views[0].read(0, 2, &mut out);
         out

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use fullrank::analysis::batch::{EmbeddingBatch, Part};
+use fullrank::analysis::batch::EmbeddingBatch;
 use fullrank::analysis::decode::{Element, Tensor};
 use fullrank::analysis::measures::Measures;
 use fullrank::analysis::parameters::Parameters;
+use fullrank::analysis::part::Part;
 use fullrank::analysis::report::FullReport;
 use fullrank::analysis::verdict::{Cause, Level, VerdictState};
 use fullrank::analyze;

@@ -1,8 +1,8 @@
 //! What time makes of windows: warm-up, three running, recovery, the run's own baseline. On made-up measures.
 
-use fullrank::analysis::batch::Role;
 use fullrank::analysis::measures::{Measures, entropy_rank_null};
 use fullrank::analysis::parameters::Method;
+use fullrank::analysis::role::Role;
 use fullrank::analysis::verdict::{Cause, JudgedWindow, Level, Thresholds, Verdict, VerdictMemory, VerdictState};
 
 const DIM: usize = 64;

@@ -257,8 +257,8 @@ mod through_the_worker {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    use fullrank::compute::worker::process::Launch;
-    use fullrank::compute::worker::{Supervised, Workers};
+    use fullrank::compute::worker::Supervised;
+    use fullrank::compute::worker::process::{Launch, Workers};
 
     use super::*;
     use crate::harness::{Server, gaussian_body};

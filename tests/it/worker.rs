@@ -11,11 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use fullrank::compute::choose::{self, BackendChoice, BackendResources};
+use fullrank::compute::choose::{self, BackendChoice};
+use fullrank::compute::resources::{BackendResources, Clock};
 use fullrank::compute::worker::frames::{self, Hello, Kernel, Layout, Outcome, PROTOCOL, Reply, Request};
 use fullrank::compute::worker::memory::Memory;
 use fullrank::compute::worker::process::Launch;
-use fullrank::compute::worker::{Clock, Supervised, Workers, child};
+use fullrank::compute::worker::process::Workers;
+use fullrank::compute::worker::{Supervised, child};
 use kernels::backend::{Backend, ComputeError, Solution};
 use kernels::cpu::Cpu;
 use kernels::fault::{DeviceEvent, FallbackReason};

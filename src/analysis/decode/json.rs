@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::{DecodeError, Decoded, Element, MAX_JSON_BYTES, Tensor};
 use crate::analysis::companions;
-use crate::analysis::parameters::{Parameters, shorten};
+use crate::analysis::parameters::Parameters;
+use crate::analysis::text::shorten;
 use kernels::rows::Float;
 
 /// Decodes a whole body; plain values are parameters and are added to `parameters`.

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::{DecodeError, Element, MAX_HEADER_BYTES, Tensor};
-use crate::analysis::parameters::shorten;
+use crate::analysis::text::shorten;
 use kernels::rows::{Float, Order};
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";

@@ -1,6 +1,6 @@
 //! Coordinates that died or copy each other (C11), from the covariance alone.
 
-use super::Measures;
+use super::table::Measures;
 use kernels::moments::Moments;
 
 /// Var_k at most this share of the mean variance is a dead coordinate.

@@ -3,8 +3,9 @@
 //! Guarantees: what is filled here is what `rank` would have filled, or has an interval. Must not: fill what depends on
 //! eigenvalues that are not known.
 
-use super::rank::{alpha, fill_ratios};
-use super::{ComponentsForVariance, Measured};
+use super::alpha::alpha;
+use super::rank::fill_ratios;
+use super::table::{ComponentsForVariance, Measured};
 use kernels::lanczos::Estimate;
 
 /// Fills what can be told; `floor` is the larger noise floor, `samples` is N.

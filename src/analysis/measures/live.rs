@@ -1,7 +1,7 @@
 //! What needs no eigenvalues: scale, centre, the stable rank and its nulls, views. O(d^2) at most.
 
-use super::Measures;
 use super::rank::{entropy, entropy_rank_null, stable_rank_null};
+use super::table::Measures;
 use crate::analysis::window::Accumulator;
 use kernels::moments::{Moments, UnitMoments};
 

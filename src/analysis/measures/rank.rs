@@ -1,26 +1,9 @@
-//! What the eigenvalues say: ranks (C5), RankMe (C7), ratios (C8), cumulative variance (C9), alpha (C10).
+//! What the eigenvalues say: ranks (C5), ratios (C8), cumulative variance (C9).
 
-use std::collections::BTreeMap;
+use kernels::spectrum::Spectrum;
 
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-
-use super::{ComponentsForVariance, Measured, Measures};
-use kernels::spectrum::{Eigenvalues, Spectrum};
-
-/// Epsilon of RankMe (Garrido et al., arXiv 2210.02885).
-pub const RANKME_EPSILON: f64 = 1e-7;
-
-/// Over what alpha was fitted.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct AlphaFit {
-    /// First rank, from 1.
-    pub first_rank: usize,
-    /// Last rank.
-    pub last_rank: usize,
-    /// Root mean square of the weighted residuals of ln lambda.
-    pub residual: f64,
-}
+use super::alpha::alpha;
+use super::table::{ComponentsForVariance, Measured, Measures};
 
 /// Stable rank of isotropic Gaussian rows with n degrees of freedom: n d / (n + d).
 pub fn stable_rank_null(n: f64, d: f64) -> f64 {
@@ -87,78 +70,16 @@ pub(super) fn fill(spectrum: &Spectrum, samples: u64, out: &mut Measured) {
     }
 }
 
-/// Least squares of ln lambda_i on -ln i with weights 1/i over ranks 11 to 100 of the eigenvalues above the floor
-/// (alpha-ReQ: Agrawal et al., NeurIPS 2022). `None` under ten points.
-pub(super) fn alpha(above_floor: &[f64]) -> Option<(f64, AlphaFit)> {
-    let (first, last) = (11, above_floor.len().min(100));
-    if last + 1 < first + 10 {
-        return None;
-    }
-    let points = || {
-        (first..=last).map(|i| {
-            let rank = i as f64;
-            (1.0 / rank, -rank.ln(), above_floor[i - 1].ln())
-        })
-    };
-    let weight: f64 = points().map(|(w, _, _)| w).sum();
-    let mean_x = points().map(|(w, x, _)| w * x).sum::<f64>() / weight;
-    let mean_y = points().map(|(w, _, y)| w * y).sum::<f64>() / weight;
-    let xx: f64 = points().map(|(w, x, _)| w * (x - mean_x).powi(2)).sum();
-    let xy: f64 = points().map(|(w, x, y)| w * (x - mean_x) * (y - mean_y)).sum();
-    let slope = xy / xx;
-    let squares: f64 = points().map(|(w, x, y)| w * (y - mean_y - slope * (x - mean_x)).powi(2)).sum();
-    Some((slope, AlphaFit { first_rank: first, last_rank: last, residual: (squares / weight).sqrt() }))
-}
-
-/// How RankMe is taken: at least five incompatible versions of it are in use.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct RankMe {
-    /// Added to each share; 1e-7 in the paper, 1e-5 in stable-pretraining.
-    pub epsilon: f64,
-    /// Of the centred rows; the paper's are not.
-    pub centered: bool,
-}
-
-impl Default for RankMe {
-    fn default() -> Self {
-        Self { epsilon: RANKME_EPSILON, centered: false }
-    }
-}
-
-impl RankMe {
-    /// As a run's parameters ask.
-    pub fn from_scalars(scalars: &BTreeMap<&'static str, f64>) -> Self {
-        Self {
-            epsilon: scalars.get("rankme_epsilon").copied().unwrap_or(RANKME_EPSILON),
-            centered: scalars.get("rankme_centered").is_some_and(|centered| *centered != 0.0),
-        }
-    }
-}
-
-/// RankMe from the eigenvalues of Z^T Z / N: singular values are sqrt(N lambda), and the ratio drops N.
-///
-/// The interval is what RankMe reads when the eigenvalues under the numeric floor are all zero, and all at the floor.
-pub(super) fn fill_rankme(squares: &Eigenvalues, rows: u64, epsilon: f64, out: &mut Measured) {
-    let count = (rows as usize).min(squares.values.len());
-    let values = &squares.values[..count];
-    let rankme = |squares: Vec<f64>| rankme(&squares, epsilon);
-    out.measures.rankme = rankme(values.to_vec());
-    let floor = squares.floor;
-    if out.measures.rankme.is_some() && values.iter().any(|value| *value <= floor) {
-        let with =
-            |under: f64| rankme(values.iter().map(|value| if *value <= floor { under } else { *value }).collect());
-        if let (Some(a), Some(b)) = (with(0.0), with(floor)) {
-            out.intervals.insert("rankme".to_string(), (a.min(b), a.max(b)));
-        }
-    }
-}
-
-fn rankme(squares: &[f64], epsilon: f64) -> Option<f64> {
-    let total: f64 = squares.iter().map(|square| square.sqrt()).sum();
-    (total > 0.0).then(|| entropy(squares.iter().map(|square| square.sqrt() / total + epsilon)).exp())
-}
-
 /// -sum p ln p in nats, with 0 ln 0 = 0.
 pub(in crate::analysis) fn entropy(shares: impl Iterator<Item = f64>) -> f64 {
     shares.filter(|p| *p > 0.0).map(|p| -p * p.ln()).sum()
+}
+
+/// exp of the entropy of non-negative weights; `None` when they add up to nothing.
+pub(in crate::analysis) fn entropy_rank(weights: &[f64]) -> Option<f64> {
+    let total: f64 = weights.iter().sum();
+    if total <= 0.0 {
+        return None;
+    }
+    Some(entropy(weights.iter().map(|w| w / total)).exp())
 }

@@ -2,7 +2,8 @@
 
 use nalgebra::DMatrix;
 
-use super::{Kernels, simplex};
+use super::kernels::Kernels;
+use super::table::simplex;
 use kernels::rows::Rows;
 
 /// Rows of a batch that are compared: N^2 cosines are what they cost.

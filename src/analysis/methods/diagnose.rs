@@ -1,43 +1,19 @@
 //! A measured window to its methods' diagnostics: every group that its inputs allow, and notes for what they do not.
 
-use std::collections::BTreeMap;
-
 use super::gathered::Gathered;
-use super::two_views::ROWS_PER_DIM;
-use super::{
-    Diagnostics, Kernels, LossConstant, at_constant, batch_norm, entropy_rank, label_fit, loss, needs, neighbors,
-    normalisation, predictor, predictors, prototype_targets, prototypes, relations, teacher, terms, triplet, two_views,
-    within_between,
+use super::kernels::Kernels;
+use super::loss_constant::{LossConstant, at_constant};
+use super::measured_layer::{MeasuredLayer, SOLVABLE};
+use super::subject::Subject;
+use super::table::{
+    Diagnostics, batch_norm, loss, neighbors, predictor, prototype_targets, prototypes, teacher, triplet,
 };
-use crate::analysis::batch::Role;
+use super::two_views::ROWS_PER_DIM;
+use super::{label_fit, needs, normalisation, predictors, relations, terms, two_views, within_between};
 use crate::analysis::companions::MAX_WEIGHT_DIM;
-use crate::analysis::measures::Measures;
+use crate::analysis::measures::entropy_rank;
 use crate::analysis::parameters::Method;
-use crate::analysis::window::Accumulator;
-
-/// One role of a window, measured.
-pub struct MeasuredLayer<'a> {
-    /// Its rows, reduced.
-    pub rows: &'a Accumulator,
-    /// Its measures.
-    pub measures: &'a Measures,
-    /// Its eigenvalues, descending, where they could be had.
-    pub eigenvalues: Option<&'a [f64]>,
-}
-
-/// What is to be diagnosed.
-pub struct Subject<'a> {
-    /// What the batches added up to.
-    pub gathered: &'a Gathered,
-    /// The layer and those derived from it.
-    pub layers: &'a BTreeMap<Role, MeasuredLayer<'a>>,
-    /// The newest value of each scalar parameter.
-    pub scalars: &'a BTreeMap<&'static str, f64>,
-    /// The method that the run named.
-    pub method: Option<Method>,
-    /// Leave out what needs factorisations: the solvers are behind.
-    pub skip_factorisations: bool,
-}
+use crate::analysis::role::Role;
 
 /// What came of it.
 #[derive(Clone, Debug, Default)]
@@ -51,9 +27,6 @@ pub struct Diagnosed {
     /// Kernels that failed.
     pub failures: usize,
 }
-
-/// tr Sigma within which products of two covariances neither over- nor underflow.
-pub(super) const SOLVABLE: std::ops::Range<f64> = 1e-120..1e120;
 
 /// Fills every group whose inputs were sent.
 pub fn diagnose(subject: &Subject<'_>, kernels: &Kernels<'_>) -> Diagnosed {

@@ -6,14 +6,15 @@ use std::collections::BTreeSet;
 
 use nalgebra::DMatrix;
 
-use super::Kernels;
 use super::assignments::{Assignments, Probabilities, Softmax};
 use super::cosines::Cosines;
 use super::groups::Groups;
+use super::kernels::Kernels;
 use super::relations::Edges;
 use super::row_pairs::RowPairs;
-use crate::analysis::batch::{EmbeddingBatch, Role};
+use crate::analysis::batch::EmbeddingBatch;
 use crate::analysis::parameters::SCALARS;
+use crate::analysis::role::Role;
 use kernels::moments::Moments;
 use kernels::rows::Rows;
 

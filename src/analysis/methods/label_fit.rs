@@ -5,8 +5,9 @@
 use nalgebra::DMatrix;
 
 use super::groups::Groups;
+use super::kernels::Kernels;
+use super::table::labels;
 use super::two_views::{ROWS_PER_DIM, ridge};
-use super::{Kernels, labels};
 
 /// `None` with one class, too few rows, or no variance.
 ///

@@ -4,8 +4,8 @@
 //! 0.01 moves the variance after it from 1.000 to 0.909 at eps = 1e-5. What is left of the signal is scaled up with the
 //! noise, by the stiffness gamma / sqrt(s^2 + eps).
 
-use super::batch_norm;
-use super::diagnose::MeasuredLayer;
+use super::measured_layer::MeasuredLayer;
+use super::table::batch_norm;
 
 /// Standard deviation, in units of sqrt(eps), below which batch norm lives off its epsilon.
 const LIMIT: f64 = 10.0;

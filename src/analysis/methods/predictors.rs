@@ -4,7 +4,7 @@
 
 use nalgebra::DMatrix;
 
-use super::Kernels;
+use super::kernels::Kernels;
 use crate::analysis::measures::Measures;
 use kernels::moments::Moments;
 use kernels::spectrum::second_moment;

@@ -7,9 +7,10 @@
 
 use nalgebra::DMatrix;
 
-use super::diagnose::{MeasuredLayer, SOLVABLE};
 use super::groups::Groups;
-use super::{Kernels, graph};
+use super::kernels::Kernels;
+use super::measured_layer::{MeasuredLayer, SOLVABLE};
+use super::table::graph;
 use crate::analysis::companions::MAX_WEIGHT_DIM;
 use crate::analysis::pairs::ViewMoments;
 use kernels::moments::Moments;

@@ -3,7 +3,7 @@
 //! Sources: Bardes, Ponce and LeCun, ICLR 2022, equations 1 to 6; Zbontar et al., ICML 2021, equation 1 (the sum off
 //! the diagonal is over C_kl squared).
 
-use super::{barlow, vicreg};
+use super::table::{barlow, vicreg};
 use crate::analysis::pairs::ViewMoments;
 use kernels::packed::Packed;
 

@@ -3,7 +3,8 @@
 
 use nalgebra::DMatrix;
 
-use super::{Kernels, mutual_information};
+use super::kernels::Kernels;
+use super::table::mutual_information;
 use crate::analysis::pairs::ViewMoments;
 
 /// Samples a dimension that canonical correlations need: at N <= 2 d pure noise has correlations of 1.

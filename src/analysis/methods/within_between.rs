@@ -6,7 +6,9 @@
 //! non-negative as rounding allows, however badly conditioned W is: that is where a collapse shows.
 
 use super::groups::Groups;
-use super::{Kernels, entropy_rank, lidar};
+use super::kernels::Kernels;
+use super::table::lidar;
+use crate::analysis::measures::entropy_rank;
 
 /// The ridge on W. In squared units of the embedding, as the paper has it; a value is meaningless without it.
 pub const DELTA: f64 = 1e-4;

@@ -5,8 +5,8 @@ use super::judgement::{JudgedWindow, Judgement};
 use super::method_alarms;
 use super::thresholds::Thresholds;
 use super::words::{Alarm, Cause, Level, VerdictReason};
-use crate::analysis::batch::Role;
 use crate::analysis::parameters::Method;
+use crate::analysis::role::Role;
 
 /// Fewest samples for the scale axis.
 const SCALE_SAMPLES: u64 = 8;

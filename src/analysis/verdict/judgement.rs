@@ -1,10 +1,10 @@
 //! What is judged, and what one window says by itself.
 
 use super::words::{Alarm, Cause, FiringAlarm, Level, VerdictReason};
-use crate::analysis::batch::Role;
 use crate::analysis::measures::Measures;
 use crate::analysis::methods::Diagnosed;
 use crate::analysis::parameters::Method;
+use crate::analysis::role::Role;
 
 /// What the judge knows of a window.
 #[derive(Clone, Debug)]

@@ -5,9 +5,9 @@
 use super::judgement::{JudgedWindow, Judgement};
 use super::thresholds::Thresholds;
 use super::words::{Alarm, Cause, Level, VerdictReason};
-use crate::analysis::batch::Role;
 use crate::analysis::methods::{Diagnostics, LossConstant};
 use crate::analysis::parameters::Method;
+use crate::analysis::role::Role;
 
 /// Fewest samples to call one prototype: ten even clusters look like five in two of five windows of 8 rows, and in none
 /// of 32.

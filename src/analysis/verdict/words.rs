@@ -51,6 +51,7 @@ pub enum Level {
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
+#[schema(as = State)]
 pub enum VerdictState {
     /// Still in the untrained network's cone, and not yet past the deadline.
     WarmingUp,
@@ -99,6 +100,7 @@ pub enum Cause {
 
 /// One measure past one threshold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Reason)]
 pub struct VerdictReason {
     /// The measure's exported name, or a quotient of two.
     pub measure: String,
@@ -121,6 +123,7 @@ impl VerdictReason {
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
+#[schema(as = AlarmName)]
 pub enum Alarm {
     /// Onto one point.
     CompleteCollapse,
@@ -164,6 +167,7 @@ impl Alarm {
 
 /// An alarm that fires, and how badly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = Alarm)]
 pub struct FiringAlarm {
     /// Which.
     pub alarm: Alarm,

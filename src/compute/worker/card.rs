@@ -6,9 +6,8 @@
 use std::fmt;
 use std::process::{Command, Stdio};
 
-use super::Workers;
-use super::process::Launch;
-use crate::compute::choose::BackendResources;
+use super::process::{Launch, Workers};
+use crate::compute::resources::BackendResources;
 use kernels::backend::ComputeError;
 use kernels::priority::{ACCUMULATE_NICENESS, SPECTRUM_NICENESS};
 use kernels::provenance::Device;

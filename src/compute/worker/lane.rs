@@ -8,9 +8,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Clock;
 use super::job::Job;
 use super::process::{Answer, Broken, Launch, Process};
+use crate::compute::resources::Clock;
 use kernels::fault::{DeviceEvent, FallbackReason};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

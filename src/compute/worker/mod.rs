@@ -16,15 +16,15 @@ pub mod lane;
 pub mod memory;
 pub mod process;
 
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::OnceLock;
 
 use nalgebra::DMatrix;
 
 use self::job::Job;
 use self::lane::Lane;
-use self::process::{Answer, Broken, Launch};
+use self::process::{Answer, Broken, Workers};
 use super::SLAB_BYTES;
+use super::resources::Clock;
 use kernels::backend::{Backend, ComputeError, Solution};
 use kernels::cpu::Cpu;
 use kernels::fast_sums::summed;
@@ -33,9 +33,6 @@ use kernels::moments::Moments;
 use kernels::packed::Packed;
 use kernels::provenance::{Device, Precision, Provenance};
 use kernels::rows::Rows;
-
-/// Time since some start, which never goes back.
-pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
 /// Words that a worker may say for what computed.
 const KERNELS: [&str; 6] = ["f64", "f32", "bf16", "eigh", "faer", "two-stage"];
@@ -49,16 +46,6 @@ pub struct Supervised {
     /// Bytes of the device's memory that one worker may take.
     budget: Option<usize>,
     listener: OnceLock<Listener>,
-}
-
-/// The two workers of a device.
-pub struct Workers {
-    /// Moments and products.
-    pub sums: Launch,
-    /// Eigenvalues, eigenvectors, whitening.
-    pub solves: Launch,
-    /// Bytes of the device's memory that each may take; `None`: the device is this machine's own memory.
-    pub budget: Option<usize>,
 }
 
 impl Supervised {

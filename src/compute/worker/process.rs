@@ -12,10 +12,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use super::checks;
 use super::frames::{self, Failure, FrameError, Hello, Outcome, PROTOCOL, Reply, Request};
 use super::job::Job;
 use super::memory::Memory;
-use super::{Clock, checks};
+use crate::compute::resources::Clock;
 use kernels::fault::FallbackReason;
 use kernels::provenance::Device;
 
@@ -35,6 +36,16 @@ pub struct Launch {
     pub device: Device,
     /// How long it may take to get ready, and how much longer a job may take than its size explains.
     pub patience: Duration,
+}
+
+/// The two workers of a device.
+pub struct Workers {
+    /// Moments and products.
+    pub sums: Launch,
+    /// Eigenvalues, eigenvectors, whitening.
+    pub solves: Launch,
+    /// Bytes of the device's memory that each may take; `None`: the device is this machine's own memory.
+    pub budget: Option<usize>,
 }
 
 /// Why a job has no answer.
