@@ -9,7 +9,6 @@ pub mod companions;
 pub mod decode;
 pub mod measures;
 pub mod methods;
-pub mod pairs;
 pub mod parameters;
 pub mod part;
 pub mod pushed;

@@ -10,10 +10,10 @@ use kernels::rows::Rows;
 use super::lend::with_kernels;
 use crate::analysis::batch::EmbeddingBatch;
 use crate::analysis::methods::Gathered;
-use crate::analysis::pairs::ViewMoments;
 use crate::analysis::parameters::Parameters;
 use crate::analysis::part::{Part, Payload};
 use crate::analysis::window::Accumulator;
+use kernels::view_moments::ViewMoments;
 
 /// The rows of one role, reduced as the push asks; with `unit_moments` the second moment of the unit rows as well.
 /// `precision` holds where the push does not name one.

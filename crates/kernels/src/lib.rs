@@ -8,11 +8,14 @@
 //! | [`rows`] | N x d arrays in the type they arrived in, read as f64 |
 //! | [`packed`] | a symmetric matrix by its lower triangle |
 //! | [`moments`] | count, mean and centred second moment, with the one `merge` |
+//! | [`view_moments`] | second moments between aligned views of the same samples |
+//! | [`row_pass`] | norms, directions and a sample of rows, in one pass |
 //! | [`rounding`], [`fast_sums`] | what sums in f32 may have lost, and when that is too much |
 //! | [`reservoir`] | a mergeable sample of rows, chosen by content |
 //! | [`spectrum`] | the eigenvalue problem, the checks on its solution, and the noise floors |
 //! | [`lanczos`] | estimates with intervals for spectra that do not fit in memory |
 //! | [`backend`] | what a device must be able to do |
+//! | [`checks`] | whether the results of a device that is not trusted can be right |
 //! | [`fault`] | what can go wrong with a device in another process |
 //! | [`cpu`] | the processor as a device: tiles, two-stage eigenvalues |
 //! | [`provenance`] | which device and arithmetic a number came from |
@@ -36,6 +39,7 @@
 //! ```
 
 pub mod backend;
+pub mod checks;
 pub mod cpu;
 pub mod fast_sums;
 pub mod fault;
@@ -46,6 +50,8 @@ pub mod priority;
 pub mod provenance;
 pub mod reservoir;
 pub mod rounding;
+pub mod row_pass;
 pub mod rows;
 pub mod spectrum;
+pub mod view_moments;
 pub mod word;

@@ -12,9 +12,9 @@ use super::kernels::Kernels;
 use super::measured_layer::{MeasuredLayer, SOLVABLE};
 use super::table::graph;
 use crate::analysis::companions::MAX_WEIGHT_DIM;
-use crate::analysis::pairs::ViewMoments;
 use kernels::moments::Moments;
 use kernels::rows::Rows;
+use kernels::view_moments::ViewMoments;
 
 /// Nodes of a batch whose adjacency matrix is decomposed: 8 MiB, and some tenths of a second.
 const MOST_NODES: usize = 1024;

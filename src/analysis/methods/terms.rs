@@ -4,8 +4,8 @@
 //! the diagonal is over C_kl squared).
 
 use super::table::{barlow, vicreg};
-use crate::analysis::pairs::ViewMoments;
 use kernels::packed::Packed;
+use kernels::view_moments::ViewMoments;
 
 /// Added to the variance under VICReg's root, so that its gradient is finite at a constant.
 const VARIANCE_EPSILON: f64 = 1e-4;

@@ -5,7 +5,7 @@ use nalgebra::DMatrix;
 
 use super::kernels::Kernels;
 use super::table::mutual_information;
-use crate::analysis::pairs::ViewMoments;
+use kernels::view_moments::ViewMoments;
 
 /// Samples a dimension that canonical correlations need: at N <= 2 d pure noise has correlations of 1.
 pub(super) const ROWS_PER_DIM: f64 = 10.0;

@@ -5,10 +5,9 @@
 //! merge never waits for an eigensolve: they have a worker each. Must not: link libtorch, or log.
 //!
 //! [`frames`] is what is said, [`memory`] what is shared, [`job`] what is asked, [`process`] one worker, [`lane`] one
-//! after another, [`card`] what they may use, [`checks`] what is believed; [`child`] is the other side.
+//! after another, [`card`] what they may use; [`child`] is the other side.
 
 pub mod card;
-pub mod checks;
 pub mod child;
 pub mod frames;
 pub mod job;
@@ -26,6 +25,7 @@ use self::process::{Answer, Broken, Workers};
 use super::SLAB_BYTES;
 use super::resources::Clock;
 use kernels::backend::{Backend, ComputeError, Solution};
+use kernels::checks;
 use kernels::cpu::Cpu;
 use kernels::fast_sums::summed;
 use kernels::fault::{DeviceEvent, FallbackReason, Listener};

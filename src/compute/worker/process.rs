@@ -12,11 +12,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use super::checks;
 use super::frames::{self, Failure, FrameError, Hello, Outcome, PROTOCOL, Reply, Request};
 use super::job::Job;
 use super::memory::Memory;
 use crate::compute::resources::Clock;
+use kernels::checks;
 use kernels::fault::FallbackReason;
 use kernels::provenance::Device;
 

@@ -5,9 +5,9 @@
 
 use nalgebra::DMatrix;
 
-use kernels::moments::Moments;
-use kernels::packed::Packed;
-use kernels::rows::Rows;
+use crate::moments::Moments;
+use crate::packed::Packed;
+use crate::rows::Rows;
 
 /// Second moments between the views of the same samples.
 #[derive(Clone, Debug)]
@@ -236,7 +236,7 @@ fn squared_distance(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// |row|, in floating-point lanes.
-pub(super) fn norm(row: &[f64]) -> f64 {
+pub fn norm(row: &[f64]) -> f64 {
     dot(row, row).sqrt()
 }
 

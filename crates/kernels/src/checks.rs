@@ -5,9 +5,9 @@
 
 use nalgebra::{DMatrix, DVector};
 
-use kernels::moments::Moments;
-use kernels::packed::Packed;
-use kernels::rows::Rows;
+use crate::moments::Moments;
+use crate::packed::Packed;
+use crate::rows::Rows;
 
 /// What a kernel in f32 may be off by, relative to a sum of squares: 512 u is 3e-5. A lie is off by more.
 const LOOSE: f64 = 1e-3;
@@ -86,7 +86,7 @@ pub fn gram(x: &DMatrix<f64>, outer: bool, c: &DMatrix<f64>) -> Result<(), Strin
     same("what a product leaves", off, 0.0, TIGHT * x.norm_squared() * v.norm())
 }
 
-/// The sum and the sum of squares, as [`kernels::spectrum::Problem::check`] asks for them later.
+/// The sum and the sum of squares, as [`crate::spectrum::Problem::check`] asks for them later.
 pub fn eigenvalues(symmetric: &DMatrix<f64>, values: &[f64]) -> Result<(), String> {
     let n = symmetric.nrows() as f64;
     let (mut trace, mut squares) = (0.0, 0.0);
