@@ -120,7 +120,7 @@ fn step_against_svd(numpy: &mut Numpy) {
     let mut step = || {
         seconds(|| {
             let moments = backend.moments(&rows, Precision::F64).expect("no device to fail");
-            let batch = Accumulator::of_views(std::slice::from_ref(&rows), moments, None, 4096);
+            let batch = Accumulator::from_views(std::slice::from_ref(&rows), moments, None, 4096);
             match &mut window {
                 Some(window) => window.merge(&batch),
                 None => window = Some(batch),

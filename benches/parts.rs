@@ -57,7 +57,7 @@ fn measures(criterion: &mut Criterion) {
     for d in [64, 256, 1024, 2048, 4096] {
         let rows = rows(256, d);
         let moments = backend.moments(&rows, Precision::F64).expect("no device to fail");
-        let window = Accumulator::of_views(&[rows], moments, None, 4096);
+        let window = Accumulator::from_views(&[rows], moments, None, 4096);
         group.bench_function(BenchmarkId::new("without eigenvalues", d), |b| {
             b.iter(|| measure(black_box(&window), &Solved::default(), RankMe::default()));
         });

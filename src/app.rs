@@ -259,12 +259,12 @@ fn watch(backend: &dyn Backend, metrics: &Arc<ServiceMetrics>) {
 }
 
 /// Accumulate and spectrum threads.
-struct Workers {
+struct PipelineThreads {
     accumulate: Vec<JoinHandle<()>>,
     spectrum: Vec<JoinHandle<()>>,
 }
 
-fn spawn_threads(pipeline: &Arc<Pipeline>, accumulate: usize, spectrum: usize) -> Result<Workers, StartError> {
+fn spawn_threads(pipeline: &Arc<Pipeline>, accumulate: usize, spectrum: usize) -> Result<PipelineThreads, StartError> {
     let spawn = |name: String, work: fn(&Pipeline)| {
         let pipeline = Arc::clone(pipeline);
         std::thread::Builder::new().name(name).spawn(move || work(&pipeline)).map_err(StartError::Thread)
@@ -277,7 +277,7 @@ fn spawn_threads(pipeline: &Arc<Pipeline>, accumulate: usize, spectrum: usize) -
         give_way(SPECTRUM_NICENESS);
         pipeline.report();
     };
-    Ok(Workers {
+    Ok(PipelineThreads {
         accumulate: (0..accumulate).map(|i| spawn(format!("accumulate-{i}"), merge)).collect::<Result<_, _>>()?,
         spectrum: (0..spectrum).map(|i| spawn(format!("spectrum-{i}"), solve)).collect::<Result<_, _>>()?,
     })
@@ -296,7 +296,7 @@ async fn tick(pipeline: Arc<Pipeline>, mut stopping: watch::Receiver<bool>) {
     }
 }
 
-fn join(pipeline: &Pipeline, workers: Workers) {
+fn join(pipeline: &Pipeline, workers: PipelineThreads) {
     pipeline.accumulation.stop();
     for thread in workers.accumulate {
         let _ = thread.join();

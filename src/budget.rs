@@ -15,12 +15,12 @@ const MOST_PASSED: usize = 64;
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
-    ledger: Mutex<Ledger>,
+    usage: Mutex<Usage>,
     freed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Ledger {
+struct Usage {
     used: usize,
     /// Tickets of the requests that wait, in their order, with how many have passed each.
     waiting: VecDeque<(u64, usize)>,
@@ -37,7 +37,7 @@ pub struct Reservation {
 impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, ledger: Mutex::default(), freed: Condvar::new() })
+        Arc::new(Self { limit, usage: Mutex::default(), freed: Condvar::new() })
     }
 
     /// The limit, in bytes.
@@ -47,7 +47,7 @@ impl Budget {
 
     /// Bytes reserved now.
     pub fn used(&self) -> usize {
-        self.ledger().used
+        self.usage().used
     }
 
     /// Whether so many bytes fit when nothing else is reserved.
@@ -57,31 +57,31 @@ impl Budget {
 
     /// Takes `bytes`, or `None` when they are not free.
     pub fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
-        self.ledger().take(bytes, self.limit).then(|| Reservation { budget: Arc::clone(self), bytes })
+        self.usage().take(bytes, self.limit).then(|| Reservation { budget: Arc::clone(self), bytes })
     }
 
     /// Waits for `bytes`, or for the whole budget where they are more.
     pub fn reserve(self: &Arc<Self>, bytes: usize) -> Reservation {
         let bytes = bytes.min(self.limit);
-        let mut ledger = self.ledger();
-        let ticket = ledger.tickets;
-        ledger.tickets += 1;
-        ledger.waiting.push_back((ticket, 0));
-        while !ledger.admits(ticket, bytes, self.limit) {
-            ledger = self.freed.wait(ledger).unwrap_or_else(PoisonError::into_inner);
+        let mut usage = self.usage();
+        let ticket = usage.tickets;
+        usage.tickets += 1;
+        usage.waiting.push_back((ticket, 0));
+        while !usage.admits(ticket, bytes, self.limit) {
+            usage = self.freed.wait(usage).unwrap_or_else(PoisonError::into_inner);
         }
-        drop(ledger);
+        drop(usage);
         // Whoever waits behind may fit as well.
         self.freed.notify_all();
         Reservation { budget: Arc::clone(self), bytes }
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    fn usage(&self) -> MutexGuard<'_, Usage> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Ledger {
+impl Usage {
     fn take(&mut self, bytes: usize, limit: usize) -> bool {
         let fits = bytes <= limit - self.used;
         self.used += if fits { bytes } else { 0 };
@@ -109,7 +109,7 @@ impl Reservation {
     /// Takes as many more bytes as bring it to `bytes`; false when they are not free.
     pub fn grow_to(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
-        let taken = self.budget.ledger().take(more, self.budget.limit);
+        let taken = self.budget.usage().take(more, self.budget.limit);
         self.bytes += if taken { more } else { 0 };
         taken
     }
@@ -117,7 +117,7 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.ledger().used -= self.bytes;
+        self.budget.usage().used -= self.bytes;
         self.budget.freed.notify_all();
     }
 }
@@ -152,13 +152,13 @@ mod tests {
         let first = budget.reserve(6);
         std::thread::scope(|scope| {
             let large = scope.spawn(|| budget.reserve(9).bytes);
-            until(|| budget.ledger().waiting.len() == 1);
+            until(|| budget.usage().waiting.len() == 1);
             for _ in 0..MOST_PASSED {
                 assert_eq!(budget.reserve(4).bytes, 4);
             }
             // Now the large one has been passed often enough: another small one waits behind it.
             let small = scope.spawn(|| budget.reserve(4).bytes);
-            until(|| budget.ledger().waiting.len() == 2);
+            until(|| budget.usage().waiting.len() == 2);
             assert_eq!(budget.used(), 6);
             drop(first);
             assert_eq!((large.join().unwrap(), small.join().unwrap()), (9, 4));

@@ -24,7 +24,7 @@ pub struct Client {
 
 /// What a request carries.
 #[derive(Clone, Debug, Default)]
-pub struct Sent {
+pub struct RequestParts {
     /// The query.
     pub query: Vec<(String, String)>,
     /// Content type and body.
@@ -47,7 +47,7 @@ impl Client {
     /// What was asked, what came back, and what to do.
     pub async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T, String> {
         let query = query.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect();
-        let value = self.call(Method::GET, path, Sent { query, body: None }).await?;
+        let value = self.call(Method::GET, path, RequestParts { query, body: None }).await?;
         serde_json::from_value(value)
             .map_err(|error| format!("GET /{}: not the answer of this version of fullrank: {error}", path.join("/")))
     }
@@ -56,7 +56,7 @@ impl Client {
     ///
     /// # Errors
     /// What was asked, what came back, and what to do.
-    pub async fn call(&self, method: Method, path: &[&str], sent: Sent) -> Result<Value, String> {
+    pub async fn call(&self, method: Method, path: &[&str], sent: RequestParts) -> Result<Value, String> {
         let mut url = self.base.clone();
         url.path_segments_mut()
             .map_err(|()| format!("{}: give the address as http://host:port", self.base))?

@@ -5,7 +5,7 @@
 use reqwest::Method;
 
 use crate::analysis::verdict::VerdictState;
-use crate::client::{Client, Sent};
+use crate::client::{Client, RequestParts};
 use crate::replay::{self, ReplayOverrides};
 use crate::wire::views::RunList;
 
@@ -28,7 +28,7 @@ pub async fn replay(client: &Client, address: &str, say: impl Fn(String)) -> Res
         // A demo before this one may have left its runs in the data directory.
         let known: RunList = client.get(&["v1", "runs"], &[]).await?;
         if known.runs.iter().any(|known| known.run == run) {
-            client.call(Method::DELETE, &["v1", "runs", run], Sent::default()).await?;
+            client.call(Method::DELETE, &["v1", "runs", run], RequestParts::default()).await?;
         }
         let verdict = replay::push(client, &recording, &|| ()).await?;
         say(replay::sentence(&verdict));

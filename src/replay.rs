@@ -15,7 +15,7 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 
 use crate::analysis::verdict::VerdictReason;
-use crate::client::{Client, Sent};
+use crate::client::{Client, RequestParts};
 use crate::wire::views::PublishedVerdict;
 
 /// The layer of a recording that names none.
@@ -32,7 +32,7 @@ pub struct Recording {
     /// The layer.
     pub layer: String,
     /// One push a window, in order.
-    pub pushes: Vec<Sent>,
+    pub pushes: Vec<RequestParts>,
 }
 
 /// What the command line says where a file does not.
@@ -71,7 +71,7 @@ pub fn read(paths: &[impl AsRef<Path>], overrides: &ReplayOverrides) -> Result<V
         let mut query = vec![("window".to_string(), window)];
         query.extend(overrides.method.clone().map(|method| ("method".to_string(), method)));
         let kind = if bytes.starts_with(b"\x93NUMPY") { "application/x-npy" } else { "application/x-safetensors" };
-        single.pushes.push(Sent { query, body: Some((kind, bytes)) });
+        single.pushes.push(RequestParts { query, body: Some((kind, bytes)) });
     }
     recordings.extend(single);
     Ok(recordings)
@@ -115,7 +115,7 @@ pub fn recording(bytes: &[u8], overrides: &ReplayOverrides) -> Result<Option<Rec
         query.extend(method.clone().map(|method| ("method".to_string(), method)));
         let numbers = OF_WINDOW.iter().filter(|name| entry[**name].is_number());
         query.extend(numbers.map(|name| ((*name).to_string(), entry[*name].to_string())));
-        pushes.push(Sent { query, body: Some(("application/x-safetensors", body.into())) });
+        pushes.push(RequestParts { query, body: Some(("application/x-safetensors", body.into())) });
     }
     Ok(Some(Recording { run, layer: of(&overrides.layer, "layer").unwrap_or_else(|| LAYER.to_string()), pushes }))
 }

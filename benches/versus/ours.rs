@@ -11,7 +11,7 @@ use kernels::backend::Backend;
 use kernels::cpu::Cpu;
 use kernels::provenance::{Precision, kernels};
 use kernels::rows::{Float, Order, Rows};
-use kernels::spectrum::{Problem, Spectrum, input_floor};
+use kernels::spectrum::{EigenProblem, Spectrum, input_floor};
 use nalgebra::DMatrix;
 
 use crate::THREADS;
@@ -64,7 +64,7 @@ impl Array {
     pub fn covariance(folder: &Path, dim: usize) -> Self {
         let rows = Self::embeddings(folder, "rows", (2 * dim, dim), Float::F32).rows;
         let moments = Cpu::new(THREADS).expect("threads").moments(&rows, Precision::F64).expect("no device to fail");
-        let matrix = Problem::covariance(&moments).matrix().clone();
+        let matrix = EigenProblem::covariance(&moments).matrix().clone();
         let full = DMatrix::from_fn(dim, dim, |i, j| matrix[(i.max(j), i.min(j))]);
         let bytes = full.iter().flat_map(|x| x.to_le_bytes()).collect();
         Self::new(folder.join(format!("s{dim}")), Float::F64, (dim, dim), bytes)
@@ -117,10 +117,10 @@ impl Ours {
     pub fn rankme(&self, rows: &Rows, precision: Precision) -> (f64, String) {
         let moments = self.backend.moments(rows, precision).expect("no device to fail");
         let kernel = kernels(moments.provenances());
-        let problem = Problem::second_moment(&moments);
+        let problem = EigenProblem::second_moment(&moments);
         let solved = problem.check(self.backend.eigenvalues(problem.matrix()).expect("it converges").values);
         let solved = Solved { second_moment: Some(solved.expect("its spectrum")), ..Solved::default() };
-        let window = Accumulator::of_views(&[first_row(rows)], moments, None, 1);
+        let window = Accumulator::from_views(&[first_row(rows)], moments, None, 1);
         (measure(&window, &solved, RankMe::default()).measures.rankme.expect("eigenvalues are there"), kernel)
     }
 
@@ -140,7 +140,7 @@ impl Ours {
         let rows = &self.batches[self.next % self.batches.len()];
         self.next += 1;
         let moments = self.backend.moments(rows, Precision::Auto).expect("no device to fail");
-        let batch = Accumulator::of_views(std::slice::from_ref(rows), moments, None, 4096);
+        let batch = Accumulator::from_views(std::slice::from_ref(rows), moments, None, 4096);
         match &mut self.window {
             Some(window) => window.merge(&batch),
             None => self.window = Some(batch),
@@ -155,7 +155,7 @@ impl Ours {
         let sums = seconds(|| moments = Some(self.backend.moments(&rows, Precision::Auto).expect("no device to fail")));
         let pass = seconds(|| {
             let moments = moments.take().expect("just made");
-            batch = Some(Accumulator::of_views(std::slice::from_ref(&rows), moments, None, 4096));
+            batch = Some(Accumulator::from_views(std::slice::from_ref(&rows), moments, None, 4096));
         });
         let window = self.window.as_mut().expect("batches were added");
         let merge = seconds(|| window.merge(&batch.expect("just made")));
@@ -172,15 +172,15 @@ impl Ours {
             let mut solved = Solved::default();
             if spectrum {
                 let moments = &window.moments;
-                let eigenvalues = |problem: Problem<'_>| {
+                let eigenvalues = |problem: EigenProblem<'_>| {
                     let raw = self.backend.eigenvalues(problem.matrix()).expect("it converges").values;
                     problem.check(raw).expect("its spectrum")
                 };
-                let values = eigenvalues(Problem::covariance(moments));
+                let values = eigenvalues(EigenProblem::covariance(moments));
                 let floor = input_floor(window.float, moments);
                 solved.spectrum =
                     Some(Spectrum { values: values.values, numeric_floor: values.floor, input_floor: floor });
-                solved.second_moment = Some(eigenvalues(Problem::second_moment(moments)));
+                solved.second_moment = Some(eigenvalues(EigenProblem::second_moment(moments)));
             }
             let measured = measure(window, &solved, RankMe::default()).measures;
             assert!(measured.stable_rank.is_some() && measured.rankme.is_some() == spectrum);
@@ -189,8 +189,8 @@ impl Ours {
 
     /// Uniformity from nothing, and half its interval.
     pub fn uniformity(&self, rows: &Rows) -> (f64, f64) {
-        let reservoir = kernels::reservoir::Reservoir::of(rows, kernels::reservoir::CAPACITY);
-        let unit = uniformity::UnitRows::of(&reservoir, rows.dim());
+        let reservoir = kernels::reservoir::Reservoir::from_rows(rows, kernels::reservoir::CAPACITY);
+        let unit = uniformity::UnitRows::from_sample(&reservoir, rows.dim());
         let found = uniformity::uniformity(&unit, |a, b| self.backend.inner(a, b)).expect("no device to fail");
         let found = found.expect("many rows");
         (found.value, found.interval.map_or(0.0, |(low, high)| (high - low) / 2.0))

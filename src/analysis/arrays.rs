@@ -89,7 +89,7 @@ pub(super) fn values(tensor: &Tensor) -> Result<Vec<f64>, DecodeError> {
 }
 
 /// The type of a tensor, when it holds numbers.
-pub(super) fn float_of(tensor: &Tensor) -> Float {
+pub(super) fn float_type(tensor: &Tensor) -> Float {
     match tensor.element {
         Element::Float(float) => float,
         Element::I64 | Element::I32 => Float::F64,

@@ -5,7 +5,7 @@
 
 use nalgebra::DMatrix;
 
-use super::arrays::{MAX_DIM, float_of, values};
+use super::arrays::{MAX_DIM, float_type, values};
 use super::decode::error::DecodeError;
 use super::decode::tensor::Tensor;
 use kernels::moments::{Moments, UnitMoments};
@@ -60,7 +60,7 @@ impl PushedMoments {
             }
         };
         let unit_scatter = find("unit_m2").map(|tensor| scatter_of(tensor, mean.len())).transpose()?;
-        let float = tensors.iter().map(float_of).max().unwrap_or(Float::F64);
+        let float = tensors.iter().map(float_type).max().unwrap_or(Float::F64);
         Ok(Self { moments: Moments::new(rows as u64, mean, scatter), unit, unit_scatter, float })
     }
 }

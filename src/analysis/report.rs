@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::measures::{AlphaFit, Measured, Measures, RankMe, Solved, measure};
-use super::methods::{Diagnosed, Diagnostics, Gathered, Kernels, MeasuredLayer, Subject, diagnose};
+use super::methods::{Diagnosed, DiagnosticKernels, Diagnostics, Gathered, MeasuredLayer, Subject, diagnose};
 use super::parameters::Method;
 use super::role::Role;
 use super::verdict::{JudgedWindow, Thresholds, Verdict, VerdictMemory, VerdictState};
@@ -167,7 +167,7 @@ impl FullReport {
 
 /// What [`make`] made.
 #[derive(Debug)]
-pub struct Made {
+pub struct MadeReports {
     /// The pushed layer's report first, then those of the layers derived from it.
     pub reports: Vec<FullReport>,
     /// Solutions that failed their checks.
@@ -180,17 +180,17 @@ pub fn make(
     mut solved: BTreeMap<Role, Solved>,
     heading: &Heading,
     mut judging: Judging<'_>,
-    kernels: &Kernels<'_>,
-) -> Made {
+    kernels: &DiagnosticKernels<'_>,
+) -> MadeReports {
     let rankme = RankMe::from_scalars(&content.scalars);
-    let mut layers: Vec<Layer<'_>> = Vec::new();
+    let mut layers: Vec<MeasuredRole<'_>> = Vec::new();
     for (role, rows) in &content.roles {
         let solved = solved.remove(role).unwrap_or_default();
-        layers.push(Layer { role: *role, rows: Some(rows), measured: measure(rows, &solved, rankme), solved });
+        layers.push(MeasuredRole { role: *role, rows: Some(rows), measured: measure(rows, &solved, rankme), solved });
     }
     let diagnosed = diagnose_layers(content, &layers, &judging, kernels);
     if !content.roles.contains_key(&Role::Embedding) && content.gathered.scores().is_some() {
-        layers.insert(0, Layer::of_scores());
+        layers.insert(0, MeasuredRole::of_scores());
     }
     let failures = diagnosed.failures + layers.iter().map(|layer| layer.solved.failures).sum::<usize>();
     let mut reports = Vec::new();
@@ -206,7 +206,7 @@ pub fn make(
         }
         reports.push(full);
     }
-    Made { reports, failures }
+    MadeReports { reports, failures }
 }
 
 const WARMING_UP: &str = "warming up: an untrained network looks collapsed, so no collapse is called until the embeddings have spread out in two windows or the warm-up has passed";
@@ -214,7 +214,7 @@ const WARMING_UP: &str = "warming up: an untrained network looks collapsed, so n
 const SEND_Z: &str = "send z for the measures of the embeddings: scores over prototypes came without";
 
 /// One role of a window on its way to its report.
-struct Layer<'a> {
+struct MeasuredRole<'a> {
     role: Role,
     /// `None`: only scores over prototypes came, so there are no rows to measure.
     rows: Option<&'a Accumulator>,
@@ -222,7 +222,12 @@ struct Layer<'a> {
     solved: Solved,
 }
 
-fn diagnose_layers(content: &Content, layers: &[Layer<'_>], judging: &Judging<'_>, kernels: &Kernels<'_>) -> Diagnosed {
+fn diagnose_layers(
+    content: &Content,
+    layers: &[MeasuredRole<'_>],
+    judging: &Judging<'_>,
+    kernels: &DiagnosticKernels<'_>,
+) -> Diagnosed {
     let mut by_role = BTreeMap::new();
     for layer in layers {
         if let Some(rows) = layer.rows {
@@ -240,7 +245,7 @@ fn diagnose_layers(content: &Content, layers: &[Layer<'_>], judging: &Judging<'_
     diagnose(&subject, kernels)
 }
 
-impl Layer<'_> {
+impl MeasuredRole<'_> {
     fn of_scores() -> Self {
         let solved = Solved { notes: vec![SEND_Z.to_string()], ..Solved::default() };
         Self { role: Role::Embedding, rows: None, measured: Measured::default(), solved }
@@ -316,14 +321,17 @@ impl Layer<'_> {
         }
     }
 
-    fn shape(&self, content: &Content) -> Shape {
+    fn shape(&self, content: &Content) -> ReportSizes {
         match self.rows {
-            Some(rows) => {
-                Shape { rows: rows.moments.rows(), samples: rows.samples, views: rows.views, dim: rows.moments.dim() }
-            }
+            Some(rows) => ReportSizes {
+                rows: rows.moments.rows(),
+                samples: rows.samples,
+                views: rows.views,
+                dim: rows.moments.dim(),
+            },
             None => {
                 let (samples, views, _) = content.gathered.scores().unwrap_or_default();
-                Shape { rows: samples * views, samples, views: views as usize, dim: 0 }
+                ReportSizes { rows: samples * views, samples, views: views as usize, dim: 0 }
             }
         }
     }
@@ -354,7 +362,7 @@ impl Layer<'_> {
 }
 
 /// Sizes of what was measured.
-struct Shape {
+struct ReportSizes {
     rows: u64,
     samples: u64,
     views: usize,

@@ -37,7 +37,7 @@ pub struct Accumulator {
 
 impl Accumulator {
     /// Of one batch of rows, with what the kernels made of it.
-    pub fn of_views(views: &[Rows], moments: Moments, pairs: Option<ViewMoments>, capacity: usize) -> Self {
+    pub fn from_views(views: &[Rows], moments: Moments, pairs: Option<ViewMoments>, capacity: usize) -> Self {
         let mut pass = RowPass::new(views[0].dim(), capacity);
         for view in views {
             pass.read(view);
@@ -56,7 +56,7 @@ impl Accumulator {
     }
 
     /// Of moments that the trainer took.
-    pub fn of_moments(pushed: PushedMoments) -> Self {
+    pub fn from_moments(pushed: PushedMoments) -> Self {
         Self {
             samples: pushed.moments.rows(),
             views: 1,

@@ -113,7 +113,7 @@ fn supervised(device: Device, resources: &BackendResources) -> Result<(Arc<dyn B
     use super::worker::card::Share;
 
     let share = match device {
-        Device::Cuda(index) => Some(Share::of_card(index, resources.gpu_memory_bytes)?),
+        Device::Cuda(index) => Some(Share::on_card(index, resources.gpu_memory_bytes)?),
         Device::Cpu | Device::Torch => None,
     };
     let workers = super::worker::card::workers(device, share.as_ref(), resources)?;

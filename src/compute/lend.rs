@@ -2,10 +2,10 @@
 
 use kernels::backend::{Backend, ComputeError};
 use kernels::provenance::{Precision, Provenance};
-use kernels::spectrum::{Eigenvalues, Problem, SpectrumError};
+use kernels::spectrum::{EigenProblem, Eigenvalues, SpectrumError};
 use nalgebra::DMatrix;
 
-use crate::analysis::methods::Kernels;
+use crate::analysis::methods::DiagnosticKernels;
 
 /// Why a spectrum is missing.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub(super) struct CheckedEigenvalues {
 }
 
 /// Solves a problem and checks the solution.
-pub(super) fn eigenvalues(backend: &dyn Backend, problem: &Problem) -> Result<CheckedEigenvalues, SolveError> {
+pub(super) fn eigenvalues(backend: &dyn Backend, problem: &EigenProblem) -> Result<CheckedEigenvalues, SolveError> {
     if problem.is_zero() {
         let eigenvalues = problem.check(vec![0.0; problem.matrix().nrows()])?;
         return Ok(CheckedEigenvalues { eigenvalues, provenance: None });
@@ -36,13 +36,13 @@ pub(super) fn eigenvalues(backend: &dyn Backend, problem: &Problem) -> Result<Ch
 }
 
 /// Runs `work` with the device's kernels; an error of the device is a text for the report's notes.
-pub fn with_kernels<T>(backend: &dyn Backend, work: impl FnOnce(&Kernels<'_>) -> T) -> T {
+pub fn with_kernels<T>(backend: &dyn Backend, work: impl FnOnce(&DiagnosticKernels<'_>) -> T) -> T {
     let text = |error: ComputeError| error.to_string();
     let solve = |matrix: &DMatrix<f64>| {
-        let problem = Problem::of_gram(matrix.clone(), matrix.nrows());
+        let problem = EigenProblem::from_gram(matrix.clone(), matrix.nrows());
         eigenvalues(backend, &problem).map(|solved| solved.eigenvalues.values).map_err(|error| error.to_string())
     };
-    work(&Kernels {
+    work(&DiagnosticKernels {
         moments: &|rows| backend.moments(rows, Precision::F64).map_err(text),
         inner: &|a, b| backend.inner(a, b).map_err(text),
         eigenvalues: &solve,

@@ -27,7 +27,7 @@ pub fn reduce(
     precision: Precision,
 ) -> Result<Accumulator, ComputeError> {
     let views = match &part.payload {
-        Payload::Moments(pushed) => return Ok(Accumulator::of_moments((**pushed).clone())),
+        Payload::Moments(pushed) => return Ok(Accumulator::from_moments((**pushed).clone())),
         Payload::Views(views) => views,
     };
     let precision = asked.precision.unwrap_or(precision);
@@ -40,9 +40,9 @@ pub fn reduce(
             moments.merge(&backend.moments(view, precision)?);
         }
         let cross = backend.cross((&views[0], &first_two[0]), (second, &first_two[1]))?;
-        pairs = Some(ViewMoments::of(views, first_two, cross));
+        pairs = Some(ViewMoments::new(views, first_two, cross));
     }
-    let mut rows = Accumulator::of_views(views, moments, pairs, reservoir::CAPACITY);
+    let mut rows = Accumulator::from_views(views, moments, pairs, reservoir::CAPACITY);
     if asked.unit_moments == Some(true) {
         rows.unit_scatter = unit_scatter(backend, views)?;
     }

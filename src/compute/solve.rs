@@ -10,7 +10,7 @@ use kernels::lanczos::{self, Estimate, Operator};
 use kernels::packed::Packed;
 use kernels::provenance::{Device, Provenance, Provenances};
 use kernels::reservoir;
-use kernels::spectrum::{self, Eigenvalues, Problem, Spectrum};
+use kernels::spectrum::{self, EigenProblem, Eigenvalues, Spectrum};
 
 use super::lend::{CheckedEigenvalues, SolveError, eigenvalues};
 use crate::analysis::measures::{Solved, uniformity};
@@ -51,7 +51,7 @@ impl SkipReason {
 }
 
 /// What was found of a spectrum.
-enum Found {
+enum FoundSpectrum {
     All(CheckedEigenvalues),
     Part(Box<Estimate>),
 }
@@ -81,13 +81,17 @@ impl Findings {
     }
 
     /// The eigenvalues, or the estimate.
-    fn split(&mut self, what: &str, found: Result<Found, SolveError>) -> (Option<Eigenvalues>, Option<Estimate>) {
+    fn split(
+        &mut self,
+        what: &str,
+        found: Result<FoundSpectrum, SolveError>,
+    ) -> (Option<Eigenvalues>, Option<Estimate>) {
         match found {
-            Ok(Found::Part(estimate)) => {
+            Ok(FoundSpectrum::Part(estimate)) => {
                 self.provenances.insert(LANCZOS);
                 (None, Some(*estimate))
             }
-            Ok(Found::All(solved)) => (self.keep(what, Ok(solved)), None),
+            Ok(FoundSpectrum::All(solved)) => (self.keep(what, Ok(solved)), None),
             Err(error) => (self.keep(what, Err(error)), None),
         }
     }
@@ -102,8 +106,8 @@ impl Solver {
         let [covariance, second_moment] = self.both(rows);
         let (covariance, estimate) = findings.split("the spectrum", covariance);
         let (second_moment, second_estimate) = findings.split("rankme", second_moment);
-        let unit_rows = rows.reservoir.as_ref().map(|r| uniformity::UnitRows::of(r, moments.dim()));
-        let (unit, unit_exact) = self.of_unit_rows(rows, unit_rows.as_ref(), &mut findings);
+        let unit_rows = rows.reservoir.as_ref().map(|r| uniformity::UnitRows::from_sample(r, moments.dim()));
+        let (unit, unit_exact) = self.unit_covariance(rows, unit_rows.as_ref(), &mut findings);
         let uniformity = unit_rows.and_then(|unit| {
             uniformity::uniformity(&unit, |a, b| self.backend.inner(a, b)).unwrap_or_else(|error| {
                 findings.notes.push(format!("uniformity could not be computed: {error}"));
@@ -126,22 +130,25 @@ impl Solver {
     }
 
     /// The covariance and the second moment, one after the other: each gives its memory back before the next takes its own.
-    fn both(&self, rows: &Accumulator) -> [Result<Found, SolveError>; 2] {
+    fn both(&self, rows: &Accumulator) -> [Result<FoundSpectrum, SolveError>; 2] {
         let moments = &rows.moments;
         let dim = moments.dim();
         if let Some(kept) = rows.reservoir.as_ref().and_then(|sample| sample.fewer_than(dim)) {
-            let covariance = self.by_gram(&kept, moments.mean()).map(Found::All);
-            return [covariance, self.by_gram(&kept, &vec![0.0; dim]).map(Found::All)];
+            let covariance = self.by_gram(&kept, moments.mean()).map(FoundSpectrum::All);
+            return [covariance, self.by_gram(&kept, &vec![0.0; dim]).map(FoundSpectrum::All)];
         }
         if self.memory.holds(exact_bytes(dim)) {
-            let covariance = eigenvalues(&*self.backend, &Problem::covariance(moments)).map(Found::All);
-            return [covariance, eigenvalues(&*self.backend, &Problem::second_moment(moments)).map(Found::All)];
+            let covariance = eigenvalues(&*self.backend, &EigenProblem::covariance(moments)).map(FoundSpectrum::All);
+            return [
+                covariance,
+                eigenvalues(&*self.backend, &EigenProblem::second_moment(moments)).map(FoundSpectrum::All),
+            ];
         }
         [self.estimate(&Operator::covariance(moments)), self.estimate(&Operator::second_moment(moments))]
     }
 
     /// The covariance of the unit rows, and whether it is of all of them.
-    fn of_unit_rows(
+    fn unit_covariance(
         &self,
         rows: &Accumulator,
         sample: Option<&uniformity::UnitRows>,
@@ -149,7 +156,7 @@ impl Solver {
     ) -> (Option<Eigenvalues>, bool) {
         match (&rows.unit_scatter, sample) {
             (Some(scatter), _) if self.memory.holds(exact_bytes(scatter.dim())) => {
-                (findings.keep("w2_uniformity", self.of_unit_scatter(rows, scatter)), true)
+                (findings.keep("w2_uniformity", self.from_unit_scatter(rows, scatter)), true)
             }
             (_, Some(unit)) if !unit.times.is_empty() => {
                 let (weighted, mean) = unit.weighted();
@@ -190,19 +197,19 @@ impl Solver {
     }
 
     /// The spectrum of a matrix too large to be solved, as far as it can be known.
-    fn estimate(&self, operator: &Operator<'_>) -> Result<Found, SolveError> {
+    fn estimate(&self, operator: &Operator<'_>) -> Result<FoundSpectrum, SolveError> {
         let text = |error: ComputeError| error.to_string();
-        let kernels = lanczos::Kernels {
+        let kernels = lanczos::LanczosKernels {
             times: &|a, x| self.backend.symmetric_times(a, x).map_err(text),
             eigenvectors: &|matrix| self.backend.eigenvectors(matrix).map_err(text),
         };
-        let estimate = Estimate::of(operator, &kernels).map_err(SolveError::Estimate)?;
+        let estimate = Estimate::new(operator, &kernels).map_err(SolveError::Estimate)?;
         Ok(match estimate.all() {
             Some(eigenvalues) => {
                 let provenance = (!operator.is_zero()).then_some(LANCZOS);
-                Found::All(CheckedEigenvalues { eigenvalues, provenance })
+                FoundSpectrum::All(CheckedEigenvalues { eigenvalues, provenance })
             }
-            None => Found::Part(Box::new(estimate)),
+            None => FoundSpectrum::Part(Box::new(estimate)),
         })
     }
 
@@ -210,12 +217,12 @@ impl Solver {
     fn by_gram(&self, rows: &[(Vec<f64>, f64)], centre: &[f64]) -> Result<CheckedEigenvalues, SolveError> {
         let x = spectrum::weighted_columns(rows, centre);
         let gram = self.backend.gram(&x, x.ncols() > x.nrows())?;
-        eigenvalues(&*self.backend, &Problem::of_gram(gram, centre.len()))
+        eigenvalues(&*self.backend, &EigenProblem::from_gram(gram, centre.len()))
     }
 
-    fn of_unit_scatter(&self, rows: &Accumulator, scatter: &Packed) -> Result<CheckedEigenvalues, SolveError> {
+    fn from_unit_scatter(&self, rows: &Accumulator, scatter: &Packed) -> Result<CheckedEigenvalues, SolveError> {
         let count = rows.unit.as_ref().map_or(rows.moments.rows(), |unit| unit.rows);
-        eigenvalues(&*self.backend, &Problem::of_gram(scatter.to_full() / count as f64, rows.moments.dim()))
+        eigenvalues(&*self.backend, &EigenProblem::from_gram(scatter.to_full() / count as f64, rows.moments.dim()))
     }
 }
 

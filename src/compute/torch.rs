@@ -34,7 +34,7 @@ struct Sums {
     exact: Option<[Tensor; 2]>,
 }
 
-type Made<T> = Result<T, tch::TchError>;
+type TchResult<T> = Result<T, tch::TchError>;
 
 impl Torch {
     /// Opens a device, with `threads` threads for libtorch's own kernels on the CPU.
@@ -88,7 +88,7 @@ impl Torch {
     }
 
     /// Rows `first .. first + count` on the device, in their own type.
-    fn rows(&self, rows: &Rows, first: usize, count: usize) -> Made<Tensor> {
+    fn rows(&self, rows: &Rows, first: usize, count: usize) -> TchResult<Tensor> {
         let mut scratch = Vec::new();
         let bytes = rows.block(first, count, &mut scratch);
         let shape = [count as i64, rows.dim() as i64];
@@ -96,16 +96,16 @@ impl Torch {
     }
 
     /// X^T: nalgebra lays out columns, libtorch rows.
-    fn transposed(&self, x: &DMatrix<f64>) -> Made<Tensor> {
+    fn transposed(&self, x: &DMatrix<f64>) -> TchResult<Tensor> {
         let shape = [x.ncols() as i64, x.nrows() as i64];
         Tensor::f_from_slice(x.as_slice())?.f_reshape(shape)?.f_to_device(self.on)
     }
 
-    fn zeros(&self, shape: &[i64]) -> Made<Tensor> {
+    fn zeros(&self, shape: &[i64]) -> TchResult<Tensor> {
         Tensor::f_zeros(shape, (Kind::Double, self.on))
     }
 
-    fn sum(&self, rows: &Rows, in_f32: bool) -> Made<Sums> {
+    fn sum(&self, rows: &Rows, in_f32: bool) -> TchResult<Sums> {
         let (n, d) = (rows.len(), rows.dim());
         let mut sums: Option<Sums> = None;
         for (first, count) in slabs(n, d * rows.float().size()) {
@@ -120,7 +120,7 @@ impl Torch {
     }
 
     /// Around the slab's own mean, which a second sum corrects for what rounding left of it, as on the CPU.
-    fn sum_f64(&self, slab: &Tensor, count: usize, d: usize) -> Made<Sums> {
+    fn sum_f64(&self, slab: &Tensor, count: usize, d: usize) -> TchResult<Sums> {
         let mean = mean(slab, count)?;
         let mut scatter = self.zeros(&[d as i64, d as i64])?;
         let mut left = self.zeros(&[d as i64])?;
@@ -135,7 +135,7 @@ impl Torch {
     /// Products in f32 of rows that were centred in f64, and scaled by a power of two so that no square over- or
     /// underflows; the blocks' sums are added in f64. The squares and the products of neighbouring coordinates are summed in
     /// f64 besides: what the rounding is measured by.
-    fn sum_f32(&self, slab: &Tensor, count: usize, d: usize) -> Made<Sums> {
+    fn sum_f32(&self, slab: &Tensor, count: usize, d: usize) -> TchResult<Sums> {
         let mean = mean(slab, count)?;
         let above = slab.f_amax(0, false)?.f_to_kind(Kind::Double)?.f_sub(&mean)?;
         let below = mean.f_sub(&slab.f_amin(0, false)?.f_to_kind(Kind::Double)?)?;
@@ -159,7 +159,7 @@ impl Torch {
     }
 
     /// The sums on the host, the diagonal and the measured errors of the rounding in their places.
-    fn taken(&self, sums: &Sums, n: usize, d: usize) -> Made<Moments> {
+    fn taken(&self, sums: &Sums, n: usize, d: usize) -> TchResult<Moments> {
         let mean = host(&sums.mean, d)?;
         let mut scatter = DMatrix::from_vec(d, d, host(&sums.scatter, d * d)?);
         let mut errors = Vec::new();
@@ -268,14 +268,14 @@ impl Backend for Torch {
 }
 
 impl Torch {
-    fn vector(&self, values: &[f64]) -> Made<Tensor> {
+    fn vector(&self, values: &[f64]) -> TchResult<Tensor> {
         Tensor::f_from_slice(values)?.f_to_device(self.on)
     }
 }
 
 impl Sums {
     /// Chan, Golub and LeVeque's update, as `Moments::merge`.
-    fn merge(&mut self, other: &Sums, d: usize) -> Made<()> {
+    fn merge(&mut self, other: &Sums, d: usize) -> TchResult<()> {
         let (a, b) = (self.rows, other.rows);
         let delta = other.mean.f_sub(&self.mean)?;
         let weighted = delta.f_mul_scalar(a * b / (a + b))?;
@@ -317,16 +317,16 @@ fn blocks(rows: usize, most: usize) -> impl Iterator<Item = (i64, i64)> {
     (0..rows).step_by(most).map(move |first| (first as i64, most.min(rows - first) as i64))
 }
 
-fn mean(slab: &Tensor, count: usize) -> Made<Tensor> {
+fn mean(slab: &Tensor, count: usize) -> TchResult<Tensor> {
     sum_of_rows(slab)?.f_div_scalar(count as f64)
 }
 
-fn sum_of_rows(rows: &Tensor) -> Made<Tensor> {
+fn sum_of_rows(rows: &Tensor) -> TchResult<Tensor> {
     rows.f_sum_dim_intlist(0, false, Kind::Double)
 }
 
 /// mu = shift + delta and M2 = product - n delta delta^T, where delta is the mean of what is `left` around the shift.
-fn centred(count: usize, mean: Tensor, mut scatter: Tensor, left: &Tensor) -> Made<Sums> {
+fn centred(count: usize, mean: Tensor, mut scatter: Tensor, left: &Tensor) -> TchResult<Sums> {
     let rows = count as f64;
     let delta = left.f_div_scalar(rows)?;
     let _ = scatter.f_sub_(&delta.f_outer(&delta)?.f_mul_scalar(rows)?)?;
@@ -334,7 +334,7 @@ fn centred(count: usize, mean: Tensor, mut scatter: Tensor, left: &Tensor) -> Ma
 }
 
 /// The values of a tensor of `count`, row after row.
-fn host(tensor: &Tensor, count: usize) -> Made<Vec<f64>> {
+fn host(tensor: &Tensor, count: usize) -> TchResult<Vec<f64>> {
     let mut values = vec![0.0; count];
     tensor.f_to_device(tch::Device::Cpu)?.f_contiguous()?.f_copy_data(&mut values, count)?;
     Ok(values)

@@ -15,7 +15,7 @@ use strum::VariantNames;
 use crate::compute::choose::BackendChoice;
 use crate::ingest::IngestLimits;
 use crate::pipeline::{Limits, ThresholdOverrides};
-use crate::publish::notify::{Receiver, Target};
+use crate::publish::notify::{NotifyTarget, Receiver};
 use crate::server::Access;
 
 /// Arguments of `serve`.
@@ -221,7 +221,7 @@ pub struct Config {
     /// Series cap.
     pub max_series: usize,
     /// Who receives alerts.
-    pub notify: Vec<Target>,
+    pub notify: Vec<NotifyTarget>,
     /// Log filter.
     pub log: String,
     /// JSON logs.
@@ -332,7 +332,7 @@ impl PipelineArgs {
 }
 
 impl NotifyArgs {
-    fn check(self, listen: SocketAddr, complaints: &mut Vec<String>) -> Vec<Target> {
+    fn check(self, listen: SocketAddr, complaints: &mut Vec<String>) -> Vec<NotifyTarget> {
         at_least(&[("--notify-timeout-s", self.notify_timeout_s as usize, 1)], complaints);
         let external_url = self.external_url.map_or_else(|| format!("http://{listen}"), String::from);
         let timeout = Duration::from_secs(self.notify_timeout_s);
@@ -344,7 +344,9 @@ impl NotifyArgs {
         for (flag, receiver, addresses) in kinds {
             for (i, address) in addresses.iter().enumerate() {
                 match url(address) {
-                    Ok(url) => targets.push(Target { receiver, url, external_url: external_url.clone(), timeout }),
+                    Ok(url) => {
+                        targets.push(NotifyTarget { receiver, url, external_url: external_url.clone(), timeout })
+                    }
                     // The address may hold a secret: it is not said again.
                     Err(why) => complaints.push(format!("{flag}, address {}: {why}", i + 1)),
                 }

@@ -96,7 +96,7 @@ fn layout(tensors: &[proto::Tensor]) -> Result<(Vec<Element>, usize), Refusal> {
     let mut elements = Vec::new();
     let mut total = 0usize;
     for tensor in tensors {
-        let element = Element::of_word(&tensor.name, &tensor.dtype)?;
+        let element = Element::parse(&tensor.name, &tensor.dtype)?;
         let shape: Option<Vec<usize>> = tensor.shape.iter().map(|n| usize::try_from(*n).ok()).collect();
         let length = shape.and_then(|shape| byte_length(&shape, element));
         total = length.and_then(|length| total.checked_add(length)).ok_or_else(|| {

@@ -34,7 +34,7 @@ const LET_GO_TIME: Duration = Duration::from_millis(500);
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Format {
+enum BodyFormat {
     Safetensors,
     Npy,
     Json,
@@ -80,7 +80,7 @@ async fn receive(
     }
     let format = format_of(headers)?;
     let length = length_of(headers)?;
-    if format == Format::Json && length.is_some_and(|length| length > MAX_JSON_BYTES as u64) {
+    if format == BodyFormat::Json && length.is_some_and(|length| length > MAX_JSON_BYTES as u64) {
         return Err(Refusal::over(
             Code::TooLarge,
             format!("a JSON body of {} bytes; send application/x-safetensors instead", length.unwrap_or(0)),
@@ -89,7 +89,7 @@ async fn receive(
     }
     ingest.pipeline.admission.has_room()?;
     let mut scratch = read(ingest, body, length).await?;
-    if format == Format::Json {
+    if format == BodyFormat::Json {
         scratch.admit_decoded(JSON_GROWTH * scratch.len())?;
     }
     let bytes = scratch.into_bytes();
@@ -109,15 +109,15 @@ async fn drain_small(headers: &HeaderMap, body: &mut Body) {
     let _ = tokio::time::timeout(LET_GO_TIME, rest).await;
 }
 
-fn decode(format: Format, bytes: &Bytes, parameters: Parameters) -> Result<Decoded, DecodeError> {
+fn decode(format: BodyFormat, bytes: &Bytes, parameters: Parameters) -> Result<Decoded, DecodeError> {
     match format {
-        Format::Safetensors => safetensors::decode(bytes, parameters),
-        Format::Npy => Ok((vec![npy::decode(bytes)?], parameters)),
-        Format::Json => json_body::decode(bytes, parameters),
+        BodyFormat::Safetensors => safetensors::decode(bytes, parameters),
+        BodyFormat::Npy => Ok((vec![npy::decode(bytes)?], parameters)),
+        BodyFormat::Json => json_body::decode(bytes, parameters),
     }
 }
 
-fn format_of(headers: &HeaderMap) -> Result<Format, Refusal> {
+fn format_of(headers: &HeaderMap) -> Result<BodyFormat, Refusal> {
     // The decompression layer takes off the encodings it knows.
     if let Some(encoding) = headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
         return Err(Refusal::new(
@@ -128,9 +128,9 @@ fn format_of(headers: &HeaderMap) -> Result<Format, Refusal> {
     let header = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let essence = header.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     match essence.as_str() {
-        "application/x-safetensors" | "application/octet-stream" => Ok(Format::Safetensors),
-        "application/x-npy" => Ok(Format::Npy),
-        "application/json" => Ok(Format::Json),
+        "application/x-safetensors" | "application/octet-stream" => Ok(BodyFormat::Safetensors),
+        "application/x-npy" => Ok(BodyFormat::Npy),
+        "application/json" => Ok(BodyFormat::Json),
         _ => Err(Refusal::new(
             Code::UnsupportedType,
             format!(

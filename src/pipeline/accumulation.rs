@@ -107,7 +107,7 @@ impl Accumulation {
                 None => *slot = Some(rows),
             }
         }
-        // Held while it computes: one worker's batches come one after another, and a report so far may wait.
+        // HeldRows while it computes: one worker's batches come one after another, and a report so far may wait.
         let mut gathered = slots.gathered.lock().unwrap_or_else(PoisonError::into_inner);
         let _timer = self.metrics.stages.enter(Stage::Accumulate);
         Ok(gather(&*self.backend, batch, &mut gathered).err())

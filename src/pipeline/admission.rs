@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::layer::{Admissibility, Layer, Place};
+use super::layer::{Admissibility, LayerState, WindowPlace};
 use super::push::Arrival;
 use super::registry::{OpenView, Registry};
 use crate::analysis::batch::EmbeddingBatch;
@@ -114,7 +114,7 @@ impl Admission {
     ) -> Result<Admissibility, Refusal> {
         let checked = match registry.runs.get(&arrival.run).and_then(|run| run.layers.get(&arrival.layer)) {
             Some(layer) => layer.check(batch),
-            None => Layer::default().check(batch),
+            None => LayerState::default().check(batch),
         };
         // The drain closes every window: whoever pushes to one meanwhile may come back, and is told so.
         let checked = checked.map_err(|refusal| self.is_open().err().unwrap_or(refusal))?;
@@ -129,7 +129,7 @@ impl Admission {
         &self,
         registry: &Registry,
         arrival: &Arrival,
-        place: &Place,
+        place: &WindowPlace,
     ) -> Result<Arc<Reservation>, Refusal> {
         let run = registry.runs.get(&arrival.run);
         let known = run.is_some_and(|run| !run.expired && run.layers.contains_key(&arrival.layer));
@@ -187,7 +187,7 @@ impl Admission {
         let registry = self.lock();
         let Some(run) = registry.runs.get(run) else { return Vec::new() };
         let of_layer =
-            |layer: &Layer| layer.open.iter().map(|(w, open)| OpenView { window: *w, rows: open.rows }).collect();
+            |layer: &LayerState| layer.open.iter().map(|(w, open)| OpenView { window: *w, rows: open.rows }).collect();
         run.layers.iter().map(|(name, layer)| (name.to_string(), of_layer(layer))).collect()
     }
 }

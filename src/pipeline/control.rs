@@ -1,6 +1,6 @@
 //! What is asked of runs besides pushes: close, finish, acknowledge, delete, and the passing of time.
 //!
-//! Guarantees: a window closes through `Layer::close` only. Must not: wait; whoever wants the reports gets receivers.
+//! Guarantees: a window closes through `LayerState::close` only. Must not: wait; whoever wants the reports gets receivers.
 
 use jiff::Timestamp;
 use tokio::sync::oneshot;

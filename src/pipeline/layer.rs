@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use rangemap::{RangeInclusiveMap, RangeInclusiveSet};
 use tokio::sync::oneshot;
 
-use super::open_window::{Held, OpenWindow, Slots, Source, source};
+use super::open_window::{HeldRows, OpenWindow, Slots, WorkerSession, source};
 use crate::analysis::batch::EmbeddingBatch;
 use crate::analysis::methods::Gathered;
 use crate::analysis::parameters::{MAX_WINDOW, Parameters};
@@ -34,18 +34,18 @@ pub(super) struct ClosedWindow {
 
 /// See the file's head.
 #[derive(Debug, Default)]
-pub(super) struct Layer {
+pub(super) struct LayerState {
     pub(super) dims: BTreeMap<Role, usize>,
     pub(super) workers: u32,
     /// Session to the order in which it was first seen.
     pub(super) sessions: BTreeMap<u64, u64>,
-    pub(super) claimed: BTreeMap<Source, RangeInclusiveSet<u64>>,
+    pub(super) claimed: BTreeMap<WorkerSession, RangeInclusiveSet<u64>>,
     pub(super) closed: RangeInclusiveMap<u64, ClosedWindow>,
     pub(super) open: BTreeMap<u64, OpenWindow>,
     /// Closed, in order, until their last batches are merged.
     pub(super) closing: VecDeque<Closing>,
     /// Claimed seqs of windows whose reports are stored: what a restart must find again.
-    pub(super) durable: BTreeMap<Source, RangeInclusiveSet<u64>>,
+    pub(super) durable: BTreeMap<WorkerSession, RangeInclusiveSet<u64>>,
     /// Windows that were open when the service stopped without draining.
     pub(super) interrupted: BTreeSet<u64>,
     pub(super) nonfinite_rows: u64,
@@ -76,7 +76,7 @@ pub(super) enum CloseReason {
 }
 
 /// Where a batch may go.
-pub(super) struct Place {
+pub(super) struct WindowPlace {
     pub(super) window: u64,
     pub(super) revision: u32,
     /// Bytes that its accumulators and reservoirs need beyond what the window holds.
@@ -88,10 +88,10 @@ pub(super) enum Admissibility {
     /// Its seq was accepted before; the window that it went to, as far as that is known.
     Duplicate(Option<u64>),
     /// It may come in.
-    Admit(Place),
+    Admit(WindowPlace),
 }
 
-impl Layer {
+impl LayerState {
     /// Whether and where a batch may go. Changes nothing.
     pub(super) fn check(&self, batch: &EmbeddingBatch) -> Result<Admissibility, Refusal> {
         let parameters = &batch.parameters;
@@ -134,7 +134,7 @@ impl Layer {
             }
         };
         let bytes = self.bytes_needed(batch, window, worker)?;
-        Ok(Admissibility::Admit(Place { window, revision, bytes }))
+        Ok(Admissibility::Admit(WindowPlace { window, revision, bytes }))
     }
 
     fn window_of(&self, parameters: &Parameters) -> u64 {
@@ -178,7 +178,7 @@ impl Layer {
                     bytes += 4 * dim * (dim + 1);
                 }
             }
-            bytes += Held::reservoir_after(held, part).saturating_sub(held.map_or(0, |held| held.reservoir_bytes));
+            bytes += HeldRows::reservoir_after(held, part).saturating_sub(held.map_or(0, |held| held.reservoir_bytes));
         }
         let gathered = open.and_then(|open| open.gathered.get(&worker)).map_or([0; 6], |(_, bytes)| *bytes);
         bytes +=
@@ -190,7 +190,7 @@ impl Layer {
     pub(super) fn admit(
         &mut self,
         batch: &EmbeddingBatch,
-        at: &Place,
+        at: &WindowPlace,
         memory: Arc<Reservation>,
         now: Timestamp,
     ) -> Slots {
@@ -220,7 +220,7 @@ impl Layer {
     }
 
     /// A window as it opens: later ones may be open already.
-    fn opened(&mut self, at: &Place, session: u64, now: Timestamp) -> OpenWindow {
+    fn opened(&mut self, at: &WindowPlace, session: u64, now: Timestamp) -> OpenWindow {
         let interrupted = self.interrupted.remove(&at.window);
         let later = || self.open.range(at.window.saturating_add(1)..).map(|(_, open)| open);
         if at.revision > 1 {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::layer::{ClosedWindow, Layer};
+use super::layer::{ClosedWindow, LayerState};
 use crate::analysis::role::Role;
 use crate::analysis::verdict::VerdictMemory;
 use crate::publish::StoredClose;
@@ -26,7 +26,7 @@ struct LayerMemory {
 }
 
 /// The layer's durable memory.
-pub(super) fn to_json(layer: &Layer) -> String {
+pub(super) fn to_json(layer: &LayerState) -> String {
     let bounds = |range: &RangeInclusive<u64>| (*range.start(), *range.end());
     let memory = LayerMemory {
         dims: layer.dims.clone(),
@@ -47,7 +47,7 @@ pub(super) fn to_json(layer: &Layer) -> String {
 ///
 /// # Errors
 /// When the text is not that.
-pub(super) fn from_json(text: &str, closed: &[StoredClose]) -> Result<Layer, serde_json::Error> {
+pub(super) fn from_json(text: &str, closed: &[StoredClose]) -> Result<LayerState, serde_json::Error> {
     let memory: LayerMemory = serde_json::from_str(text)?;
     let seqs: BTreeMap<_, _> = memory
         .seqs
@@ -57,7 +57,7 @@ pub(super) fn from_json(text: &str, closed: &[StoredClose]) -> Result<Layer, ser
     let closed = closed.iter().map(|close| {
         (close.window..=close.window, ClosedWindow { revision: close.revision, sessions: close.sessions })
     });
-    Ok(Layer {
+    Ok(LayerState {
         dims: memory.dims,
         workers: 1,
         sessions: memory.sessions.into_iter().collect(),
@@ -66,6 +66,6 @@ pub(super) fn from_json(text: &str, closed: &[StoredClose]) -> Result<Layer, ser
         durable: seqs,
         nonfinite_rows: memory.nonfinite_rows,
         verdicts: Arc::new(Mutex::new(memory.verdicts)),
-        ..Layer::default()
+        ..LayerState::default()
     })
 }

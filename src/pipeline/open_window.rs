@@ -32,11 +32,11 @@ pub(super) struct Slots {
 }
 
 /// A batch's place: the trainer's session and the worker in it.
-pub(super) type Source = (u64, u32);
+pub(super) type WorkerSession = (u64, u32);
 
 /// What a window holds of one worker's role.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct HeldRows {
     slot: Slot,
     rows: u64,
     /// Whether f64 rows are among them: those are kept as they are, all others exactly as f32.
@@ -44,8 +44,8 @@ pub(super) struct Held {
     pub(super) reservoir_bytes: usize,
 }
 
-impl Held {
-    fn with(held: Option<&Held>, part: &Part) -> (u64, bool) {
+impl HeldRows {
+    fn with(held: Option<&HeldRows>, part: &Part) -> (u64, bool) {
         let (rows, wide) = held.map_or((0, false), |held| (held.rows, held.wide));
         let is_wide = |views: &[Rows]| views.iter().any(|rows| rows.float() == Float::F64);
         match &part.payload {
@@ -55,7 +55,7 @@ impl Held {
     }
 
     /// Bytes that the reservoir may take once this part is merged.
-    pub(super) fn reservoir_after(held: Option<&Held>, part: &Part) -> usize {
+    pub(super) fn reservoir_after(held: Option<&HeldRows>, part: &Part) -> usize {
         let (rows, wide) = Self::with(held, part);
         Reservoir::bytes(reservoir::CAPACITY, rows, part.dim(), if wide { 8 } else { 4 })
     }
@@ -72,7 +72,7 @@ impl Held {
 pub(super) struct OpenWindow {
     pub(super) revision: u32,
     pub(super) views: BTreeMap<Role, usize>,
-    pub(super) slots: BTreeMap<(Role, u32), Held>,
+    pub(super) slots: BTreeMap<(Role, u32), HeldRows>,
     /// By worker, with the bytes reserved for it.
     pub(super) gathered: BTreeMap<u32, (GatheredSlot, [usize; 6])>,
     pub(super) done: BTreeSet<u32>,
@@ -88,7 +88,7 @@ pub(super) struct OpenWindow {
     pub(super) pending: usize,
     /// When a later window was first pushed.
     pub(super) later_since: Option<Timestamp>,
-    pub(super) claims: BTreeMap<Source, RangeInclusiveSet<u64>>,
+    pub(super) claims: BTreeMap<WorkerSession, RangeInclusiveSet<u64>>,
     pub(super) sessions: BTreeSet<u64>,
     pub(super) notes: Vec<String>,
     pub(super) reservations: Vec<Arc<Reservation>>,
@@ -190,6 +190,6 @@ impl OpenWindow {
 }
 
 /// Session and worker of a push; absent ones are 0.
-pub(super) fn source(parameters: &Parameters) -> Source {
+pub(super) fn source(parameters: &Parameters) -> WorkerSession {
     (parameters.session.unwrap_or(0), parameters.worker.unwrap_or(0))
 }

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::accumulation::{MergeJob, Merged};
 use super::handle::RunHandle;
-use super::layer::{CloseReason, Closing, Layer, Place, Waiter};
+use super::layer::{CloseReason, Closing, LayerState, Waiter, WindowPlace};
 use super::layer_memory;
 use super::push::{Accepted, Arrival, channel};
 use super::report_task::ReportTask;
@@ -25,7 +25,7 @@ use crate::publish::{PushView, StoredRun};
 
 /// One training.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(super) struct RunState {
     pub(super) name: RunName,
     /// Shared with everything that is under way for this run.
     pub(super) handle: Arc<RunHandle>,
@@ -34,13 +34,13 @@ pub(super) struct Run {
     pub(super) finished_at: Option<Timestamp>,
     /// Its series have left /metrics, and it counts no longer towards the limit of streams.
     pub(super) expired: bool,
-    pub(super) layers: BTreeMap<LayerName, Layer>,
+    pub(super) layers: BTreeMap<LayerName, LayerState>,
 }
 
 /// See the file's head.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
-    pub(super) runs: BTreeMap<RunName, Run>,
+    pub(super) runs: BTreeMap<RunName, RunState>,
     /// Batches accepted and not yet merged.
     pub(super) queued: usize,
 }
@@ -78,13 +78,13 @@ impl Registry {
         self.runs.values().filter(|run| !run.expired).map(|run| run.layers.len()).sum()
     }
 
-    pub(super) fn run(&mut self, run: &str) -> Result<&mut Run, Refusal> {
+    pub(super) fn run(&mut self, run: &str) -> Result<&mut RunState, Refusal> {
         self.runs.get_mut(run).ok_or_else(|| Refusal::not_found(format!("run {}", run.escape_debug())))
     }
 
     /// The run of that name, which is new or known.
-    pub(super) fn open_run(&mut self, name: &RunName, now: Timestamp) -> &mut Run {
-        self.runs.entry(name.clone()).or_insert_with(|| Run {
+    pub(super) fn open_run(&mut self, name: &RunName, now: Timestamp) -> &mut RunState {
+        self.runs.entry(name.clone()).or_insert_with(|| RunState {
             name: name.clone(),
             handle: Arc::default(),
             method: None,
@@ -103,7 +103,7 @@ impl Registry {
     }
 
     /// The layer of work under way, unless its run was deleted meanwhile.
-    fn layer(&mut self, handle: &RunHandle, window: &WindowKey) -> Option<&mut Layer> {
+    fn layer(&mut self, handle: &RunHandle, window: &WindowKey) -> Option<&mut LayerState> {
         if handle.is_deleted() {
             return None;
         }
@@ -115,7 +115,7 @@ impl Registry {
         &mut self,
         arrival: &Arrival,
         batch: EmbeddingBatch,
-        place: Place,
+        place: WindowPlace,
         memory: Arc<Reservation>,
     ) -> Admitted {
         let now = arrival.arrived;
@@ -251,7 +251,7 @@ impl Registry {
     }
 }
 
-impl Run {
+impl RunState {
     /// Closes every open window.
     pub(super) fn close_all(&mut self, reason: CloseReason, now: Timestamp) {
         for layer in self.layers.values_mut() {

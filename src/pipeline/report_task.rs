@@ -16,7 +16,7 @@ use crate::compute::solve::SkipReason;
 use crate::identity::WindowKey;
 
 /// The verdict's memory of a layer, shared between the registry and the reports under way.
-pub(super) type Memory = Arc<Mutex<BTreeMap<Role, VerdictMemory>>>;
+pub(super) type VerdictMemories = Arc<Mutex<BTreeMap<Role, VerdictMemory>>>;
 
 /// A window to measure, judge and publish.
 pub(super) struct ReportTask {
@@ -31,12 +31,12 @@ pub(super) struct ReportTask {
     roles: BTreeMap<Role, Vec<Slot>>,
     gathered: Vec<GatheredSlot>,
     scalars: BTreeMap<&'static str, f64>,
-    pub(super) memory: Memory,
+    pub(super) memory: VerdictMemories,
     pub(super) skip: Option<SkipReason>,
 }
 
 impl ReportTask {
-    pub(super) fn new(run: Arc<RunHandle>, window: WindowKey, content: &OpenWindow, memory: Memory) -> Self {
+    pub(super) fn new(run: Arc<RunHandle>, window: WindowKey, content: &OpenWindow, memory: VerdictMemories) -> Self {
         Self {
             run,
             window,

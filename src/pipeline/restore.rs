@@ -10,7 +10,7 @@ use kernels::provenance::Precision;
 use super::Pipeline;
 use super::accumulation::Accumulation;
 use super::admission::{Admission, Limits};
-use super::layer::Layer;
+use super::layer::LayerState;
 use super::layer_memory;
 use super::overrides::ThresholdOverrides;
 use super::queue::KeyedQueue;
@@ -82,7 +82,7 @@ fn restore(registry: &mut Registry, board: &Board, history: &History, restored: 
         interrupted: restored.interrupted.clone(),
         ..RunView::default()
     };
-    let mut layers: BTreeMap<LayerName, Layer> = BTreeMap::new();
+    let mut layers: BTreeMap<LayerName, LayerState> = BTreeMap::new();
     for stored in restored.layers {
         match layer_memory::from_json(&stored.memory, &stored.closed) {
             Ok(layer) => drop(layers.insert(LayerName::stored(&stored.layer), layer)),

@@ -38,47 +38,50 @@ struct MonitorService {
     ingest: Ingest,
 }
 
-type Reply<T> = Result<Response<T>, Status>;
-type Streamed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+type RpcResult<T> = Result<Response<T>, Status>;
+type RpcStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl Monitor for MonitorService {
-    type ListReportsStream = Streamed<proto::Report>;
-    type WatchVerdictsStream = Streamed<proto::Verdict>;
+    type ListReportsStream = RpcStream<proto::Report>;
+    type WatchVerdictsStream = RpcStream<proto::Verdict>;
 
-    async fn push(&self, request: Request<Streaming<proto::PushRequest>>) -> Reply<proto::PushResponse> {
+    async fn push(&self, request: Request<Streaming<proto::PushRequest>>) -> RpcResult<proto::PushResponse> {
         Ok(Response::new(ingest::grpc::push(&self.ingest, request.into_inner()).await?))
     }
 
-    async fn close_window(&self, request: Request<proto::CloseWindowRequest>) -> Reply<proto::CloseWindowResponse> {
+    async fn close_window(&self, request: Request<proto::CloseWindowRequest>) -> RpcResult<proto::CloseWindowResponse> {
         Ok(Response::new(rpc::close_window(&self.site, request.into_inner()).await?))
     }
 
-    async fn finish_run(&self, request: Request<proto::FinishRunRequest>) -> Reply<proto::FinishRunResponse> {
+    async fn finish_run(&self, request: Request<proto::FinishRunRequest>) -> RpcResult<proto::FinishRunResponse> {
         Ok(Response::new(rpc::finish_run(&self.site, request.into_inner()).await?))
     }
 
-    async fn acknowledge(&self, request: Request<proto::AcknowledgeRequest>) -> Reply<proto::Verdict> {
+    async fn acknowledge(&self, request: Request<proto::AcknowledgeRequest>) -> RpcResult<proto::Verdict> {
         Ok(Response::new(rpc::acknowledge(&self.site, request.into_inner()).await?))
     }
 
-    async fn list_runs(&self, _: Request<proto::ListRunsRequest>) -> Reply<proto::ListRunsResponse> {
+    async fn list_runs(&self, _: Request<proto::ListRunsRequest>) -> RpcResult<proto::ListRunsResponse> {
         Ok(Response::new(rpc::list_runs(&self.site)))
     }
 
-    async fn list_reports(&self, request: Request<proto::ListReportsRequest>) -> Reply<Self::ListReportsStream> {
+    async fn list_reports(&self, request: Request<proto::ListReportsRequest>) -> RpcResult<Self::ListReportsStream> {
         Ok(Response::new(Box::pin(rpc::list_reports(&self.site, request.into_inner())?)))
     }
 
-    async fn get_spectrum(&self, request: Request<proto::GetSpectrumRequest>) -> Reply<proto::Spectrum> {
+    async fn get_spectrum(&self, request: Request<proto::GetSpectrumRequest>) -> RpcResult<proto::Spectrum> {
         Ok(Response::new(rpc::get_spectrum(&self.site, request.into_inner()).await?))
     }
 
-    async fn get_verdict(&self, request: Request<proto::GetVerdictRequest>) -> Reply<proto::Verdict> {
+    async fn get_verdict(&self, request: Request<proto::GetVerdictRequest>) -> RpcResult<proto::Verdict> {
         Ok(Response::new(rpc::get_verdict(&self.site, &request.into_inner().run)?))
     }
 
-    async fn watch_verdicts(&self, request: Request<proto::WatchVerdictsRequest>) -> Reply<Self::WatchVerdictsStream> {
+    async fn watch_verdicts(
+        &self,
+        request: Request<proto::WatchVerdictsRequest>,
+    ) -> RpcResult<Self::WatchVerdictsStream> {
         Ok(Response::new(Box::pin(rpc::watch_verdicts(&self.site, request.into_inner().run)?)))
     }
 }

@@ -24,7 +24,7 @@ const PACE: Duration = Duration::from_millis(250);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Gate {
+pub(crate) struct GateQuery {
     /// Seconds.
     wait: Option<f64>,
     /// The state that the client knows: news is any other.
@@ -34,7 +34,7 @@ pub(crate) struct Gate {
 pub(crate) async fn verdict(
     State(site): State<Site>,
     Segments(run): Segments<String>,
-    Fields(gate): Fields<Gate>,
+    Fields(gate): Fields<GateQuery>,
 ) -> Result<Json<PublishedVerdict>, Refusal> {
     let wait = gate.wait.unwrap_or(0.0);
     if !(0.0..=LONGEST_WAIT_S).contains(&wait) {

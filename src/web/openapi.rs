@@ -12,7 +12,7 @@ use utoipa::OpenApi;
 use crate::analysis::parameters::SCALARS;
 use crate::analysis::report::Report;
 use crate::error::Code;
-use crate::wire::problem::Problem;
+use crate::wire::problem::ProblemDocument;
 use crate::wire::views::{
     ClosedReports, LayerSummary, PublishedVerdict, PushAccepted, PushReport, ReportList, RunFinished, RunList,
     RunSummary, SpectrumAnswer,
@@ -66,7 +66,7 @@ pub(crate) async fn serve() -> Json<Value> {
         openapi,
         page
     ),
-    components(schemas(Problem, PublishedVerdict, PushAccepted, PushReport, Report, SpectrumAnswer))
+    components(schemas(ProblemDocument, PublishedVerdict, PushAccepted, PushReport, Report, SpectrumAnswer))
 )]
 struct Document;
 
@@ -91,71 +91,71 @@ described! {
         ),
         responses(
             (status = 202, body = PushAccepted), (status = 200, description = "With wait: the report", body = PushReport),
-            (status = "4XX", description = "Refused; nothing was merged", body = Problem, content_type = "application/problem+json"),
-            (status = "5XX", description = "Refused; Retry-After says when to try again", body = Problem, content_type = "application/problem+json"),
+            (status = "4XX", description = "Refused; nothing was merged", body = ProblemDocument, content_type = "application/problem+json"),
+            (status = "5XX", description = "Refused; Retry-After says when to try again", body = ProblemDocument, content_type = "application/problem+json"),
         )
     )]
     push;
     /// Close a window of every layer now.
     #[utoipa::path(post, path = "/v1/runs/{run}/windows/{window}/close",
         params(("run" = String, Path), ("window" = u64, Path)),
-        responses((status = 200, body = ClosedReports), (status = 404, body = Problem)))]
+        responses((status = 200, body = ClosedReports), (status = 404, body = ProblemDocument)))]
     close;
     /// The run is over.
     #[utoipa::path(post, path = "/v1/runs/{run}/finish", params(("run" = String, Path)),
-        responses((status = 200, body = RunFinished), (status = 404, body = Problem)))]
+        responses((status = 200, body = RunFinished), (status = 404, body = ProblemDocument)))]
     finish;
     /// Somebody has seen the collapse: unlatch the verdict.
     #[utoipa::path(post, path = "/v1/runs/{run}/acknowledge", params(("run" = String, Path)),
-        responses((status = 200, body = PublishedVerdict), (status = 404, body = Problem)))]
+        responses((status = 200, body = PublishedVerdict), (status = 404, body = ProblemDocument)))]
     acknowledge;
     /// Every run.
     #[utoipa::path(get, path = "/v1/runs", responses((status = 200, body = RunList)))]
     runs;
     /// One run with its layers.
     #[utoipa::path(get, path = "/v1/runs/{run}", params(("run" = String, Path)),
-        responses((status = 200, body = RunSummary<LayerSummary<Report>>), (status = 404, body = Problem)))]
+        responses((status = 200, body = RunSummary<LayerSummary<Report>>), (status = 404, body = ProblemDocument)))]
     run;
     /// Forget a run and its history.
     #[utoipa::path(delete, path = "/v1/runs/{run}", params(("run" = String, Path)),
-        responses((status = 204, description = "Forgotten"), (status = 404, body = Problem)))]
+        responses((status = 204, description = "Forgotten"), (status = 404, body = ProblemDocument)))]
     delete;
     /// Closed windows of a layer, oldest first; pass `next` on as `cursor`.
     #[utoipa::path(get, path = "/v1/runs/{run}/layers/{layer}/reports",
         params(("run" = String, Path), ("layer" = String, Path), ("from" = Option<u64>, Query), ("to" = Option<u64>, Query),
                ("limit" = Option<u64>, Query), ("cursor" = Option<u64>, Query)),
-        responses((status = 200, description = "A page", body = ReportList), (status = 404, body = Problem)))]
+        responses((status = 200, description = "A page", body = ReportList), (status = 404, body = ProblemDocument)))]
     reports;
     /// The eigenvalues of a closed window, the newest unless one is named.
     #[utoipa::path(get, path = "/v1/runs/{run}/layers/{layer}/spectrum",
         params(("run" = String, Path), ("layer" = String, Path), ("window" = Option<u64>, Query)),
         responses((status = 200, description = "application/json, application/x-npy or text/csv by Accept", body = SpectrumAnswer),
-                  (status = 404, body = Problem), (status = 406, body = Problem)))]
+                  (status = 404, body = ProblemDocument), (status = 406, body = ProblemDocument)))]
     spectrum;
     /// A layer's history in columns, at most `points` windows of it: of each stretch the worst judged.
     #[utoipa::path(get, path = "/v1/runs/{run}/layers/{layer}/history",
         params(("run" = String, Path), ("layer" = String, Path), ("from" = Option<u64>, Query), ("to" = Option<u64>, Query),
                ("points" = Option<u64>, Query, description = "1 to 2000, default 400"),
                ("measures" = Option<String>, Query, description = "Names, or group.diagnostic, joined by commas")),
-        responses((status = 200, body = Value), (status = 400, body = Problem), (status = 404, body = Problem)))]
+        responses((status = 200, body = Value), (status = 400, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
     history;
     /// Eigenvalues and cumulative variance of several windows, at log-spaced components where there are many.
     #[utoipa::path(get, path = "/v1/runs/{run}/layers/{layer}/spectra",
         params(("run" = String, Path), ("layer" = String, Path), ("from" = Option<u64>, Query), ("to" = Option<u64>, Query),
                ("points" = Option<u64>, Query, description = "Windows, 1 to 256, default 64"),
                ("components" = Option<u64>, Query, description = "1 to 256, default 128")),
-        responses((status = 200, body = Value), (status = 400, body = Problem), (status = 404, body = Problem)))]
+        responses((status = 200, body = Value), (status = 400, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
     spectra;
     /// Runs that change, as server-sent events.
     #[utoipa::path(get, path = "/v1/events",
         responses((status = 200, description = "event: change, data: {change, whole, runs: [...] or null}", body = String, content_type = "text/event-stream"),
-                  (status = 429, description = "Too many streams", body = Problem), (status = 503, body = Problem)))]
+                  (status = 429, description = "Too many streams", body = ProblemDocument), (status = 503, body = ProblemDocument)))]
     events;
     /// The worst layer's verdict, latched: a gate for early stopping and CI.
     #[utoipa::path(get, path = "/v1/runs/{run}/verdict", params(("run" = String, Path),
             ("wait" = Option<f64>, Query, description = "seconds to wait for another state, at most 300"),
             ("state" = Option<String>, Query, description = "the state that the client knows")),
-        responses((status = 200, body = PublishedVerdict), (status = 400, body = Problem), (status = 404, body = Problem)))]
+        responses((status = 200, body = PublishedVerdict), (status = 400, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
     verdict;
     /// Every limit.
     #[utoipa::path(get, path = "/v1/limits", responses((status = 200, body = Value)))]
@@ -168,7 +168,7 @@ described! {
     livez;
     /// Whether pushes are accepted.
     #[utoipa::path(get, path = "/readyz", responses((status = 200, body = String, content_type = "text/plain"),
-        (status = 503, body = Problem), (status = 507, body = Problem)))]
+        (status = 503, body = ProblemDocument), (status = 507, body = ProblemDocument)))]
     readyz;
     /// This document.
     #[utoipa::path(get, path = "/openapi.json", responses((status = 200, body = Value)))]

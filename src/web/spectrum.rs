@@ -19,12 +19,12 @@ use crate::wire::views::{self, SpectrumAnswer};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Which {
+pub(crate) struct SpectrumQuery {
     window: Option<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum Form {
+enum SpectrumFormat {
     Json,
     Npy,
     Csv,
@@ -33,15 +33,15 @@ enum Form {
 pub(crate) async fn spectrum(
     State(site): State<Site>,
     Segments((run, layer)): Segments<(String, String)>,
-    Fields(which): Fields<Which>,
+    Fields(which): Fields<SpectrumQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let form = form(&headers)?;
     let published = find(&site, &run, &layer, which.window).await?;
     match form {
-        Form::Json => Ok(Json(SpectrumAnswer::from(&*published)).into_response()),
-        Form::Csv => Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&published)).into_response()),
-        Form::Npy => {
+        SpectrumFormat::Json => Ok(Json(SpectrumAnswer::from(&*published)).into_response()),
+        SpectrumFormat::Csv => Ok(([(CONTENT_TYPE, "text/csv; charset=utf-8")], csv(&published)).into_response()),
+        SpectrumFormat::Npy => {
             Ok(([(CONTENT_TYPE, "application/x-npy")], npy::encode_vector(published.eigenvalues().unwrap_or_default()))
                 .into_response())
         }
@@ -71,8 +71,8 @@ fn csv(published: &FullReport) -> String {
 }
 
 /// The first form that the client takes, in its order of preference.
-fn form(headers: &HeaderMap) -> Result<Form, Refusal> {
-    let Some(accept) = headers.get(ACCEPT) else { return Ok(Form::Json) };
+fn form(headers: &HeaderMap) -> Result<SpectrumFormat, Refusal> {
+    let Some(accept) = headers.get(ACCEPT) else { return Ok(SpectrumFormat::Json) };
     let text = accept.to_str().unwrap_or("");
     let mut choices: Vec<(f32, &str)> = text
         .split(',')
@@ -86,9 +86,9 @@ fn form(headers: &HeaderMap) -> Result<Form, Refusal> {
     choices.sort_by(|a, b| b.0.total_cmp(&a.0));
     for (_, kind) in choices.iter().filter(|(quality, _)| *quality > 0.0) {
         match kind.to_ascii_lowercase().as_str() {
-            "application/json" | "application/*" | "*/*" | "" => return Ok(Form::Json),
-            "application/x-npy" => return Ok(Form::Npy),
-            "text/csv" | "text/*" => return Ok(Form::Csv),
+            "application/json" | "application/*" | "*/*" | "" => return Ok(SpectrumFormat::Json),
+            "application/x-npy" => return Ok(SpectrumFormat::Npy),
+            "text/csv" | "text/*" => return Ok(SpectrumFormat::Csv),
             _ => {}
         }
     }
@@ -112,10 +112,10 @@ mod tests {
             headers.insert(ACCEPT, text.parse().unwrap());
             form(&headers).ok()
         };
-        assert_eq!(of("text/csv"), Some(Form::Csv));
-        assert_eq!(of("text/html;q=0.5, application/x-npy;q=0.9, */*;q=0.1"), Some(Form::Npy));
-        assert_eq!(of("text/html, */*;q=0.8"), Some(Form::Json));
+        assert_eq!(of("text/csv"), Some(SpectrumFormat::Csv));
+        assert_eq!(of("text/html;q=0.5, application/x-npy;q=0.9, */*;q=0.1"), Some(SpectrumFormat::Npy));
+        assert_eq!(of("text/html, */*;q=0.8"), Some(SpectrumFormat::Json));
         assert_eq!(of("image/png"), None);
-        assert_eq!(form(&HeaderMap::new()).ok(), Some(Form::Json));
+        assert_eq!(form(&HeaderMap::new()).ok(), Some(SpectrumFormat::Json));
     }
 }

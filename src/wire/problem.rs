@@ -10,7 +10,8 @@ use crate::error::Refusal;
 
 /// RFC 9457, with a closed list of code words.
 #[derive(Serialize, ToSchema)]
-pub struct Problem {
+#[schema(as = Problem)]
+pub struct ProblemDocument {
     r#type: String,
     title: &'static str,
     status: u16,
@@ -25,7 +26,7 @@ pub struct Problem {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let code = self.code;
-        let problem = Problem {
+        let problem = ProblemDocument {
             r#type: format!("urn:fullrank:problem:{}", code.word()),
             title: code.title(),
             status: code.status(),

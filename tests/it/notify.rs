@@ -14,7 +14,7 @@ use fullrank::analysis::report::{FullReport, Report};
 use fullrank::analysis::verdict::VerdictState;
 use fullrank::analyze;
 use fullrank::pipeline::ThresholdOverrides;
-use fullrank::publish::notify::{self, Target};
+use fullrank::publish::notify::{self, NotifyTarget};
 use fullrank::publish::{Board, Build, ServiceMetrics};
 use jiff::Timestamp;
 use kernels::cpu::Cpu;
@@ -196,7 +196,7 @@ fn alertmanager_is_told_again_while_the_board_is_busy() {
     let board = Arc::new(Board::default());
     board.publish(&[Arc::new(FullReport { report, spectrum: None })]);
     let build = Build { version: "0", revision: "0", backend: "cpu".to_string() };
-    let target = Target {
+    let target = NotifyTarget {
         receiver: notify::Receiver::Alertmanager,
         url: url.parse().unwrap(),
         external_url: String::new(),

@@ -9,7 +9,7 @@ use kernels::cpu::Cpu;
 use kernels::moments::Moments;
 use kernels::provenance::{Device, Precision, Provenance};
 use kernels::rows::{Float, Order, Rows};
-use kernels::spectrum::{self, Problem};
+use kernels::spectrum::{self, EigenProblem};
 use nalgebra::DMatrix;
 
 use crate::harness::gaussian;
@@ -170,7 +170,7 @@ fn eigenvalues_pass_the_checks_and_agree_with_the_cpus() {
     let (torch, cpu) = (torch(), Cpu::new(2).unwrap());
     every_matrix(|name, rows| {
         let moments = cpu.moments(rows, Precision::F64).unwrap();
-        let problem = Problem::covariance(&moments);
+        let problem = EigenProblem::covariance(&moments);
         if problem.is_zero() {
             return;
         }
@@ -258,7 +258,7 @@ mod through_the_worker {
     use std::time::{Duration, Instant};
 
     use fullrank::compute::worker::Supervised;
-    use fullrank::compute::worker::process::{Launch, Workers};
+    use fullrank::compute::worker::process::{Launch, WorkerLaunches};
 
     use super::*;
     use crate::harness::{Server, gaussian_body};
@@ -272,7 +272,7 @@ mod through_the_worker {
             patience: Duration::from_secs(120),
         };
         let start = Instant::now();
-        let workers = Workers { sums: launch.clone(), solves: launch, budget: None };
+        let workers = WorkerLaunches { sums: launch.clone(), solves: launch, budget: None };
         Supervised::start(workers, Cpu::new(1).unwrap(), &(Arc::new(move || start.elapsed()) as _)).unwrap()
     }
 
@@ -290,7 +290,7 @@ mod through_the_worker {
                 (supervised.moments(rows, Precision::Fast).unwrap(), torch.moments(rows, Precision::Fast).unwrap());
             let both = stated(&a) + stated(&b);
             assert!(distance(&a, &b) <= both + tolerance(rows, &b), "{name}");
-            let problem = Problem::covariance(&b);
+            let problem = EigenProblem::covariance(&b);
             if !problem.is_zero() {
                 problem.check(supervised.eigenvalues(problem.matrix()).unwrap().values).unwrap();
             }

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use fullrank::compute::choose::{self, BackendChoice};
 use fullrank::compute::resources::{BackendResources, Clock};
-use fullrank::compute::worker::frames::{self, Hello, Kernel, Layout, Outcome, PROTOCOL, Reply, Request};
-use fullrank::compute::worker::memory::Memory;
+use fullrank::compute::worker::frames::{self, Hello, KernelName, Layout, PROTOCOL, ReplyBody, Request, WorkerReply};
+use fullrank::compute::worker::memory::SharedMemory;
 use fullrank::compute::worker::process::Launch;
-use fullrank::compute::worker::process::Workers;
+use fullrank::compute::worker::process::WorkerLaunches;
 use fullrank::compute::worker::{Supervised, child};
 use kernels::backend::{Backend, ComputeError, Solution};
 use kernels::cpu::Cpu;
@@ -80,21 +80,21 @@ fn speak(misdeed: &str) {
     use std::os::fd::AsFd;
 
     let mut stream = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned().unwrap());
-    let memory = Memory::of(std::io::stdout().as_fd().try_clone_to_owned().unwrap());
+    let memory = SharedMemory::from_fd(std::io::stdout().as_fd().try_clone_to_owned().unwrap());
     let protocol = if misdeed == "other protocol" { PROTOCOL + 1 } else { PROTOCOL };
     let device = Device::Torch.to_string();
     frames::write(&mut stream, &Hello { protocol, device, complaint: None }).unwrap();
     let Ok(request) = frames::read::<Request>(&mut stream) else { return };
-    let done = |results| Outcome::Done { kernel: "f64".to_string(), results };
-    let reply = |job, results| Reply { job, outcome: done(results) };
+    let done = |results| ReplyBody::Done { kernel: "f64".to_string(), results };
+    let reply = |job, results| WorkerReply { job, outcome: done(results) };
     match misdeed {
         "announce too much" => stream.write_all(&[0xff; 4]).unwrap(),
         "end within a frame" => stream.write_all(&[9, 0, 0, 0, b'{']).unwrap(),
         "other job" => frames::write(&mut stream, &reply(request.job + 1, vec![4, 10, 3])).unwrap(),
         "leave" => {
             memory.start().put_numbers(&[3.0]).unwrap();
-            let outcome = Outcome::Done { kernel: "eigh".to_string(), results: vec![1] };
-            frames::write(&mut stream, &Reply { job: request.job, outcome }).unwrap();
+            let outcome = ReplyBody::Done { kernel: "eigh".to_string(), results: vec![1] };
+            frames::write(&mut stream, &WorkerReply { job: request.job, outcome }).unwrap();
         }
         "other count" => frames::write(&mut stream, &reply(request.job, vec![4, 9, 3])).unwrap(),
         _ => {
@@ -209,7 +209,7 @@ fn real() -> Clock {
 }
 
 /// Both workers with that misdeed; with a folder for marks only the first of each does it.
-fn workers(misdeed: &str, marks: Option<&Path>, patience: Duration) -> Workers {
+fn workers(misdeed: &str, marks: Option<&Path>, patience: Duration) -> WorkerLaunches {
     let launch = |lane: &str| Launch {
         program: std::env::current_exe().unwrap(),
         arguments: ["--exact", "worker::as_a_worker", "--nocapture"].map(Into::into).to_vec(),
@@ -220,7 +220,7 @@ fn workers(misdeed: &str, marks: Option<&Path>, patience: Duration) -> Workers {
         device: Device::Torch,
         patience,
     };
-    Workers { sums: launch("sums"), solves: launch("solves"), budget: None }
+    WorkerLaunches { sums: launch("sums"), solves: launch("solves"), budget: None }
 }
 
 /// What happened, in words: `ended crashed 0` (the pause in seconds), `fell back crashed`, `restarted`.
@@ -457,9 +457,9 @@ fn a_crash_shows_in_the_report_and_in_the_metrics() {
 }
 
 /// The program itself as a worker, spoken to by hand.
-fn program(device: &str) -> (std::process::Child, UnixStream, Memory) {
+fn program(device: &str) -> (std::process::Child, UnixStream, SharedMemory) {
     let (stream, theirs) = UnixStream::pair().unwrap();
-    let memory = Memory::create().unwrap();
+    let memory = SharedMemory::create().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_fullrank"));
     command.args(["compute-worker", &format!("--device={device}")]).stdin(Stdio::from(OwnedFd::from(theirs)));
     let child = command.stdout(Stdio::from(memory.file().try_clone_to_owned().unwrap())).spawn().unwrap();
@@ -476,9 +476,9 @@ fn a_worker_outlives_signals_but_not_its_service() {
     }
     memory.start().put_numbers(&[3.0]).unwrap();
     let operands = vec![Layout::Matrix { rows: 1, columns: 1 }];
-    frames::write(&mut stream, &Request { job: 1, kernel: Kernel::Eigenvalues, operands }).unwrap();
-    let reply: Reply = frames::read(&mut stream).unwrap();
-    assert!(matches!(reply.outcome, Outcome::Done { .. }), "{reply:?}");
+    frames::write(&mut stream, &Request { job: 1, kernel: KernelName::Eigenvalues, operands }).unwrap();
+    let reply: WorkerReply = frames::read(&mut stream).unwrap();
+    assert!(matches!(reply.outcome, ReplyBody::Done { .. }), "{reply:?}");
     assert_eq!(memory.start().take_numbers(1).unwrap(), [3.0]);
     drop(stream);
     child.wait().unwrap();
@@ -488,13 +488,13 @@ fn a_worker_outlives_signals_but_not_its_service() {
     let launch = workers("hang", None, PATIENCE).sums;
     let mut command = Command::new(launch.program);
     command.args(launch.arguments).env(MISDEED, "hang").stdin(Stdio::from(OwnedFd::from(theirs)));
-    let memory = Memory::create().unwrap();
+    let memory = SharedMemory::create().unwrap();
     let mut child = command.stdout(Stdio::from(memory.file().try_clone_to_owned().unwrap())).spawn().unwrap();
     let mut stream = stream;
     let _: Hello = frames::read(&mut stream).unwrap();
     memory.start().put_numbers(&[3.0]).unwrap();
     let operands = vec![Layout::Matrix { rows: 1, columns: 1 }];
-    frames::write(&mut stream, &Request { job: 1, kernel: Kernel::Eigenvalues, operands }).unwrap();
+    frames::write(&mut stream, &Request { job: 1, kernel: KernelName::Eigenvalues, operands }).unwrap();
     drop(stream);
     assert_eq!(child.wait().unwrap().signal(), Some(9));
 }
@@ -520,7 +520,7 @@ fn every_kernel_comes_back_as_it_was_computed() {
         device: Device::Cpu,
         patience: PATIENCE,
     };
-    let workers = Workers { sums: launch.clone(), solves: launch, budget: None };
+    let workers = WorkerLaunches { sums: launch.clone(), solves: launch, budget: None };
     let backend = Supervised::start(workers, Cpu::new(1).unwrap(), &real()).unwrap();
     let heard = heard(&backend);
     let cpu = Cpu::new(1).unwrap();

@@ -9,7 +9,7 @@ use kernels::backend::Backend;
 use kernels::cpu::Cpu;
 use kernels::provenance::Precision;
 use kernels::rows::{Float, Order, Rows};
-use kernels::spectrum::Problem;
+use kernels::spectrum::EigenProblem;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -47,7 +47,7 @@ fn spectrum(criterion: &mut Criterion) {
         let moments = backend.moments(&rows(d + 100, d), Precision::F64).expect("no device to fail");
         group.bench_function(BenchmarkId::new("covariance eigenvalues", d), |b| {
             b.iter(|| {
-                let problem = Problem::covariance(&moments);
+                let problem = EigenProblem::covariance(&moments);
                 problem.check(backend.eigenvalues(problem.matrix()).expect("converges").values).expect("holds")
             });
         });

@@ -86,7 +86,7 @@ pub fn gram(x: &DMatrix<f64>, outer: bool, c: &DMatrix<f64>) -> Result<(), Strin
     same("what a product leaves", off, 0.0, TIGHT * x.norm_squared() * v.norm())
 }
 
-/// The sum and the sum of squares, as [`crate::spectrum::Problem::check`] asks for them later.
+/// The sum and the sum of squares, as [`crate::spectrum::EigenProblem::check`] asks for them later.
 pub fn eigenvalues(symmetric: &DMatrix<f64>, values: &[f64]) -> Result<(), String> {
     let n = symmetric.nrows() as f64;
     let (mut trace, mut squares) = (0.0, 0.0);

@@ -29,7 +29,7 @@ pub fn summed(
     errors: Vec<f64>,
 ) -> Result<Moments, &'static str> {
     let rounding = blocks(provenance.kernel, rows)?
-        .map_or_else(Rounding::default, |blocks| Rounding::of(blocks, &scatter, &mean, errors));
+        .map_or_else(Rounding::default, |blocks| Rounding::new(blocks, &scatter, &mean, errors));
     Ok(Moments::new(rows as u64, mean, scatter).computed(provenance, rounding))
 }
 

@@ -27,12 +27,12 @@
 //! use kernels::cpu::Cpu;
 //! use kernels::provenance::Precision;
 //! use kernels::rows::Rows;
-//! use kernels::spectrum::Problem;
+//! use kernels::spectrum::EigenProblem;
 //!
 //! let rows = Rows::from_f64((4, 2), &[3.0, 0.0, -3.0, 0.0, 0.0, 1.0, 0.0, -1.0])?;
 //! let cpu = Cpu::new(1)?;
 //! let moments = cpu.moments(&rows, Precision::F64)?;
-//! let problem = Problem::covariance(&moments);
+//! let problem = EigenProblem::covariance(&moments);
 //! let spectrum = problem.check(cpu.eigenvalues(problem.matrix())?.values)?;
 //! assert_eq!(spectrum.values, [4.5, 0.5]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -16,13 +16,13 @@ pub const CAPACITY: usize = 4096;
 
 #[derive(Clone, Debug)]
 struct Kept {
-    row: Values,
+    row: RowValues,
     times: u64,
 }
 
 /// f32 where that is exact, which it is for all but f64 input: half the memory.
 #[derive(Clone, Debug)]
-enum Values {
+enum RowValues {
     Single(Box<[f32]>),
     Double(Box<[f64]>),
 }
@@ -43,7 +43,7 @@ impl Reservoir {
     }
 
     /// Of an array of rows.
-    pub fn of(rows: &Rows, capacity: usize) -> Self {
+    pub fn from_rows(rows: &Rows, capacity: usize) -> Self {
         let mut sample = Self::new(capacity);
         let mut row = vec![0.0; rows.dim()];
         for index in 0..rows.len() {
@@ -67,9 +67,9 @@ impl Reservoir {
         }
         let exact_single = row.iter().all(|x| f64::from(*x as f32).to_bits() == x.to_bits());
         let values = if exact_single {
-            Values::Single(row.iter().map(|x| *x as f32).collect())
+            RowValues::Single(row.iter().map(|x| *x as f32).collect())
         } else {
-            Values::Double(row.into())
+            RowValues::Double(row.into())
         };
         self.insert(hash, Kept { row: values, times: 1 });
     }
@@ -131,8 +131,8 @@ impl Reservoir {
     pub fn rows(&self) -> impl Iterator<Item = (Vec<f64>, u64)> + '_ {
         self.kept.values().map(|kept| {
             let row = match &kept.row {
-                Values::Single(values) => values.iter().map(|x| f64::from(*x)).collect(),
-                Values::Double(values) => values.to_vec(),
+                RowValues::Single(values) => values.iter().map(|x| f64::from(*x)).collect(),
+                RowValues::Double(values) => values.to_vec(),
             };
             (row, kept.times)
         })

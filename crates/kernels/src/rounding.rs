@@ -59,7 +59,7 @@ pub struct Rounding {
 
 impl Rounding {
     /// Of a batch that was summed in `blocks`, with this M2 and mean; `errors` are those of its entries (k, k + 1).
-    pub fn of(blocks: Blocks, scatter: &Packed, mean: &[f64], errors: Vec<f64>) -> Self {
+    pub fn new(blocks: Blocks, scatter: &Packed, mean: &[f64], errors: Vec<f64>) -> Self {
         let (n, d) = (blocks.rows as f64, scatter.dim());
         let root = if blocks.centred { vec![0.0; d] } else { mean.iter().map(|mean| mean * n.sqrt()).collect() };
         let own: Vec<f64> = root.iter().enumerate().map(|(k, mean)| scatter.diagonal(k) + mean * mean).collect();

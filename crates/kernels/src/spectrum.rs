@@ -10,7 +10,7 @@ use crate::rows::Float;
 
 /// A symmetric positive semidefinite matrix, scaled for the solver.
 #[derive(Clone, Debug)]
-pub struct Problem<'a> {
+pub struct EigenProblem<'a> {
     /// Entries in [-1, 1], the largest in [1/2, 1]; only the lower triangle counts.
     scaled: DMatrix<f64>,
     /// The matrix is `scaled` times this power of two: exact, and no square of an entry can over- or underflow.
@@ -86,7 +86,7 @@ impl Spectrum {
     }
 }
 
-impl<'a> Problem<'a> {
+impl<'a> EigenProblem<'a> {
     fn new(mut matrix: DMatrix<f64>, dim: usize, rounding: Option<&'a Moments>) -> Self {
         let mut largest = 0.0f64;
         for j in 0..matrix.ncols() {
@@ -110,7 +110,7 @@ impl<'a> Problem<'a> {
     }
 
     /// From the smaller of X^T X and X X^T of a d x n matrix X.
-    pub fn of_gram(gram: DMatrix<f64>, dim: usize) -> Self {
+    pub fn from_gram(gram: DMatrix<f64>, dim: usize) -> Self {
         Self::new(gram, dim, None)
     }
 

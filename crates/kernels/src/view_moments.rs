@@ -33,7 +33,7 @@ const BLOCK: usize = 64;
 
 impl ViewMoments {
     /// Of one batch of at least two views; `first_two` are those views' own moments, and `cross` their d x d cross scatter.
-    pub fn of(views: &[Rows], first_two: [Moments; 2], cross: DMatrix<f64>) -> Self {
+    pub fn new(views: &[Rows], first_two: [Moments; 2], cross: DMatrix<f64>) -> Self {
         let dim = views[0].dim();
         let of_first_two = first_two.iter().map(|moments| moments.mean().to_vec());
         let means: Vec<Vec<f64>> = of_first_two.chain(views[2..].iter().map(Rows::mean)).collect();
@@ -260,7 +260,7 @@ mod tests {
         };
         let first_two = [own(&views[0]), own(&views[1])];
         let cross = cross(&views[0], &views[1], first_two[0].mean(), first_two[1].mean());
-        ViewMoments::of(views, first_two, cross)
+        ViewMoments::new(views, first_two, cross)
     }
 
     fn views(rows: std::ops::Range<usize>) -> Vec<Rows> {

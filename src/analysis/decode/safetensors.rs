@@ -26,7 +26,7 @@ pub fn decode(body: &Bytes, mut parameters: Parameters) -> Result<Decoded, Decod
     let data = body.slice(8 + length..);
     let mut tensors = Vec::new();
     for (name, info) in metadata.tensors() {
-        let element = Element::of_word(&name, &info.dtype.to_string())?;
+        let element = Element::parse(&name, &info.dtype.to_string())?;
         let (start, end) = info.data_offsets;
         tensors.push(Tensor::new(&name, element, info.shape.clone(), data.slice(start..end))?);
     }

@@ -31,7 +31,7 @@ impl Element {
     ///
     /// # Errors
     /// `UnsupportedType` for any other word.
-    pub fn of_word(tensor: &str, word: &str) -> Result<Self, DecodeError> {
+    pub fn parse(tensor: &str, word: &str) -> Result<Self, DecodeError> {
         match word {
             "F64" => Ok(Element::Float(Float::F64)),
             "F32" => Ok(Element::Float(Float::F32)),

@@ -25,7 +25,7 @@ pub struct UnitRows {
 
 impl UnitRows {
     /// The rows of a reservoir, without those of norm zero.
-    pub fn of(reservoir: &Reservoir, dim: usize) -> Self {
+    pub fn from_sample(reservoir: &Reservoir, dim: usize) -> Self {
         let mut columns = Vec::new();
         let mut times = Vec::new();
         for (row, count) in reservoir.rows() {
@@ -89,7 +89,7 @@ pub fn uniformity<E>(
         k = k.min(FEWEST);
     }
     loop {
-        let found = of_first(rows, k, &mut inner)?;
+        let found = over_first(rows, k, &mut inner)?;
         let interval = found.and_then(|found| found.interval);
         if k == rows.times.len() || interval.is_some_and(|(low, high)| high - low <= 2.0 * NARROW) {
             return Ok(found);
@@ -99,7 +99,7 @@ pub fn uniformity<E>(
 }
 
 /// Over the first `k` rows.
-fn of_first<E>(
+fn over_first<E>(
     rows: &UnitRows,
     k: usize,
     inner: &mut impl FnMut(&DMatrix<f64>, &DMatrix<f64>) -> Result<DMatrix<f64>, E>,
@@ -114,7 +114,7 @@ fn of_first<E>(
             add_pairs(&cosines, (start_i, start_j), &rows.times, &mut sums);
         }
     }
-    Ok(of_sums(rows, &rows.times[..k], &sums))
+    Ok(from_sums(rows, &rows.times[..k], &sums))
 }
 
 fn add_pairs(cosines: &DMatrix<f64>, (start_i, start_j): (usize, usize), times: &[f64], sums: &mut [f64]) {
@@ -134,7 +134,7 @@ fn add_pairs(cosines: &DMatrix<f64>, (start_i, start_j): (usize, usize), times: 
     }
 }
 
-fn of_sums(rows: &UnitRows, times: &[f64], sums: &[f64]) -> Option<Uniformity> {
+fn from_sums(rows: &UnitRows, times: &[f64], sums: &[f64]) -> Option<Uniformity> {
     let k = times.len() as f64;
     let total: f64 = times.iter().sum();
     if total < 2.0 {

@@ -2,8 +2,8 @@
 
 use nalgebra::DMatrix;
 
-use super::kernels::Kernels;
-use super::table::simplex;
+use super::kernels::DiagnosticKernels;
+use super::table::SimplexDiagnostics;
 use kernels::rows::Rows;
 
 /// Rows of a batch that are compared: N^2 cosines are what they cost.
@@ -23,7 +23,7 @@ impl Cosines {
     ///
     /// # Errors
     /// Whatever the kernel returns.
-    pub(super) fn of(view: &Rows, kernels: &Kernels<'_>) -> Result<Option<Self>, String> {
+    pub(super) fn from_view(view: &Rows, kernels: &DiagnosticKernels<'_>) -> Result<Option<Self>, String> {
         let dim = view.dim();
         let mut columns = Vec::new();
         let mut row = vec![0.0; dim];
@@ -57,10 +57,10 @@ impl Cosines {
         self.rows = self.rows.min(other.rows);
     }
 
-    pub(super) fn values(&self) -> simplex::Values {
+    pub(super) fn values(&self) -> SimplexDiagnostics {
         let mean = self.sum / self.pairs;
         let variance = (self.squares / self.pairs - mean * mean).max(0.0);
-        simplex::Values {
+        SimplexDiagnostics {
             mean_cosine: Some(mean),
             cosine_spread: Some(variance.sqrt()),
             null: Some(-1.0 / (self.rows as f64 - 1.0)),

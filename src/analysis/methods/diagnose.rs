@@ -1,12 +1,13 @@
 //! A measured window to its methods' diagnostics: every group that its inputs allow, and notes for what they do not.
 
 use super::gathered::Gathered;
-use super::kernels::Kernels;
+use super::kernels::DiagnosticKernels;
 use super::loss_constant::{LossConstant, at_constant};
 use super::measured_layer::{MeasuredLayer, SOLVABLE};
 use super::subject::Subject;
 use super::table::{
-    Diagnostics, batch_norm, loss, neighbors, predictor, prototype_targets, prototypes, teacher, triplet,
+    BatchNormDiagnostics, Diagnostics, LossDiagnostics, NeighborsDiagnostics, PredictorDiagnostics,
+    PrototypeTargetsDiagnostics, PrototypesDiagnostics, TeacherDiagnostics, TripletDiagnostics,
 };
 use super::two_views::ROWS_PER_DIM;
 use super::{label_fit, needs, normalisation, predictors, relations, terms, two_views, within_between};
@@ -24,35 +25,35 @@ pub struct Diagnosed {
     pub constant: Option<LossConstant>,
     /// What to send, and what could not be had.
     pub notes: Vec<String>,
-    /// Kernels that failed.
+    /// DiagnosticKernels that failed.
     pub failures: usize,
 }
 
 /// Fills every group whose inputs were sent.
-pub fn diagnose(subject: &Subject<'_>, kernels: &Kernels<'_>) -> Diagnosed {
+pub fn diagnose(subject: &Subject<'_>, kernels: &DiagnosticKernels<'_>) -> Diagnosed {
     let mut diagnosed = fill(subject, kernels);
     diagnosed.diagnostics.finite();
     diagnosed
 }
 
-fn fill(subject: &Subject<'_>, kernels: &Kernels<'_>) -> Diagnosed {
+fn fill(subject: &Subject<'_>, kernels: &DiagnosticKernels<'_>) -> Diagnosed {
     let mut out = Diagnosed { notes: needs::notes(subject.method, &subject.gathered.sent), ..Diagnosed::default() };
     out.notes.extend(subject.gathered.notes.iter().map(|note| (*note).to_string()));
-    out.of_assignments(subject, kernels);
-    out.of_loss(subject);
-    out.of_row_pairs(subject.gathered);
+    out.fill_assignments(subject, kernels);
+    out.fill_loss(subject);
+    out.fill_row_pairs(subject.gathered);
     let Some(layer) = subject.layers.get(&Role::Embedding) else { return out };
-    out.of_teacher(subject, layer);
-    out.of_batch_norm(subject, layer);
-    out.of_terms(subject, layer);
-    out.of_predictions(subject, layer);
+    out.fill_teacher(subject, layer);
+    out.fill_batch_norm(subject, layer);
+    out.fill_terms(subject, layer);
+    out.fill_predictions(subject, layer);
     out.diagnostics.simplex = subject.gathered.cosines.map(|cosines| cosines.values());
     let total = layer.measures.total_variance.unwrap_or(0.0);
     if !subject.skip_factorisations && SOLVABLE.contains(&total) {
-        out.of_views(layer, kernels);
-        out.of_predictor_weight(subject.gathered, layer, kernels);
-        out.of_groups(subject.gathered, layer, kernels);
-        out.of_graph(subject.gathered, layer, kernels);
+        out.fill_views(layer, kernels);
+        out.fill_predictor_weight(subject.gathered, layer, kernels);
+        out.fill_groups(subject.gathered, layer, kernels);
+        out.fill_graph(subject.gathered, layer, kernels);
     }
     out
 }
@@ -68,7 +69,7 @@ impl Diagnosed {
             .ok()
     }
 
-    fn of_assignments(&mut self, subject: &Subject<'_>, kernels: &Kernels<'_>) {
+    fn fill_assignments(&mut self, subject: &Subject<'_>, kernels: &DiagnosticKernels<'_>) {
         let gathered = subject.gathered;
         let assignments = &gathered.assignments;
         let gram = gathered.prototype_gram.as_ref().filter(|_| !subject.skip_factorisations);
@@ -77,7 +78,7 @@ impl Diagnosed {
             .and_then(|eigenvalues| entropy_rank(&eigenvalues));
         let student = assignments.student.as_ref();
         if student.is_some() || weight_rank.is_some() {
-            self.diagnostics.prototypes = Some(prototypes::Values {
+            self.diagnostics.prototypes = Some(PrototypesDiagnostics {
                 count: student.map(|usage| usage.sums.len() as f64).or(subject.scalars.get("prototypes").copied()),
                 entropy: student.map(|usage| usage.entropy()),
                 marginal_entropy: student.map(|usage| usage.marginal_entropy()),
@@ -90,7 +91,7 @@ impl Diagnosed {
                 weight_entropy_rank: weight_rank,
             });
         }
-        self.diagnostics.prototype_targets = assignments.target.as_ref().map(|usage| prototype_targets::Values {
+        self.diagnostics.prototype_targets = assignments.target.as_ref().map(|usage| PrototypeTargetsDiagnostics {
             count: Some(usage.sums.len() as f64),
             entropy: Some(usage.entropy()),
             marginal_entropy: Some(usage.marginal_entropy()),
@@ -101,7 +102,7 @@ impl Diagnosed {
         });
     }
 
-    fn of_loss(&mut self, subject: &Subject<'_>) {
+    fn fill_loss(&mut self, subject: &Subject<'_>) {
         let Some(value) = subject.scalars.get("loss").copied() else { return };
         // What the constant is made of, where the tensors tell it.
         let mut scalars = subject.scalars.clone();
@@ -112,7 +113,7 @@ impl Diagnosed {
             scalars.insert("dim", layer.rows.moments.dim() as f64);
         }
         self.constant = subject.method.and_then(|method| at_constant(value, method, &scalars));
-        self.diagnostics.loss = Some(loss::Values {
+        self.diagnostics.loss = Some(LossDiagnostics {
             value: Some(value),
             constant: self.constant.as_ref().map(|constant| constant.value),
             distance: self.constant.as_ref().map(|constant| constant.distance),
@@ -123,26 +124,26 @@ impl Diagnosed {
         }
     }
 
-    fn of_row_pairs(&mut self, gathered: &Gathered) {
+    fn fill_row_pairs(&mut self, gathered: &Gathered) {
         let (positive, negative) = (gathered.positives.distance(), gathered.negatives.distance());
-        self.diagnostics.triplet = positive.zip(negative).map(|(positive, negative)| triplet::Values {
+        self.diagnostics.triplet = positive.zip(negative).map(|(positive, negative)| TripletDiagnostics {
             positive_distance: Some(positive),
             negative_distance: Some(negative),
             distance_gap: Some(negative - positive),
         });
         let (shares, batches) = gathered.neighbors;
         let unique_share = (batches > 0).then(|| shares / batches as f64);
-        self.diagnostics.neighbors = unique_share.map(|share| neighbors::Values { unique_share: Some(share) });
+        self.diagnostics.neighbors = unique_share.map(|share| NeighborsDiagnostics { unique_share: Some(share) });
     }
 
-    fn of_teacher(&mut self, subject: &Subject<'_>, student: &MeasuredLayer<'_>) {
+    fn fill_teacher(&mut self, subject: &Subject<'_>, student: &MeasuredLayer<'_>) {
         let Some(layer) = subject.layers.get(&Role::Teacher) else { return };
         let ratio = layer.measures.entropy_rank.zip(student.measures.entropy_rank).map(|(t, s)| t / s);
         // Few rows have few eigenvalues: spectra of very different numbers of rows differ by that alone.
         let (rows, others) = (layer.rows.samples, student.rows.samples);
         let alike = rows <= 2 * others && others <= 2 * rows;
         let gap = layer.measures.center_norm.zip(student.measures.center_norm).map(|(t, s)| t - s);
-        self.diagnostics.teacher = Some(teacher::Values {
+        self.diagnostics.teacher = Some(TeacherDiagnostics {
             cosine: subject.gathered.teacher.cosine(),
             entropy_rank_ratio: ratio,
             spectrum_distance: alike.then_some(()).and_then(|()| {
@@ -153,18 +154,18 @@ impl Diagnosed {
         });
     }
 
-    fn of_batch_norm(&mut self, subject: &Subject<'_>, post: &MeasuredLayer<'_>) {
+    fn fill_batch_norm(&mut self, subject: &Subject<'_>, post: &MeasuredLayer<'_>) {
         let Some(pre) = subject.layers.get(&Role::PreBn) else { return };
         let scalar = |name: &str| subject.scalars.get(name).copied();
         match scalar("bn_eps").zip(scalar("bn_gamma")) {
-            Some((eps, gamma)) => self.diagnostics.batch_norm = Some(normalisation::of(pre, post, eps, gamma)),
+            Some((eps, gamma)) => self.diagnostics.batch_norm = Some(normalisation::around(pre, post, eps, gamma)),
             None => {
-                self.diagnostics.batch_norm = Some(batch_norm::Values {
+                self.diagnostics.batch_norm = Some(BatchNormDiagnostics {
                     pre_std: Some((pre.rows.moments.total_variance() / pre.rows.moments.dim() as f64).sqrt()),
                     pre_mean_cosine: pre.measures.mean_cosine,
                     pre_center_norm: pre.measures.center_norm,
                     post_center_norm: post.measures.center_norm,
-                    ..batch_norm::Values::default()
+                    ..BatchNormDiagnostics::default()
                 });
                 self.notes
                     .push("send bn_eps and bn_gamma with pre_bn for a collapse that batch norm hides".to_string());
@@ -172,18 +173,17 @@ impl Diagnosed {
         }
     }
 
-    fn of_terms(&mut self, subject: &Subject<'_>, layer: &MeasuredLayer<'_>) {
+    fn fill_terms(&mut self, subject: &Subject<'_>, layer: &MeasuredLayer<'_>) {
         let Some(pairs) = &layer.rows.pairs else { return };
         let scalar = |name: &str| subject.scalars.get(name).copied();
-        self.diagnostics.vicreg = scalar("gamma")
-            .filter(|_| subject.method == Some(Method::Vicreg))
-            .map(|gamma| terms::of_vicreg(pairs, gamma));
+        self.diagnostics.vicreg =
+            scalar("gamma").filter(|_| subject.method == Some(Method::Vicreg)).map(|gamma| terms::vicreg(pairs, gamma));
         self.diagnostics.barlow = scalar("lambda")
             .filter(|_| subject.method == Some(Method::Barlow))
-            .map(|lambda| terms::of_barlow(pairs, lambda));
+            .map(|lambda| terms::barlow(pairs, lambda));
     }
 
-    fn of_views(&mut self, layer: &MeasuredLayer<'_>, kernels: &Kernels<'_>) {
+    fn fill_views(&mut self, layer: &MeasuredLayer<'_>, kernels: &DiagnosticKernels<'_>) {
         let Some(pairs) = &layer.rows.pairs else { return };
         let (samples, dim) = (layer.rows.samples, layer.rows.moments.dim());
         if (samples as f64) < ROWS_PER_DIM * dim as f64 {
@@ -193,23 +193,28 @@ impl Diagnosed {
             ));
             return;
         }
-        let shared = self.keep("what the views share", two_views::of(pairs, kernels)).flatten();
+        let shared = self.keep("what the views share", two_views::shared(pairs, kernels)).flatten();
         if let Some(shared) = shared {
             self.diagnostics.predictor.get_or_insert_default().linear_r2 = shared.linear_r2;
             self.diagnostics.mutual_information = Some(shared.information);
         }
     }
 
-    fn of_predictions(&mut self, subject: &Subject<'_>, layer: &MeasuredLayer<'_>) {
+    fn fill_predictions(&mut self, subject: &Subject<'_>, layer: &MeasuredLayer<'_>) {
         if let Some(prediction) = subject.layers.get(&Role::Prediction) {
-            let values: &mut predictor::Values = self.diagnostics.predictor.get_or_insert_default();
+            let values: &mut PredictorDiagnostics = self.diagnostics.predictor.get_or_insert_default();
             let ranks = prediction.measures.entropy_rank.zip(layer.measures.entropy_rank);
             values.entropy_rank_ratio = ranks.map(|(p, z)| p / z);
             values.cosine = subject.gathered.predictions.cosine();
         }
     }
 
-    fn of_predictor_weight(&mut self, gathered: &Gathered, layer: &MeasuredLayer<'_>, kernels: &Kernels<'_>) {
+    fn fill_predictor_weight(
+        &mut self,
+        gathered: &Gathered,
+        layer: &MeasuredLayer<'_>,
+        kernels: &DiagnosticKernels<'_>,
+    ) {
         let Some(weight) = &gathered.predictor_weight else { return };
         if weight.nrows() != layer.rows.moments.dim() {
             self.notes.push("predictor_weight has another dimension than z: it was left out".to_string());
@@ -223,7 +228,7 @@ impl Diagnosed {
         }
     }
 
-    fn of_groups(&mut self, gathered: &Gathered, layer: &MeasuredLayer<'_>, kernels: &Kernels<'_>) {
+    fn fill_groups(&mut self, gathered: &Gathered, layer: &MeasuredLayer<'_>, kernels: &DiagnosticKernels<'_>) {
         let dim = layer.rows.moments.dim();
         if dim > MAX_WEIGHT_DIM && (gathered.ids.is_some() || gathered.labels.is_some()) {
             self.notes
@@ -231,7 +236,7 @@ impl Diagnosed {
             return;
         }
         if let Some(groups) = &gathered.ids {
-            let found = within_between::of(groups, kernels);
+            let found = within_between::lidar(groups, kernels);
             let too_few = matches!(found, Ok(None));
             self.diagnostics.lidar = self.keep("lidar", found).flatten();
             if too_few {
@@ -241,7 +246,7 @@ impl Diagnosed {
         }
         if let Some(groups) = &gathered.labels {
             let (rows, dim) = (groups.moments.rows(), layer.rows.moments.dim());
-            let found = label_fit::of(groups, kernels);
+            let found = label_fit::fit(groups, kernels);
             let too_few = matches!(found, Ok(None));
             self.diagnostics.labels = self.keep("the fit of labels", found).flatten();
             if too_few {
@@ -261,7 +266,7 @@ impl Diagnosed {
         }
     }
 
-    fn of_graph(&mut self, gathered: &Gathered, layer: &MeasuredLayer<'_>, kernels: &Kernels<'_>) {
+    fn fill_graph(&mut self, gathered: &Gathered, layer: &MeasuredLayer<'_>, kernels: &DiagnosticKernels<'_>) {
         let found = match (&gathered.edges, &gathered.ids, &layer.rows.pairs) {
             (Some(edges), _, _) => {
                 if edges.too_many {
@@ -273,8 +278,8 @@ impl Diagnosed {
                 Ok(edges.values(layer))
             }
             (None, Some(_), _) if layer.rows.moments.dim() > MAX_WEIGHT_DIM => return,
-            (None, Some(groups), _) => relations::of_ids(groups, layer, kernels),
-            (None, None, Some(pairs)) => relations::of_views(pairs, gathered.view_means.as_ref(), layer, kernels),
+            (None, Some(groups), _) => relations::by_ids(groups, layer, kernels),
+            (None, None, Some(pairs)) => relations::by_views(pairs, gathered.view_means.as_ref(), layer, kernels),
             (None, None, None) => return,
         };
         self.diagnostics.graph = self.keep("the relation graph", found);

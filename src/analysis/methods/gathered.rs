@@ -9,7 +9,7 @@ use nalgebra::DMatrix;
 use super::assignments::{Assignments, Probabilities, Softmax};
 use super::cosines::Cosines;
 use super::groups::Groups;
-use super::kernels::Kernels;
+use super::kernels::DiagnosticKernels;
 use super::relations::Edges;
 use super::row_pairs::RowPairs;
 use crate::analysis::batch::EmbeddingBatch;
@@ -66,7 +66,7 @@ impl Gathered {
     ///
     /// # Errors
     /// Whatever the kernels return.
-    pub fn add(&mut self, batch: &EmbeddingBatch, kernels: &Kernels<'_>) -> Result<(), String> {
+    pub fn add(&mut self, batch: &EmbeddingBatch, kernels: &DiagnosticKernels<'_>) -> Result<(), String> {
         self.note_sent(batch);
         self.add_assignments(batch);
         self.add_row_pairs(batch);
@@ -90,7 +90,12 @@ impl Gathered {
         }
     }
 
-    fn add_rows(&mut self, batch: &EmbeddingBatch, views: &[Rows], kernels: &Kernels<'_>) -> Result<(), String> {
+    fn add_rows(
+        &mut self,
+        batch: &EmbeddingBatch,
+        views: &[Rows],
+        kernels: &DiagnosticKernels<'_>,
+    ) -> Result<(), String> {
         let (companions, dim) = (&batch.companions, views[0].dim());
         for (ids, groups) in [(&companions.ids, &mut self.ids), (&companions.labels, &mut self.labels)] {
             if let Some(ids) = ids {
@@ -101,7 +106,7 @@ impl Gathered {
             self.edges.get_or_insert_default().add(views, edges, kernels)?;
         }
         if self.cosines.is_none() {
-            self.cosines = Cosines::of(&views[0], kernels)?;
+            self.cosines = Cosines::from_view(&views[0], kernels)?;
         }
         if views.len() > 2 {
             let means = (kernels.moments)(&mean_of(views)?)?;

@@ -10,7 +10,7 @@ pub type Unary<'a, T> = &'a dyn Fn(&DMatrix<f64>) -> Result<T, String>;
 pub type Binary<'a> = &'a dyn Fn(&DMatrix<f64>, &DMatrix<f64>) -> Result<DMatrix<f64>, String>;
 
 /// The dense kernels that diagnostics need, lent by whoever has a device.
-pub struct Kernels<'a> {
+pub struct DiagnosticKernels<'a> {
     /// Moments of rows.
     pub moments: &'a dyn Fn(&Rows) -> Result<Moments, String>,
     /// A^T B.

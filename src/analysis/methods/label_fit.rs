@@ -5,15 +5,15 @@
 use nalgebra::DMatrix;
 
 use super::groups::Groups;
-use super::kernels::Kernels;
-use super::table::labels;
+use super::kernels::DiagnosticKernels;
+use super::table::LabelsDiagnostics;
 use super::two_views::{ROWS_PER_DIM, ridge};
 
 /// `None` with one class, too few rows, or no variance.
 ///
 /// # Errors
 /// Whatever the kernels return.
-pub(super) fn of(groups: &Groups, kernels: &Kernels<'_>) -> Result<Option<labels::Values>, String> {
+pub(super) fn fit(groups: &Groups, kernels: &DiagnosticKernels<'_>) -> Result<Option<LabelsDiagnostics>, String> {
     let (rows, dim) = (groups.moments.rows() as f64, groups.moments.dim());
     let classes = groups.by_id.len();
     let scatter = groups.moments.scatter().to_full();
@@ -36,7 +36,7 @@ pub(super) fn of(groups: &Groups, kernels: &Kernels<'_>) -> Result<Option<labels
             leading += moment.tr_mul(&vector).norm_squared() / value;
         }
     }
-    Ok(Some(labels::Values {
+    Ok(Some(LabelsDiagnostics {
         r2: Some(fitted / energy),
         top_energy_share: Some((leading / energy).min(1.0)),
         classes: Some(classes as f64),

@@ -28,7 +28,7 @@ mod within_between;
 
 pub use diagnose::{Diagnosed, diagnose};
 pub use gathered::Gathered;
-pub use kernels::{Binary, Kernels, Unary};
+pub use kernels::{Binary, DiagnosticKernels, Unary};
 pub use loss_constant::{LossConstant, LossText, at_constant};
 pub use measured_layer::MeasuredLayer;
 pub use subject::Subject;

@@ -11,7 +11,7 @@ const VIEWS: Need = (&["z2"], "alignment, signal_gap and what the views share");
 const LOSS: Need = (&["loss"], "a loss that sits at its constant");
 const CANDIDATES: Need = (&["batch_size", "negatives"], "the loss's constant, ln(candidates)");
 
-fn of(method: Method) -> &'static [Need] {
+fn wanted_by(method: Method) -> &'static [Need] {
     match method {
         Method::Simclr => &[VIEWS, CANDIDATES, LOSS],
         Method::Triplet => &[
@@ -64,7 +64,7 @@ fn of(method: Method) -> &'static [Need] {
 /// One note for each input that the method's trainer sends and this window had not.
 pub(super) fn notes(method: Option<Method>, sent: &BTreeSet<&'static str>) -> Vec<String> {
     let mut notes = Vec::new();
-    for (any, purpose) in method.map_or(&[][..], of) {
+    for (any, purpose) in method.map_or(&[][..], wanted_by) {
         if !any.iter().any(|input| sent.contains(input)) {
             notes.push(format!("send {} for {purpose}", any.join(" or ")));
         }

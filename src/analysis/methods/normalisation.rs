@@ -5,7 +5,7 @@
 //! noise, by the stiffness gamma / sqrt(s^2 + eps).
 
 use super::measured_layer::MeasuredLayer;
-use super::table::batch_norm;
+use super::table::BatchNormDiagnostics;
 
 /// Standard deviation, in units of sqrt(eps), below which batch norm lives off its epsilon.
 const LIMIT: f64 = 10.0;
@@ -14,12 +14,12 @@ const LIMIT: f64 = 10.0;
 const LEAST_GAMMA: f64 = 1e-6;
 
 /// From the measured layer before and after batch norm.
-pub(super) fn of(pre: &MeasuredLayer<'_>, post: &MeasuredLayer<'_>, eps: f64, gamma: f64) -> batch_norm::Values {
+pub(super) fn around(pre: &MeasuredLayer<'_>, post: &MeasuredLayer<'_>, eps: f64, gamma: f64) -> BatchNormDiagnostics {
     let before = &pre.rows.moments;
     let dim = before.dim() as f64;
     let stiffness = (0..before.dim()).map(|k| gamma / (before.variance(k) + eps).sqrt()).sum::<f64>() / dim;
     let after = post.rows.moments.total_variance() / post.rows.moments.dim() as f64;
-    batch_norm::Values {
+    BatchNormDiagnostics {
         pre_std: Some((before.total_variance() / dim).sqrt()),
         pre_std_limit: Some(LIMIT * eps.sqrt()),
         pre_mean_cosine: pre.measures.mean_cosine,

@@ -4,7 +4,7 @@
 
 use nalgebra::DMatrix;
 
-use super::kernels::Kernels;
+use super::kernels::DiagnosticKernels;
 use crate::analysis::measures::Measures;
 use kernels::moments::Moments;
 use kernels::spectrum::second_moment;
@@ -17,7 +17,7 @@ pub(super) fn against_second_moment(
     weight: &DMatrix<f64>,
     moments: &Moments,
     measures: &Measures,
-    kernels: &Kernels<'_>,
+    kernels: &DiagnosticKernels<'_>,
 ) -> Result<(Option<f64>, Option<f64>), String> {
     let f = second_moment(moments);
     let (scale, weight_norm) = (f.norm(), weight.norm());

@@ -8,9 +8,9 @@
 use nalgebra::DMatrix;
 
 use super::groups::Groups;
-use super::kernels::Kernels;
+use super::kernels::DiagnosticKernels;
 use super::measured_layer::{MeasuredLayer, SOLVABLE};
-use super::table::graph;
+use super::table::GraphDiagnostics;
 use crate::analysis::companions::MAX_WEIGHT_DIM;
 use kernels::moments::Moments;
 use kernels::rows::Rows;
@@ -51,7 +51,7 @@ impl Edges {
         &mut self,
         views: &[Rows],
         edges: &[(usize, usize)],
-        kernels: &Kernels<'_>,
+        kernels: &DiagnosticKernels<'_>,
     ) -> Result<(), String> {
         let (samples, dim) = (views[0].len(), views[0].dim());
         // An edge in both directions is one relation, and a row is not related to itself.
@@ -90,10 +90,10 @@ impl Edges {
     }
 
     /// T6 of pushed edges.
-    pub(super) fn values(&self, layer: &MeasuredLayer<'_>) -> graph::Values {
+    pub(super) fn values(&self, layer: &MeasuredLayer<'_>) -> GraphDiagnostics {
         let total = layer.rows.moments.total_variance();
         let mean = |index: usize| self.eigenspaces.map(|(sums, count)| sums[index] / count);
-        graph::Values {
+        GraphDiagnostics {
             dirichlet_energy: (self.count > 0.0 && total > 0.0).then(|| self.squared / self.count / total),
             top_energy_share: mean(0),
             rank: layer.measures.numerical_rank,
@@ -104,7 +104,11 @@ impl Edges {
 }
 
 /// (share of the energy in the top eigenspace, overlap, rank(G + I) - 1) of one batch; `None` when all rows are equal.
-fn eigenspaces(views: &[Rows], edges: &[(usize, usize)], kernels: &Kernels<'_>) -> Result<Option<[f64; 3]>, String> {
+fn eigenspaces(
+    views: &[Rows],
+    edges: &[(usize, usize)],
+    kernels: &DiagnosticKernels<'_>,
+) -> Result<Option<[f64; 3]>, String> {
     let (nodes, dim) = (views[0].len() * views.len(), views[0].dim());
     let rows = centred(views);
     let total = rows.norm_squared();
@@ -164,11 +168,11 @@ fn overlap(inside: &DMatrix<f64>, energies: &[f64], directions: &DMatrix<f64>) -
 ///
 /// # Errors
 /// Whatever the kernels return.
-pub(super) fn of_ids(
+pub(super) fn by_ids(
     groups: &Groups,
     layer: &MeasuredLayer<'_>,
-    kernels: &Kernels<'_>,
-) -> Result<graph::Values, String> {
+    kernels: &DiagnosticKernels<'_>,
+) -> Result<GraphDiagnostics, String> {
     // sum over pairs within a group of |z_i - z_j|^2 = n times the group's scatter.
     let squared: f64 = groups.by_id.values().map(|group| group.rows as f64 * group.scatter).sum();
     let pairs: f64 = groups.by_id.values().map(|group| group.rows as f64 * (group.rows as f64 - 1.0) / 2.0).sum();
@@ -180,12 +184,12 @@ pub(super) fn of_ids(
 ///
 /// # Errors
 /// Whatever the kernels return.
-pub(super) fn of_views(
+pub(super) fn by_views(
     pairs: &ViewMoments,
     view_means: Option<&Moments>,
     layer: &MeasuredLayer<'_>,
-    kernels: &Kernels<'_>,
-) -> Result<graph::Values, String> {
+    kernels: &DiagnosticKernels<'_>,
+) -> Result<GraphDiagnostics, String> {
     let (samples, views) = (pairs.samples() as f64, pairs.views() as f64);
     let moments = &layer.rows.moments;
     let between = match (pairs.views(), view_means) {
@@ -218,15 +222,15 @@ impl Cliques {
         &self,
         moments: &Moments,
         layer: &MeasuredLayer<'_>,
-        kernels: &Kernels<'_>,
-    ) -> Result<graph::Values, String> {
+        kernels: &DiagnosticKernels<'_>,
+    ) -> Result<GraphDiagnostics, String> {
         let (total, scatter) = (moments.total_variance(), moments.scatter());
         let rank = layer.measures.numerical_rank;
-        let mut values = graph::Values {
+        let mut values = GraphDiagnostics {
             dirichlet_energy: (self.pairs > 0.0 && total > 0.0).then(|| self.squared / self.pairs / total),
             rank,
             rank_cap: Some((self.groups - 1.0).min(moments.dim() as f64)),
-            ..graph::Values::default()
+            ..GraphDiagnostics::default()
         };
         let Some(between) = self.between.as_ref().filter(|_| total > 0.0) else { return Ok(values) };
         values.top_energy_share = Some((between.trace() / scatter.trace()).clamp(0.0, 1.0));

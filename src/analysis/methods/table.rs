@@ -3,20 +3,14 @@
 //! A new diagnostic is a row here, the file of its group, and a value in `tests/golden`.
 
 macro_rules! diagnostics {
-    ($($group:ident, $what:literal: { $($name:ident: $help:literal,)* } $(+ $text:ident: $type:ty)?)*) => {
+    ($($group:ident: $type:ident, $what:literal: { $($name:ident: $help:literal,)* } $(+ $text:ident: $text_type:ty)?)*) => {
         $(
             #[doc = $what]
-            pub mod $group {
-                #[doc = $what]
-                #[derive(
-                    Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema,
-                )]
-                #[serde(default)]
-                #[schema(as = $group::Values)]
-                pub struct Values {
-                    $(#[doc = $help] pub $name: Option<f64>,)*
-                    $(#[serde(flatten)] #[allow(missing_docs)] pub $text: $type,)?
-                }
+            #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+            #[serde(default)]
+            pub struct $type {
+                $(#[doc = $help] pub $name: Option<f64>,)*
+                $(#[serde(flatten)] #[allow(missing_docs)] pub $text: $text_type,)?
             }
         )*
 
@@ -24,7 +18,7 @@ macro_rules! diagnostics {
         #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
         #[serde(default)]
         pub struct Diagnostics {
-            $(#[doc = $what] pub $group: Option<$group::Values>,)*
+            $(#[doc = $what] pub $group: Option<$type>,)*
         }
 
         /// Every group with its diagnostics: (group, [(name in the report, exported name, help)]).
@@ -59,13 +53,13 @@ macro_rules! exported {
 }
 
 diagnostics! {
-    teacher, "Teacher against student (P1); needs z and teacher": {
+    teacher: TeacherDiagnostics, "Teacher against student (P1); needs z and teacher": {
         cosine: "Mean cosine of a student row and its teacher row",
         entropy_rank_ratio: "Entropy rank of the teacher over that of the student",
         spectrum_distance: "Total variation distance between the normalised eigenvalues of teacher and student; 0 alike, 1 disjoint",
         center_norm_gap: "Centre norm of the teacher minus that of the student",
     }
-    prototypes, "Assignments of the student over K prototypes (P2, P3); needs logits and temperature": {
+    prototypes: PrototypesDiagnostics, "Assignments of the student over K prototypes (P2, P3); needs logits and temperature": {
         count: "K",
         entropy: "h: mean entropy of a row's probabilities, in nats; 0 is one prototype a row, ln K uniform",
         marginal_entropy: "Entropy of the mean probabilities, in nats",
@@ -77,7 +71,7 @@ diagnostics! {
         dead_share: "Share of prototypes whose mean probability is below 0.1 / K",
         weight_entropy_rank: "Entropy rank of the prototype matrix, of its squared singular values; needs prototype_weight",
     }
-    prototype_targets, "What the student's assignments are trained towards (P2): the teacher's probabilities, or the codes": {
+    prototype_targets: PrototypeTargetsDiagnostics, "What the student's assignments are trained towards (P2): the teacher's probabilities, or the codes": {
         count: "K",
         entropy: "Mean entropy of a row's probabilities, in nats",
         marginal_entropy: "Entropy of the mean probabilities, in nats",
@@ -86,14 +80,14 @@ diagnostics! {
         usage: "Perplexity of the mean probabilities over K",
         dead_share: "Share of prototypes whose mean probability is below 0.1 / K",
     }
-    predictor, "The predictor (P4); needs predictions, two views, or predictor_weight": {
+    predictor: PredictorDiagnostics, "The predictor (P4); needs predictions, two views, or predictor_weight": {
         entropy_rank_ratio: "Entropy rank of the predictions over that of z",
         cosine: "Mean cosine of a prediction and its target: the teacher, else the other view",
         linear_r2: "R^2 of the best linear map from view 1 to view 2, over the variance of view 2; 1 leaves nothing to learn, 0 shares nothing",
         eigenvector_alignment: "Mean |cos(W v, v)| over the eigenvectors v of F = E[z z^T] above the noise floor",
         commutator: "|W F - F W| / (|W| |F|), Frobenius norms; 0 is aligned",
     }
-    batch_norm, "The same layer before and after batch norm (P5); needs pre_bn and z, bn_eps and bn_gamma": {
+    batch_norm: BatchNormDiagnostics, "The same layer before and after batch norm (P5); needs pre_bn and z, bn_eps and bn_gamma": {
         pre_std: "Root mean square over coordinates of the standard deviation before batch norm",
         pre_std_limit: "10 sqrt(bn_eps): below it batch norm lives off its epsilon",
         pre_mean_cosine: "Mean cosine of different samples before batch norm",
@@ -102,53 +96,53 @@ diagnostics! {
         pre_center_norm: "Centre norm before batch norm",
         post_center_norm: "Centre norm after batch norm",
     }
-    loss, "The loss against its method's constant (P6); needs loss, the method, and what its constant is made of": {
+    loss: LossDiagnostics, "The loss against its method's constant (P6); needs loss, the method, and what its constant is made of": {
         value: "The newest loss pushed",
         constant: "The nearest constant at which the loss of this method says nothing was learned",
         distance: "|loss - constant| / max(1, |constant|); below 0.005 the loss sits at it",
     } + text: Option<crate::analysis::methods::loss_constant::LossText>
-    lidar, "LiDAR (T4, Thilak et al. 2023); needs ids": {
+    lidar: LidarDiagnostics, "LiDAR (T4, Thilak et al. 2023); needs ids": {
         value: "exp of the entropy of the eigenvalues of W^(-1/2) B W^(-1/2)",
         delta: "The ridge on the within-id covariance",
         ids: "Ids with at least two rows",
         rows_per_id: "Mean rows of such an id",
     }
-    mutual_information, "Gaussian mutual information of two views by canonical correlation (T5); needs two views and N >= 10 d": {
+    mutual_information: MutualInformationDiagnostics, "Gaussian mutual information of two views by canonical correlation (T5); needs two views and N >= 10 d": {
         value: "-1/2 sum ln(1 - rho_k^2), in nats",
         mean_correlation: "Mean canonical correlation",
         top_correlation: "Largest canonical correlation",
     }
-    graph, "Embeddings against their relation graph (T6): edges, ids, or the views of a sample": {
+    graph: GraphDiagnostics, "Embeddings against their relation graph (T6): edges, ids, or the views of a sample": {
         dirichlet_energy: "Normalised Dirichlet energy: mean squared distance of related rows over tr Sigma; 0 aligned, 2 unrelated",
         top_energy_share: "Share of the centred rows' energy in the top eigenspace of the graph",
         rank: "Numerical rank of the embeddings",
         rank_cap: "min(d, rank(G + I) - 1)",
         subspace_overlap: "|U_G^T U_Z|^2 / k: overlap of the graph's top eigenspace with the rows' own k leading directions",
     }
-    simplex, "Cosines of different rows of one batch against the regular simplex (T7)": {
+    simplex: SimplexDiagnostics, "Cosines of different rows of one batch against the regular simplex (T7)": {
         mean_cosine: "Mean cosine of different rows of the window's first batch, of at most 512 of them",
         cosine_spread: "Standard deviation of those cosines; 0 on a simplex",
         null: "-1 / (N - 1) of that batch",
     }
-    labels, "Linear fit of labels (T8); needs labels and N >= 10 d": {
+    labels: LabelsDiagnostics, "Linear fit of labels (T8); needs labels and N >= 10 d": {
         r2: "R^2 of the ridge regression from z to one-hot labels",
         top_energy_share: "Share of the label indicators' energy in the leading classes - 1 left singular vectors of the centred rows",
         classes: "Different labels",
     }
-    neighbors, "Nearest neighbours in the support set (NNCLR); needs neighbors": {
+    neighbors: NeighborsDiagnostics, "Nearest neighbours in the support set (NNCLR); needs neighbors": {
         unique_share: "Different neighbours over rows, mean over batches; few are hubs",
     }
-    triplet, "Distances of triplets; needs z1, z2 and negative1": {
+    triplet: TripletDiagnostics, "Distances of triplets; needs z1, z2 and negative1": {
         positive_distance: "Mean distance of anchor and positive",
         negative_distance: "Mean distance of anchor and negative",
         distance_gap: "negative_distance - positive_distance",
     }
-    vicreg, "Terms of VICReg's loss, unweighted, from the whole window; needs two views and gamma": {
+    vicreg: VicregDiagnostics, "Terms of VICReg's loss, unweighted, from the whole window; needs two views and gamma": {
         invariance: "Mean squared difference of the views, over coordinates",
         variance: "Mean over coordinates and views of max(0, gamma - sqrt(Var + 1e-4))",
         covariance: "Sum of squared off-diagonal covariances over d, mean over views",
     }
-    barlow, "Terms of Barlow Twins' loss from the whole window; needs two views and lambda": {
+    barlow: BarlowDiagnostics, "Terms of Barlow Twins' loss from the whole window; needs two views and lambda": {
         invariance: "sum_k (1 - C_kk)^2",
         redundancy: "lambda sum_{k != l} C_kl^2",
     }

@@ -3,7 +3,7 @@
 //! Sources: Bardes, Ponce and LeCun, ICLR 2022, equations 1 to 6; Zbontar et al., ICML 2021, equation 1 (the sum off
 //! the diagonal is over C_kl squared).
 
-use super::table::{barlow, vicreg};
+use super::table::{BarlowDiagnostics, VicregDiagnostics};
 use kernels::packed::Packed;
 use kernels::view_moments::ViewMoments;
 
@@ -11,10 +11,10 @@ use kernels::view_moments::ViewMoments;
 const VARIANCE_EPSILON: f64 = 1e-4;
 
 /// VICReg's three terms, unweighted, of the first two views.
-pub(super) fn of_vicreg(pairs: &ViewMoments, gamma: f64) -> vicreg::Values {
+pub(super) fn vicreg(pairs: &ViewMoments, gamma: f64) -> VicregDiagnostics {
     let n = pairs.samples() as f64;
     if n < 2.0 {
-        return vicreg::Values::default();
+        return VicregDiagnostics::default();
     }
     let term = |of: &dyn Fn(&Packed) -> f64| pairs.scatters().map(of).iter().sum::<f64>() / 2.0;
     let variance = |scatter: &Packed| {
@@ -27,7 +27,7 @@ pub(super) fn of_vicreg(pairs: &ViewMoments, gamma: f64) -> vicreg::Values {
         let on: f64 = (0..dim).map(|k| (scatter.diagonal(k) / (n - 1.0)).powi(2)).sum();
         (scatter.frobenius_squared_in(n - 1.0) - on) / dim as f64
     };
-    vicreg::Values {
+    VicregDiagnostics {
         invariance: Some(pairs.mean_squared_difference()),
         variance: Some(term(&variance)),
         covariance: Some(term(&covariance)),
@@ -35,7 +35,7 @@ pub(super) fn of_vicreg(pairs: &ViewMoments, gamma: f64) -> vicreg::Values {
 }
 
 /// Barlow Twins' two terms.
-pub(super) fn of_barlow(pairs: &ViewMoments, lambda: f64) -> barlow::Values {
+pub(super) fn barlow(pairs: &ViewMoments, lambda: f64) -> BarlowDiagnostics {
     let (on, off) = pairs.barlow_terms();
-    barlow::Values { invariance: Some(on), redundancy: Some(lambda * off) }
+    BarlowDiagnostics { invariance: Some(on), redundancy: Some(lambda * off) }
 }

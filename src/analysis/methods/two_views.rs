@@ -3,8 +3,8 @@
 
 use nalgebra::DMatrix;
 
-use super::kernels::Kernels;
-use super::table::mutual_information;
+use super::kernels::DiagnosticKernels;
+use super::table::MutualInformationDiagnostics;
 use kernels::view_moments::ViewMoments;
 
 /// Samples a dimension that canonical correlations need: at N <= 2 d pure noise has correlations of 1.
@@ -21,14 +21,14 @@ pub(super) struct Shared {
     /// R^2 of view 2 from view 1.
     pub(super) linear_r2: Option<f64>,
     /// T5.
-    pub(super) information: mutual_information::Values,
+    pub(super) information: MutualInformationDiagnostics,
 }
 
 /// `None` with too few samples, or a view without variance.
 ///
 /// # Errors
 /// Whatever the kernels return.
-pub(super) fn of(pairs: &ViewMoments, kernels: &Kernels<'_>) -> Result<Option<Shared>, String> {
+pub(super) fn shared(pairs: &ViewMoments, kernels: &DiagnosticKernels<'_>) -> Result<Option<Shared>, String> {
     let [first, second] = pairs.scatters();
     let (samples, dim) = (pairs.samples() as f64, first.dim());
     let (trace, second_trace) = (first.trace(), second.trace());
@@ -44,7 +44,7 @@ pub(super) fn of(pairs: &ViewMoments, kernels: &Kernels<'_>) -> Result<Option<Sh
     let value: f64 = squares.iter().map(|square| -0.5 * (1.0 - square.clamp(0.0, 1.0)).ln()).sum();
     Ok(Some(Shared {
         linear_r2: Some(linear_r2.min(1.0)),
-        information: mutual_information::Values {
+        information: MutualInformationDiagnostics {
             value: (!infinite).then_some(value),
             mean_correlation: Some(correlations.iter().sum::<f64>() / dim as f64),
             top_correlation: correlations.first().copied(),

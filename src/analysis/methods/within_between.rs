@@ -6,8 +6,8 @@
 //! non-negative as rounding allows, however badly conditioned W is: that is where a collapse shows.
 
 use super::groups::Groups;
-use super::kernels::Kernels;
-use super::table::lidar;
+use super::kernels::DiagnosticKernels;
+use super::table::LidarDiagnostics;
 use crate::analysis::measures::entropy_rank;
 
 /// The ridge on W. In squared units of the embedding, as the paper has it; a value is meaningless without it.
@@ -17,7 +17,7 @@ pub const DELTA: f64 = 1e-4;
 ///
 /// # Errors
 /// Whatever the kernels return.
-pub(super) fn of(groups: &Groups, kernels: &Kernels<'_>) -> Result<Option<lidar::Values>, String> {
+pub(super) fn lidar(groups: &Groups, kernels: &DiagnosticKernels<'_>) -> Result<Option<LidarDiagnostics>, String> {
     let several = |rows: u64| rows >= 2;
     let counted: Vec<_> = groups.by_id.values().filter(|group| several(group.rows)).collect();
     let ids = counted.len() as f64;
@@ -42,7 +42,7 @@ pub(super) fn of(groups: &Groups, kernels: &Kernels<'_>) -> Result<Option<lidar:
     // X X^T and X^T X share their nonzero eigenvalues: the smaller is solved.
     let gram = if dim <= whitened.ncols() { &whitened * whitened.transpose() } else { whitened.tr_mul(&whitened) };
     let eigenvalues = (kernels.eigenvalues)(&gram)?;
-    Ok(Some(lidar::Values {
+    Ok(Some(LidarDiagnostics {
         value: entropy_rank(&eigenvalues),
         delta: Some(DELTA),
         ids: Some(ids),

@@ -19,7 +19,7 @@ pub struct Baseline {
 
 /// One window as the baseline keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct SeenWindow {
     /// entropy_rank / null.
     pub rank: Option<f64>,
     /// N.

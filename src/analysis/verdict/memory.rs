@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::baseline::{Baseline, Seen, tail};
+use super::baseline::{Baseline, SeenWindow, tail};
 use super::judge::judge;
 use super::judgement::{JudgedWindow, Judgement};
 use super::thresholds::Thresholds;
@@ -41,7 +41,7 @@ pub struct VerdictMemory {
     /// Windows running, since warm-up, that the loss sits at its constant.
     pub loss_running: u64,
     /// The last five windows since warm-up.
-    pub recent: VecDeque<Seen>,
+    pub recent: VecDeque<SeenWindow>,
     /// Known once five windows have passed since warm-up.
     pub baseline: Option<Baseline>,
     /// The baseline no longer holds windows of the run's beginning.
@@ -170,7 +170,7 @@ impl VerdictMemory {
             (Some(cosine), Some(std), Some(variance)) => Some((1.0 - cosine, std, variance)),
             _ => None,
         };
-        self.recent.push_back(Seen { rank, samples: window.samples, tail: tail(window), spread });
+        self.recent.push_back(SeenWindow { rank, samples: window.samples, tail: tail(window), spread });
         if self.recent.len() > ROLLING {
             self.recent.pop_front();
         }
@@ -190,7 +190,7 @@ impl VerdictMemory {
     }
 
     fn raise_baseline(&mut self) {
-        let median_of = |get: &dyn Fn(&Seen) -> Option<f64>| median(self.recent.iter().filter_map(get).collect());
+        let median_of = |get: &dyn Fn(&SeenWindow) -> Option<f64>| median(self.recent.iter().filter_map(get).collect());
         let Some(rank) = median_of(&|seen| seen.rank) else { return };
         let tail = median_of(&|seen| seen.tail);
         let spread = match (

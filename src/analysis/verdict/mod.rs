@@ -10,7 +10,7 @@ mod method_alarms;
 mod thresholds;
 mod words;
 
-pub use baseline::{Baseline, Seen};
+pub use baseline::{Baseline, SeenWindow};
 pub use judge::judge;
 pub use judgement::{JudgedWindow, Judgement};
 pub use memory::VerdictMemory;

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::process::{Command, Stdio};
 
-use super::process::{Launch, Workers};
+use super::process::{Launch, WorkerLaunches};
 use crate::compute::resources::BackendResources;
 use kernels::backend::ComputeError;
 use kernels::priority::{ACCUMULATE_NICENESS, SPECTRUM_NICENESS};
@@ -18,7 +18,7 @@ const UNKNOWN_SHARE: u64 = 1 << 30;
 /// The part of what is free at the start that is taken unless more is given: a trainer may not have its share yet.
 const FREE_PARTS: u64 = 4;
 
-/// Workers that share it: one sums, one solves.
+/// WorkerLaunches that share it: one sums, one solves.
 const WORKERS: u64 = 2;
 
 /// What may be used of a card's memory.
@@ -35,15 +35,15 @@ impl Share {
     ///
     /// # Errors
     /// When more was given than the card has.
-    pub fn of_card(index: u8, given: Option<u64>) -> Result<Self, ComputeError> {
-        Self::of(given, memory_of(index))
+    pub fn on_card(index: u8, given: Option<u64>) -> Result<Self, ComputeError> {
+        Self::from_memory(given, memory_of(index))
     }
 
     /// As [`Share::of_card`], where `memory` is what the card has and what is free of it.
     ///
     /// # Errors
     /// As [`Share::of_card`].
-    pub fn of(given: Option<u64>, memory: Option<(u64, u64)>) -> Result<Self, ComputeError> {
+    pub fn from_memory(given: Option<u64>, memory: Option<(u64, u64)>) -> Result<Self, ComputeError> {
         match (given, memory) {
             (Some(bytes), Some((total, _))) if bytes > total => Err(ComputeError::Device(format!(
                 "--gpu-memory-bytes is {bytes}: the card has {total}; give less, or leave it out for a quarter of what is free"
@@ -74,7 +74,11 @@ impl fmt::Display for Share {
 ///
 /// # Errors
 /// When this program's file is not known.
-pub fn workers(device: Device, share: Option<&Share>, resources: &BackendResources) -> Result<Workers, ComputeError> {
+pub fn workers(
+    device: Device,
+    share: Option<&Share>,
+    resources: &BackendResources,
+) -> Result<WorkerLaunches, ComputeError> {
     let program = std::env::current_exe()
         .map_err(|error| ComputeError::Device(format!("this program's own file is not known: {error}")))?;
     let launch = |niceness: i32| {
@@ -94,7 +98,7 @@ pub fn workers(device: Device, share: Option<&Share>, resources: &BackendResourc
     };
     // As the threads that wait for them.
     let budget = share.map(|share| usize::try_from(share.bytes / WORKERS).unwrap_or(usize::MAX));
-    Ok(Workers { sums: launch(ACCUMULATE_NICENESS), solves: launch(SPECTRUM_NICENESS), budget })
+    Ok(WorkerLaunches { sums: launch(ACCUMULATE_NICENESS), solves: launch(SPECTRUM_NICENESS), budget })
 }
 
 fn environment(share: Option<&Share>) -> Vec<(&'static str, Option<String>)> {
@@ -153,12 +157,12 @@ mod tests {
     fn a_share_is_what_was_given_or_a_quarter_of_what_is_free() {
         let gib = 1 << 30;
         assert_eq!(
-            Share::of(None, Some((80 * gib, 40 * gib))).unwrap(),
+            Share::from_memory(None, Some((80 * gib, 40 * gib))).unwrap(),
             Share { bytes: 10 * gib, total: Some(80 * gib) }
         );
-        assert_eq!(Share::of(Some(gib), Some((80 * gib, 0))).unwrap().fraction(), Some(0.5 / 80.0));
-        assert_eq!(Share::of(None, None).unwrap(), Share { bytes: UNKNOWN_SHARE, total: None });
-        let refused = Share::of(Some(81 * gib), Some((80 * gib, 0))).unwrap_err().to_string();
+        assert_eq!(Share::from_memory(Some(gib), Some((80 * gib, 0))).unwrap().fraction(), Some(0.5 / 80.0));
+        assert_eq!(Share::from_memory(None, None).unwrap(), Share { bytes: UNKNOWN_SHARE, total: None });
+        let refused = Share::from_memory(Some(81 * gib), Some((80 * gib, 0))).unwrap_err().to_string();
         assert!(refused.contains("--gpu-memory-bytes is") && refused.contains("give less"), "{refused}");
     }
 

@@ -14,9 +14,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Signal, getpid, kill_process};
 
 use super::frames::{
-    self, Failure, FrameError, Hello, Kernel, Layout, Outcome, PROTOCOL, PrecisionWord, Reply, Request,
+    self, Failure, FrameError, Hello, KernelName, Layout, PROTOCOL, PrecisionWord, ReplyBody, Request, WorkerReply,
 };
-use super::memory::{Cursor, Memory};
+use super::memory::{Cursor, SharedMemory};
 use kernels::backend::{Backend, ComputeError};
 use kernels::moments::Moments;
 use kernels::packed::Packed;
@@ -25,7 +25,7 @@ use kernels::rounding::Rounding;
 use kernels::rows::{Float, Order, Rows};
 
 /// What a job comes back with.
-struct Done {
+struct KernelResult {
     kernel: String,
     results: Vec<Vec<f64>>,
 }
@@ -53,18 +53,18 @@ pub fn serve<B: Backend>(device: Device, open: impl FnOnce() -> Result<B, Comput
         let done = operands(&request, memory.start()).and_then(|given| compute(&backend, request.kernel, given));
         let broken = matches!(done, Err(ComputeError::Device(_) | ComputeError::OutOfMemory(_)));
         let outcome = done.and_then(|done| write(done, &memory)).unwrap_or_else(|error| failed(&error));
-        frames::write(&mut stream, &Reply { job: request.job, outcome }).map_err(|error| error.to_string())?;
+        frames::write(&mut stream, &WorkerReply { job: request.job, outcome }).map_err(|error| error.to_string())?;
         if broken {
             return Ok(());
         }
     }
 }
 
-fn handed_over() -> io::Result<(UnixStream, Memory)> {
+fn handed_over() -> io::Result<(UnixStream, SharedMemory)> {
     let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     // Fails where it is no socket.
     stream.peer_addr()?;
-    let memory = Memory::of(io::stdout().as_fd().try_clone_to_owned()?);
+    let memory = SharedMemory::from_fd(io::stdout().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdout(io::stderr().as_fd())?;
     Ok((stream, memory))
 }
@@ -106,19 +106,19 @@ fn operands(request: &Request, mut from: Cursor<'_>) -> Result<Vec<Given>, Compu
     Ok(given)
 }
 
-fn compute(backend: &impl Backend, kernel: Kernel, given: Vec<Given>) -> Result<Done, ComputeError> {
+fn compute(backend: &impl Backend, kernel: KernelName, given: Vec<Given>) -> Result<KernelResult, ComputeError> {
     use Given::{Matrix, Rows};
-    let plain = |matrix: DMatrix<f64>| Done { kernel: "f64".to_string(), results: vec![values(matrix)] };
+    let plain = |matrix: DMatrix<f64>| KernelResult { kernel: "f64".to_string(), results: vec![values(matrix)] };
     match (kernel, &given[..]) {
-        (Kernel::Moments { precision }, [Rows(rows)]) => {
+        (KernelName::Moments { precision }, [Rows(rows)]) => {
             let moments = backend.moments(rows, precision.precision())?;
             let kernel = moments.provenances().iter().next().map_or("f64", |origin| origin.kernel).to_string();
             let mut errors = moments.sums().errors().to_vec();
             errors.resize(rows.dim() - 1, 0.0);
             let results = vec![moments.mean().to_vec(), moments.scatter().values().to_vec(), errors];
-            Ok(Done { kernel, results })
+            Ok(KernelResult { kernel, results })
         }
-        (Kernel::Cross, [Rows(a), Rows(b), Matrix(mean_a), Matrix(mean_b)]) => {
+        (KernelName::Cross, [Rows(a), Rows(b), Matrix(mean_a), Matrix(mean_b)]) => {
             // Of the moments a kernel needs the mean, and how they were summed: in f64, as nothing else is said.
             let of = |rows: &kernels::rows::Rows, mean: &DMatrix<f64>| {
                 let scatter = Packed::zeros(rows.dim());
@@ -127,31 +127,31 @@ fn compute(backend: &impl Backend, kernel: Kernel, given: Vec<Given>) -> Result<
             };
             backend.cross((a, &of(a, mean_a)), (b, &of(b, mean_b))).map(plain)
         }
-        (Kernel::Gram { outer }, [Matrix(x)]) => backend.gram(x, outer).map(plain),
-        (Kernel::Inner, [Matrix(a), Matrix(b)]) => backend.inner(a, b).map(plain),
-        (Kernel::Eigenvalues, [Matrix(symmetric)]) => {
+        (KernelName::Gram { outer }, [Matrix(x)]) => backend.gram(x, outer).map(plain),
+        (KernelName::Inner, [Matrix(a), Matrix(b)]) => backend.inner(a, b).map(plain),
+        (KernelName::Eigenvalues, [Matrix(symmetric)]) => {
             let solved = backend.eigenvalues(symmetric)?;
-            Ok(Done { kernel: solved.provenance.kernel.to_string(), results: vec![solved.values] })
+            Ok(KernelResult { kernel: solved.provenance.kernel.to_string(), results: vec![solved.values] })
         }
-        (Kernel::Eigenvectors, [Matrix(symmetric)]) => {
+        (KernelName::Eigenvectors, [Matrix(symmetric)]) => {
             let (eigenvalues, vectors) = backend.eigenvectors(symmetric)?;
-            Ok(Done { kernel: "f64".to_string(), results: vec![eigenvalues, values(vectors)] })
+            Ok(KernelResult { kernel: "f64".to_string(), results: vec![eigenvalues, values(vectors)] })
         }
-        (Kernel::Whiten, [Matrix(a), Matrix(b)]) => backend.whiten(a, b).map(plain),
+        (KernelName::Whiten, [Matrix(a), Matrix(b)]) => backend.whiten(a, b).map(plain),
         (kernel, given) => Err(ComputeError::Device(format!("{kernel:?} does not take {} such operands", given.len()))),
     }
 }
 
-fn write(done: Done, memory: &Memory) -> Result<Outcome, ComputeError> {
+fn write(done: KernelResult, memory: &SharedMemory) -> Result<ReplyBody, ComputeError> {
     let mut to = memory.start();
     for result in &done.results {
         to.put_numbers(result).map_err(|error| ComputeError::OutOfMemory(format!("the results: {error}")))?;
     }
     let results = done.results.iter().map(Vec::len).collect();
-    Ok(Outcome::Done { kernel: done.kernel, results })
+    Ok(ReplyBody::Done { kernel: done.kernel, results })
 }
 
-fn failed(error: &ComputeError) -> Outcome {
+fn failed(error: &ComputeError) -> ReplyBody {
     let what = match error {
         ComputeError::NoConvergence { .. } | ComputeError::NotPositiveDefinite { .. } => Failure::NoResult,
         ComputeError::OutOfMemory(_) => Failure::OutOfMemory,
@@ -159,7 +159,7 @@ fn failed(error: &ComputeError) -> Outcome {
     };
     // A frame holds eight times that, and JSON may need several bytes a character.
     let detail = error.to_string().chars().take(2048).collect();
-    Outcome::Failed { what, detail }
+    ReplyBody::Failed { what, detail }
 }
 
 fn values(matrix: DMatrix<f64>) -> Vec<f64> {

@@ -33,7 +33,7 @@ pub struct Request {
     /// Its number, which the reply repeats.
     pub job: u64,
     /// What to do.
-    pub kernel: Kernel,
+    pub kernel: KernelName,
     /// With what.
     pub operands: Vec<Layout>,
 }
@@ -41,7 +41,7 @@ pub struct Request {
 /// The kernels of [`kernels::backend::Backend`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)] // as there
-pub enum Kernel {
+pub enum KernelName {
     Moments { precision: PrecisionWord },
     Cross,
     Gram { outer: bool },
@@ -88,16 +88,16 @@ pub enum Layout {
 /// A job's end.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Reply {
+pub struct WorkerReply {
     /// Of which job.
     pub job: u64,
     /// How it ended.
-    pub outcome: Outcome,
+    pub outcome: ReplyBody,
 }
 
 /// How a job ended.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Outcome {
+pub enum ReplyBody {
     /// Well. The results stand in the shared memory, back to back from the first byte, as f64.
     Done {
         /// In what arithmetic, or by what solver.
@@ -204,7 +204,7 @@ mod tests {
         let mut bytes = Vec::new();
         let request = Request {
             job: 7,
-            kernel: Kernel::Moments { precision: PrecisionWord::Fast },
+            kernel: KernelName::Moments { precision: PrecisionWord::Fast },
             operands: vec![Layout::Rows { float: "bf16".to_string(), row_major: true, rows: 3, dim: 2 }],
         };
         write(&mut bytes, &request).unwrap();
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_frame_that_is_none_is_refused() {
-        let of = |bytes: &[u8]| read::<Reply>(&mut &*bytes).unwrap_err();
+        let of = |bytes: &[u8]| read::<WorkerReply>(&mut &*bytes).unwrap_err();
         assert!(matches!(of(&[]), FrameError::Closed));
         assert!(matches!(of(&[1, 0]), FrameError::Closed));
         assert!(matches!(of(&[9, 0, 0, 0, b'{']), FrameError::Short { length: 9 }));

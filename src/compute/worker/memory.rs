@@ -1,4 +1,4 @@
-//! Memory that the service and its compute worker share: a memfd, read and written by calls, not mapped.
+//! SharedMemory that the service and its compute worker share: a memfd, read and written by calls, not mapped.
 //!
 //! Guarantees: whatever the other side does to it (shrinks it, fills it with anything) costs an error here, no signal: a
 //! mapping of a file that shrinks would be a bus error. Must not: hold anything between jobs.
@@ -13,15 +13,15 @@ use rustix::io::{pread, pwrite};
 const CHUNK: usize = 8192;
 
 /// See the file's head.
-pub struct Memory(OwnedFd);
+pub struct SharedMemory(OwnedFd);
 
 /// A place in it, which moves on as it is written to or read from.
 pub struct Cursor<'a> {
-    memory: &'a Memory,
+    memory: &'a SharedMemory,
     at: u64,
 }
 
-impl Memory {
+impl SharedMemory {
     /// A new one, empty.
     ///
     /// # Errors
@@ -31,7 +31,7 @@ impl Memory {
     }
 
     /// One that was handed over.
-    pub fn of(file: OwnedFd) -> Self {
+    pub fn from_fd(file: OwnedFd) -> Self {
         Self(file)
     }
 
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn what_is_put_is_taken() {
-        let memory = Memory::create().unwrap();
+        let memory = SharedMemory::create().unwrap();
         let numbers: Vec<f64> = (0..CHUNK + 3).map(|i| i as f64 / 7.0).collect();
         let mut cursor = memory.start();
         cursor.put(b"abc").unwrap();

@@ -4,24 +4,24 @@
 //! Guarantees: every call has an answer that was checked, or is done by [`Cpu`]; the result's origin says by which. A
 //! merge never waits for an eigensolve: they have a worker each. Must not: link libtorch, or log.
 //!
-//! [`frames`] is what is said, [`memory`] what is shared, [`job`] what is asked, [`process`] one worker, [`lane`] one
+//! [`frames`] is what is said, [`memory`] what is shared, [`call`] what is asked, [`process`] one worker, [`slot`] one
 //! after another, [`card`] what they may use; [`child`] is the other side.
 
+pub mod call;
 pub mod card;
 pub mod child;
 pub mod frames;
-pub mod job;
-pub mod lane;
 pub mod memory;
 pub mod process;
+pub mod slot;
 
 use std::sync::OnceLock;
 
 use nalgebra::DMatrix;
 
-use self::job::Job;
-use self::lane::Lane;
-use self::process::{Answer, Broken, Workers};
+use self::call::KernelCall;
+use self::process::{Answer, Broken, WorkerLaunches};
+use self::slot::WorkerSlot;
 use super::SLAB_BYTES;
 use super::resources::Clock;
 use kernels::backend::{Backend, ComputeError, Solution};
@@ -41,8 +41,8 @@ const KERNELS: [&str; 6] = ["f64", "f32", "bf16", "eigh", "faer", "two-stage"];
 pub struct Supervised {
     device: Device,
     cpu: Cpu,
-    sums: Lane,
-    solves: Lane,
+    sums: WorkerSlot,
+    solves: WorkerSlot,
     /// Bytes of the device's memory that one worker may take.
     budget: Option<usize>,
     listener: OnceLock<Listener>,
@@ -53,17 +53,22 @@ impl Supervised {
     ///
     /// # Errors
     /// When one does not get ready.
-    pub fn start(workers: Workers, cpu: Cpu, clock: &Clock) -> Result<Self, ComputeError> {
+    pub fn start(workers: WorkerLaunches, cpu: Cpu, clock: &Clock) -> Result<Self, ComputeError> {
         let failed = |broken: Broken| ComputeError::Device(broken.detail);
         let device = workers.sums.device;
-        let sums = Lane::start(workers.sums, clock.clone()).map_err(failed)?;
-        let solves = Lane::start(workers.solves, clock.clone()).map_err(failed)?;
+        let sums = WorkerSlot::start(workers.sums, clock.clone()).map_err(failed)?;
+        let solves = WorkerSlot::start(workers.solves, clock.clone()).map_err(failed)?;
         Ok(Self { device, cpu, sums, solves, budget: workers.budget, listener: OnceLock::new() })
     }
 
     /// The answer of a worker, if there is one that `check` takes; `None`: it is this process's turn, and who listens
     /// knows why.
-    fn ask<T>(&self, lane: &Lane, job: &Job<'_>, check: impl FnOnce(Answer) -> Result<T, String>) -> Option<T> {
+    fn ask<T>(
+        &self,
+        lane: &WorkerSlot,
+        job: &KernelCall<'_>,
+        check: impl FnOnce(Answer) -> Result<T, String>,
+    ) -> Option<T> {
         if job.is_empty() {
             return None;
         }
@@ -105,7 +110,7 @@ impl Backend for Supervised {
             checks::moments(rows, &mean, &scatter)?;
             Ok(summed(origin, rows.len(), (mean, scatter), errors)?)
         };
-        match self.ask(&self.sums, &Job::moments(rows, precision), check) {
+        match self.ask(&self.sums, &KernelCall::moments(rows, precision), check) {
             Some(moments) => Ok(moments),
             None => self.cpu.moments(rows, precision),
         }
@@ -119,7 +124,7 @@ impl Backend for Supervised {
             checks::cross(a, b, &product)?;
             Ok(product)
         };
-        match self.ask(&self.sums, &Job::cross(a, b), check) {
+        match self.ask(&self.sums, &KernelCall::cross(a, b), check) {
             Some(product) => Ok(product),
             None => self.cpu.cross(a, b),
         }
@@ -133,7 +138,7 @@ impl Backend for Supervised {
             checks::gram(x, outer, &product)?;
             Ok(product)
         };
-        match self.ask(&self.sums, &Job::gram(x, outer), check) {
+        match self.ask(&self.sums, &KernelCall::gram(x, outer), check) {
             Some(product) => Ok(product),
             None => self.cpu.gram(x, outer),
         }
@@ -146,7 +151,7 @@ impl Backend for Supervised {
             checks::inner(a, b, &product)?;
             Ok(product)
         };
-        match self.ask(&self.sums, &Job::inner(a, b), check) {
+        match self.ask(&self.sums, &KernelCall::inner(a, b), check) {
             Some(product) => Ok(product),
             None => self.cpu.inner(a, b),
         }
@@ -164,7 +169,7 @@ impl Backend for Supervised {
             checks::eigenvalues(symmetric, &values)?;
             Ok(Solution { values, provenance: origin })
         };
-        match self.ask(&self.solves, &Job::eigenvalues(symmetric), check) {
+        match self.ask(&self.solves, &KernelCall::eigenvalues(symmetric), check) {
             Some(solution) => Ok(solution),
             None => self.cpu.eigenvalues(symmetric),
         }
@@ -178,7 +183,7 @@ impl Backend for Supervised {
             checks::eigenvectors(symmetric, &values, &vectors)?;
             Ok((values, vectors))
         };
-        match self.ask(&self.solves, &Job::eigenvectors(symmetric), check) {
+        match self.ask(&self.solves, &KernelCall::eigenvectors(symmetric), check) {
             Some(solved) => Ok(solved),
             None => self.cpu.eigenvectors(symmetric),
         }
@@ -189,7 +194,7 @@ impl Backend for Supervised {
             let [solved] = results(answer.results)?;
             Ok(DMatrix::from_vec(b.nrows(), b.ncols(), solved))
         };
-        match self.ask(&self.solves, &Job::whiten(a, b), check) {
+        match self.ask(&self.solves, &KernelCall::whiten(a, b), check) {
             Some(solved) => Ok(solved),
             None => self.cpu.whiten(a, b),
         }

@@ -12,9 +12,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use super::frames::{self, Failure, FrameError, Hello, Outcome, PROTOCOL, Reply, Request};
-use super::job::Job;
-use super::memory::Memory;
+use super::call::KernelCall;
+use super::frames::{self, Failure, FrameError, Hello, PROTOCOL, ReplyBody, Request, WorkerReply};
+use super::memory::SharedMemory;
 use crate::compute::resources::Clock;
 use kernels::checks;
 use kernels::fault::FallbackReason;
@@ -39,7 +39,7 @@ pub struct Launch {
 }
 
 /// The two workers of a device.
-pub struct Workers {
+pub struct WorkerLaunches {
     /// Moments and products.
     pub sums: Launch,
     /// Eigenvalues, eigenvectors, whitening.
@@ -70,7 +70,7 @@ pub struct Process {
     /// Taken when it is waited for.
     child: Option<Child>,
     stream: UnixStream,
-    memory: Memory,
+    memory: SharedMemory,
     clock: Clock,
     patience: Duration,
     jobs: u64,
@@ -107,7 +107,7 @@ impl Process {
     /// be inherited by number. What it prints goes to standard error (`child::serve` sees to it).
     fn spawn(launch: &Launch, clock: &Clock) -> io::Result<Self> {
         let (stream, theirs) = UnixStream::pair()?;
-        let memory = Memory::create()?;
+        let memory = SharedMemory::create()?;
         let mut command = Command::new(&launch.program);
         command.args(&launch.arguments).stdin(Stdio::from(OwnedFd::from(theirs)));
         command.stdout(Stdio::from(memory.file().try_clone_to_owned()?));
@@ -151,7 +151,7 @@ impl Process {
     ///
     /// # Errors
     /// When there is no answer, or one that cannot be.
-    pub fn ask(&mut self, job: &Job<'_>) -> Result<Answer, Broken> {
+    pub fn ask(&mut self, job: &KernelCall<'_>) -> Result<Answer, Broken> {
         self.jobs += 1;
         let memory =
             |error: io::Error| Broken::new(FallbackReason::OutOfMemory, format!("the shared memory failed: {error}"));
@@ -159,7 +159,7 @@ impl Process {
         let request = Request { job: self.jobs, kernel: job.kernel, operands: job.layouts() };
         // A request is smaller than the socket's buffer, which is empty: this does not block.
         frames::write(&mut self.stream, &request).map_err(|error| self.broken(error))?;
-        let reply: Reply = self.receive(self.patience + Duration::from_secs_f64(job.seconds()))?;
+        let reply: WorkerReply = self.receive(self.patience + Duration::from_secs_f64(job.seconds()))?;
         if reply.job != self.jobs {
             let detail = format!("the worker answered job {}, not {}", reply.job, self.jobs);
             return Err(Broken::new(FallbackReason::Malformed, detail));
@@ -169,10 +169,10 @@ impl Process {
         answer
     }
 
-    fn answer(&self, job: &Job<'_>, outcome: Outcome) -> Result<Answer, Broken> {
+    fn answer(&self, job: &KernelCall<'_>, outcome: ReplyBody) -> Result<Answer, Broken> {
         let (kernel, shapes) = match outcome {
-            Outcome::Done { kernel, results } => (kernel, results),
-            Outcome::Failed { what, detail } => {
+            ReplyBody::Done { kernel, results } => (kernel, results),
+            ReplyBody::Failed { what, detail } => {
                 let reason = match what {
                     Failure::NoResult => FallbackReason::NoResult,
                     Failure::OutOfMemory => FallbackReason::OutOfMemory,

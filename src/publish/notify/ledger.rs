@@ -19,7 +19,7 @@ const HOLD: SignedDuration = SignedDuration::from_mins(5);
 
 /// See the file's head.
 #[derive(Default)]
-pub(super) struct Ledger {
+pub(super) struct AlertLedger {
     /// Warnings that have not held for long, and since when they fire.
     young: BTreeMap<Key, Timestamp>,
     firing: BTreeMap<Key, Alert>,
@@ -31,7 +31,7 @@ pub(super) struct Ledger {
     again: bool,
 }
 
-impl Ledger {
+impl AlertLedger {
     /// Takes in what fires now; how many ends were dropped for want of room.
     pub(super) fn observe(&mut self, mut current: BTreeMap<Key, Alert>, now: Timestamp) -> u64 {
         let before = std::mem::take(&mut self.young);
@@ -146,13 +146,13 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
     }
 
-    fn due(ledger: &Ledger) -> Vec<String> {
+    fn due(ledger: &AlertLedger) -> Vec<String> {
         ledger.due_runs().into_iter().collect()
     }
 
     #[test]
     fn what_is_critical_is_due_at_once_and_a_warning_once_it_has_held() {
-        let mut ledger = Ledger::default();
+        let mut ledger = AlertLedger::default();
         let both = [("bad", Level::Critical), ("odd", Level::Warning)];
         ledger.observe(alerts(&both), at(0));
         assert_eq!((due(&ledger), ledger.waits()), (vec!["bad".to_string()], true));
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn an_end_is_kept_until_it_is_told_and_no_more_than_there_is_room_for() {
-        let mut ledger = Ledger::default();
+        let mut ledger = AlertLedger::default();
         ledger.observe(alerts(&[("r", Level::Critical)]), at(0));
         ledger.observe(BTreeMap::new(), at(5));
         let ended = &ledger.of_run("r")[0];

@@ -21,9 +21,9 @@ use tokio::sync::watch;
 
 use super::board::Board;
 use super::service_metrics::ServiceMetrics;
-use ledger::Ledger;
+use ledger::AlertLedger;
 
-use alert::of_board;
+use alert::firing;
 
 pub use speak::{caller, origin, plain};
 
@@ -52,7 +52,7 @@ pub enum Receiver {
 
 /// One receiver, and how it is spoken to.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub struct NotifyTarget {
     /// What it understands.
     pub receiver: Receiver,
     /// Where it is. May hold a secret: only host and port are ever printed.
@@ -65,7 +65,7 @@ pub struct Target {
 
 /// Tells `target` of everything on the board until `stopped` says so; then tries once more.
 pub async fn run(
-    target: Target,
+    target: NotifyTarget,
     board: Arc<Board>,
     service: Arc<ServiceMetrics>,
     now: fn() -> Timestamp,
@@ -76,12 +76,12 @@ pub async fn run(
         Err(error) => return tracing::error!(%error, "no {} is told: TLS cannot be set up", target.receiver.word()),
     };
     let mut changes = board.changes();
-    let mut ledger = Ledger::default();
+    let mut ledger = AlertLedger::default();
     let (mut pause, mut told_at) = (None, None);
     loop {
         changes.borrow_and_update();
         let at = now();
-        let dropped = ledger.observe(of_board(&board), at);
+        let dropped = ledger.observe(firing(&board), at);
         service.notified(target.receiver.word(), "dropped", dropped);
         // By the clock, not by what woke this: on a busy board that is never time alone.
         let repeats = target.receiver == Receiver::Alertmanager && ledger.fires();
@@ -110,7 +110,7 @@ pub async fn run(
             break;
         }
     }
-    let dropped = ledger.observe(of_board(&board), now());
+    let dropped = ledger.observe(firing(&board), now());
     service.notified(target.receiver.word(), "dropped", dropped);
     if let Err(error) = tell(&client, &target, &mut ledger, now(), &service).await {
         service.notified(target.receiver.word(), "failed", 1);
@@ -155,8 +155,8 @@ struct Refused {
 /// Sends what is due; what was taken is written down at once, and what one post holds up holds up no other.
 async fn tell(
     client: &reqwest::Client,
-    target: &Target,
-    ledger: &mut Ledger,
+    target: &NotifyTarget,
+    ledger: &mut AlertLedger,
     now: Timestamp,
     service: &ServiceMetrics,
 ) -> Result<(), String> {

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use half::f16;
 
-use super::panels::{BLOCK_ROWS, Source, bf16_value};
+use super::panels::{BLOCK_ROWS, RowBlock, bf16_value};
 use super::vectors::{multiply_add, wide};
 use crate::rows::{Float, Rows};
 
@@ -29,7 +29,7 @@ pub(super) struct ColumnSums {
 
 impl ColumnSums {
     /// Of the columns `columns`.
-    pub(super) fn of(rows: &Rows, columns: Range<usize>) -> Self {
+    pub(super) fn from_rows(rows: &Rows, columns: Range<usize>) -> Self {
         let (dim, width) = (rows.dim(), columns.len());
         let mut first = vec![0.0; dim];
         rows.read(0, 1, &mut first);
@@ -40,7 +40,7 @@ impl ColumnSums {
         let mut scratch = Vec::new();
         for first in (0..rows.len()).step_by(BLOCK_ROWS) {
             let count = BLOCK_ROWS.min(rows.len() - first);
-            let source = Source { float: rows.float(), bytes: rows.block(first, count, &mut scratch), dim };
+            let source = RowBlock { float: rows.float(), bytes: rows.block(first, count, &mut scratch), dim };
             add(&mut sums, source, columns.start);
         }
         sums
@@ -82,11 +82,11 @@ impl ColumnSums {
 
 wide!(
     /// Adds a block of rows to the sums of the columns from `offset` on.
-    fn add(sums: &mut ColumnSums, source: Source<'_>, offset: usize) = add_body
+    fn add(sums: &mut ColumnSums, source: RowBlock<'_>, offset: usize) = add_body
 );
 
 #[inline(always)]
-fn add_body<const FUSED: bool>(sums: &mut ColumnSums, source: Source<'_>, offset: usize) {
+fn add_body<const FUSED: bool>(sums: &mut ColumnSums, source: RowBlock<'_>, offset: usize) {
     match source.float {
         Float::F64 => add_rows::<FUSED, 8>(sums, source, offset, f64::from_le_bytes),
         Float::F32 => add_rows::<FUSED, 4>(sums, source, offset, |b| f64::from(f32::from_le_bytes(b))),
@@ -98,7 +98,7 @@ fn add_body<const FUSED: bool>(sums: &mut ColumnSums, source: Source<'_>, offset
 #[inline(always)]
 fn add_rows<const FUSED: bool, const S: usize>(
     sums: &mut ColumnSums,
-    source: Source<'_>,
+    source: RowBlock<'_>,
     offset: usize,
     value: impl Fn([u8; S]) -> f64,
 ) {

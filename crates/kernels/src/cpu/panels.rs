@@ -18,7 +18,7 @@ pub(super) const PACKED_ROWS: usize = 4 * BLOCK_ROWS;
 
 /// A block of whole rows, as they came.
 #[derive(Clone, Copy)]
-pub(super) struct Source<'a> {
+pub(super) struct RowBlock<'a> {
     /// Type of the values.
     pub(super) float: Float,
     /// Row after row.
@@ -61,44 +61,44 @@ impl<T: Copy + Default> Panels<T> {
 }
 
 /// A value in a panel.
-pub(super) trait Lane: Copy + Default + Send + Sync {
+pub(super) trait PanelLane: Copy + Default + Send + Sync {
     /// Rows that one lane holds.
     const ROWS: usize;
     /// Packs the columns from `column` on, less their part of `shift`.
-    fn pack(source: Source<'_>, column: usize, shift: &[f64], panel: &mut [Self]);
+    fn pack(source: RowBlock<'_>, column: usize, shift: &[f64], panel: &mut [Self]);
 }
 
-impl Lane for f64 {
+impl PanelLane for f64 {
     const ROWS: usize = 1;
 
-    fn pack(source: Source<'_>, column: usize, shift: &[f64], panel: &mut [f64]) {
+    fn pack(source: RowBlock<'_>, column: usize, shift: &[f64], panel: &mut [f64]) {
         pack_f64(source, column, shift, panel);
     }
 }
 
-impl Lane for f32 {
+impl PanelLane for f32 {
     const ROWS: usize = 1;
 
-    fn pack(source: Source<'_>, column: usize, shift: &[f64], panel: &mut [f32]) {
+    fn pack(source: RowBlock<'_>, column: usize, shift: &[f64], panel: &mut [f32]) {
         pack_f32(source, column, shift, panel);
     }
 }
 
 /// Pairs of bf16 as they are: there is no shift.
-impl Lane for u32 {
+impl PanelLane for u32 {
     const ROWS: usize = 2;
 
-    fn pack(source: Source<'_>, column: usize, _: &[f64], panel: &mut [u32]) {
+    fn pack(source: RowBlock<'_>, column: usize, _: &[f64], panel: &mut [u32]) {
         pack_bf16(source, column, panel);
     }
 }
 
-wide!(fn pack_f64(source: Source<'_>, column: usize, shift: &[f64], panel: &mut [f64]) = pack_f64_body);
-wide!(fn pack_f32(source: Source<'_>, column: usize, shift: &[f64], panel: &mut [f32]) = pack_f32_body);
-wide!(fn pack_bf16(source: Source<'_>, column: usize, panel: &mut [u32]) = pack_bf16_body);
+wide!(fn pack_f64(source: RowBlock<'_>, column: usize, shift: &[f64], panel: &mut [f64]) = pack_f64_body);
+wide!(fn pack_f32(source: RowBlock<'_>, column: usize, shift: &[f64], panel: &mut [f32]) = pack_f32_body);
+wide!(fn pack_bf16(source: RowBlock<'_>, column: usize, panel: &mut [u32]) = pack_bf16_body);
 
 #[inline(always)]
-fn pack_f64_body<const FUSED: bool>(source: Source<'_>, column: usize, shift: &[f64], panel: &mut [f64]) {
+fn pack_f64_body<const FUSED: bool>(source: RowBlock<'_>, column: usize, shift: &[f64], panel: &mut [f64]) {
     let shift = part::<f64, WIDTH_64>(shift, column, |c| c);
     match source.float {
         Float::F64 => shifted(source, column, &shift, panel, |b, c: f64| f64::from_le_bytes(b) - c),
@@ -109,7 +109,7 @@ fn pack_f64_body<const FUSED: bool>(source: Source<'_>, column: usize, shift: &[
 }
 
 #[inline(always)]
-fn pack_f32_body<const FUSED: bool>(source: Source<'_>, column: usize, shift: &[f64], panel: &mut [f32]) {
+fn pack_f32_body<const FUSED: bool>(source: RowBlock<'_>, column: usize, shift: &[f64], panel: &mut [f32]) {
     let shift = part::<f32, WIDTH_32>(shift, column, |c| c as f32);
     match source.float {
         Float::F64 => {
@@ -134,7 +134,7 @@ fn part<T: Copy + Default, const W: usize>(shift: &[f64], column: usize, of: imp
 /// `value` of every entry and its column's shift, lane after lane.
 #[inline(always)]
 fn shifted<T: Copy + Default, const S: usize, const W: usize>(
-    source: Source<'_>,
+    source: RowBlock<'_>,
     column: usize,
     shift: &[T; W],
     panel: &mut [T],
@@ -158,7 +158,7 @@ fn shifted<T: Copy + Default, const S: usize, const W: usize>(
 }
 
 #[inline(always)]
-fn pack_bf16_body<const FUSED: bool>(source: Source<'_>, column: usize, panel: &mut [u32]) {
+fn pack_bf16_body<const FUSED: bool>(source: RowBlock<'_>, column: usize, panel: &mut [u32]) {
     match source.float {
         Float::Bf16 => pairs(source, column, panel, u16::from_le_bytes),
         // The upper halves of f32 values whose lower halves are zero.
@@ -167,7 +167,7 @@ fn pack_bf16_body<const FUSED: bool>(source: Source<'_>, column: usize, panel: &
 }
 
 #[inline(always)]
-fn pairs<const S: usize>(source: Source<'_>, column: usize, panel: &mut [u32], bits: impl Fn([u8; S]) -> u16) {
+fn pairs<const S: usize>(source: RowBlock<'_>, column: usize, panel: &mut [u32], bits: impl Fn([u8; S]) -> u16) {
     let dim = source.dim;
     let columns = column..dim.min(column + WIDTH_32);
     for (rows, lane) in source.bytes.as_chunks::<S>().0.chunks(2 * dim).zip(panel.as_chunks_mut::<WIDTH_32>().0) {

@@ -10,8 +10,8 @@ use rayon::prelude::*;
 
 use super::columns::ColumnSums;
 use super::device::{Cpu, even_strips};
-use super::panels::{BLOCK_ROWS, Lane, PACKED_ROWS, Panels, Source};
-use super::tiles::{Place, Shape, TILE_ROWS, Tile};
+use super::panels::{BLOCK_ROWS, PACKED_ROWS, PanelLane, Panels, RowBlock};
+use super::tiles::{ProductShape, TILE_ROWS, Tile, TilePlace};
 use crate::fast_sums::{blocks, keeps_enough, summed};
 use crate::moments::Moments;
 use crate::packed::Packed;
@@ -27,7 +27,7 @@ const STRIPS_A_THREAD: usize = 4;
 
 /// The arithmetic of one batch's sums.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kernel {
+enum SumKernel {
     F64,
     /// Around the mean, in f32.
     F32,
@@ -35,12 +35,12 @@ enum Kernel {
     Bf16,
 }
 
-impl Kernel {
+impl SumKernel {
     fn provenance(self) -> Provenance {
         let kernel = match self {
-            Kernel::F64 => "f64",
-            Kernel::F32 => "f32",
-            Kernel::Bf16 => "bf16",
+            SumKernel::F64 => "f64",
+            SumKernel::F32 => "f32",
+            SumKernel::Bf16 => "bf16",
         };
         Provenance { device: Device::Cpu, kernel }
     }
@@ -53,7 +53,7 @@ struct Spread {
 }
 
 impl Spread {
-    fn of(sums: &ColumnSums) -> Self {
+    fn from_sums(sums: &ColumnSums) -> Self {
         Self {
             variances: sums.variances().collect(),
             squared_means: sums.means().map(|(mean, _)| mean * mean).collect(),
@@ -61,7 +61,7 @@ impl Spread {
     }
 
     /// What the kernel's rounding is expected to be at most: of a batch with a stable rank of 16, which few are under.
-    fn rounding(&self, kernel: Kernel, rows: usize) -> f64 {
+    fn rounding(&self, kernel: SumKernel, rows: usize) -> f64 {
         let largest = self.variances.iter().sum::<f64>() / 4.0;
         let blocks = blocks(kernel.provenance().kernel, rows).expect("its own word");
         blocks.map_or(0.0, |blocks| blocks.expected(&self.variances, &self.squared_means, largest))
@@ -84,49 +84,49 @@ impl Cpu {
         let (n, d) = (rows.len(), rows.dim());
         let threads = self.threads_for(n * d * d / 2);
         let sums = self.column_sums(rows, threads);
-        let spread = Spread::of(&sums);
+        let spread = Spread::from_sums(&sums);
         let (kernel, limit) = self.choose(rows, precision, &spread);
         let moments = self.sum_by(kernel, rows, &sums, &spread);
-        if kernel == Kernel::F64 || keeps_enough(&moments, limit) {
+        if kernel == SumKernel::F64 || keeps_enough(&moments, limit) {
             moments
         } else {
-            self.sum_by(Kernel::F64, rows, &sums, &spread)
+            self.sum_by(SumKernel::F64, rows, &sums, &spread)
         }
     }
 
-    fn sum_by(&self, kernel: Kernel, rows: &Rows, sums: &ColumnSums, spread: &Spread) -> Moments {
+    fn sum_by(&self, kernel: SumKernel, rows: &Rows, sums: &ColumnSums, spread: &Spread) -> Moments {
         let (n, d) = (rows.len(), rows.dim());
         let shift: Vec<f64> = sums
             .means()
             .map(|(mean, _)| match kernel {
-                Kernel::F64 => mean,
-                Kernel::F32 => f64::from(mean as f32),
-                Kernel::Bf16 => 0.0,
+                SumKernel::F64 => mean,
+                SumKernel::F32 => f64::from(mean as f32),
+                SumKernel::Bf16 => 0.0,
             })
             .collect();
         // What the shift lacks of the mean: M2 = sum (x - shift)(x - shift)^T - n delta delta^T.
         let delta: Vec<f64> = sums.means().zip(&shift).map(|((mean, rest), shift)| (mean - shift) + rest).collect();
         let mut scatter = minus_outer(n as f64, &delta);
         match kernel {
-            Kernel::F64 => self.add_blocks(self.tiles.f64, rows, &shift, &mut scatter),
-            Kernel::F32 => self.add_blocks(self.tiles.f32, rows, &shift, &mut scatter),
-            Kernel::Bf16 => {
+            SumKernel::F64 => self.add_blocks(self.tiles.f64, rows, &shift, &mut scatter),
+            SumKernel::F32 => self.add_blocks(self.tiles.f32, rows, &shift, &mut scatter),
+            SumKernel::Bf16 => {
                 let tile = self.tiles.bf16.expect("the kernel is chosen only where the processor has it");
                 self.add_blocks(tile, rows, &shift, &mut scatter);
             }
         }
         let mut errors = Vec::new();
         for (k, variance) in spread.variances.iter().enumerate() {
-            let diagonal = &mut scatter[Shape::Lower.start(k) + k];
-            if kernel != Kernel::F64 {
+            let diagonal = &mut scatter[ProductShape::Lower.start(k) + k];
+            if kernel != SumKernel::F64 {
                 *diagonal = variance * n as f64;
             }
             // A sum of squares is not negative; what is below zero is rounding.
             *diagonal = diagonal.max(0.0);
         }
-        if kernel != Kernel::F64 {
+        if kernel != SumKernel::F64 {
             for (k, exact) in sums.neighbours().enumerate() {
-                errors.push(scatter[Shape::Lower.start(k + 1) + k] - exact);
+                errors.push(scatter[ProductShape::Lower.start(k + 1) + k] - exact);
             }
         }
         let scatter = Packed::from_rows(d, scatter).expect("as long as it was made");
@@ -156,46 +156,47 @@ impl Cpu {
 
     /// A kernel faster than f64 where it may be: asked for, or where all that it is expected to lose lies under the noise
     /// that the rows' own type has left in their second moment (C14); and how much it may lose.
-    fn choose(&self, rows: &Rows, precision: Precision, spread: &Spread) -> (Kernel, f64) {
+    fn choose(&self, rows: &Rows, precision: Precision, spread: &Spread) -> (SumKernel, f64) {
         let (largest, n) = (spread.largest_mean_square(), rows.len());
         if precision == Precision::F64 || !F32_RANGE.contains(&largest) {
-            return (Kernel::F64, 0.0);
+            return (SumKernel::F64, 0.0);
         }
         let float = rows.resolution();
         let noise = spectrum::quantisation(float, (n, rows.dim()), largest);
         let bf16 =
-            (float == Float::Bf16 && self.tiles.bf16.is_some() && spread.means_are_small()).then_some(Kernel::Bf16);
-        let mut faster = bf16.into_iter().chain([Kernel::F32]);
+            (float == Float::Bf16 && self.tiles.bf16.is_some() && spread.means_are_small()).then_some(SumKernel::Bf16);
+        let mut faster = bf16.into_iter().chain([SumKernel::F32]);
         match precision {
-            Precision::Fast => (faster.next().unwrap_or(Kernel::F32), f64::INFINITY),
-            _ => (faster.find(|k| spread.rounding(*k, n) <= noise).unwrap_or(Kernel::F64), noise),
+            Precision::Fast => (faster.next().unwrap_or(SumKernel::F32), f64::INFINITY),
+            _ => (faster.find(|k| spread.rounding(*k, n) <= noise).unwrap_or(SumKernel::F64), noise),
         }
     }
 
     fn column_sums(&self, rows: &Rows, threads: usize) -> ColumnSums {
         let strips = even_strips(rows.dim(), threads).into_par_iter().filter(|columns| !columns.is_empty());
-        let mut parts = self.pool.install(|| strips.map(|columns| ColumnSums::of(rows, columns)).collect::<Vec<_>>());
+        let mut parts =
+            self.pool.install(|| strips.map(|columns| ColumnSums::from_rows(rows, columns)).collect::<Vec<_>>());
         let mut sums = parts.remove(0);
         parts.into_iter().for_each(|part| sums.append(part));
         sums
     }
 
     /// out += sum (x - shift)(x - shift)^T, its packed lower triangle.
-    fn add_blocks<T: Lane>(&self, tile: Tile<T>, rows: &Rows, shift: &[f64], out: &mut [f64]) {
+    fn add_blocks<T: PanelLane>(&self, tile: Tile<T>, rows: &Rows, shift: &[f64], out: &mut [f64]) {
         let (n, d) = (rows.len(), rows.dim());
         let threads = self.threads_for(n * d * d / 2);
         let mut panels = Panels::new(tile, PACKED_ROWS.min(n).div_ceil(T::ROWS), d);
         for first in (0..n).step_by(PACKED_ROWS) {
             self.pack(&mut panels, (rows, first), shift, threads);
             let panels = &panels;
-            self.by_rows((Shape::Lower, d), threads, out, |strip, out| {
-                add_strip(tile, (panels, panels), (Shape::Lower, strip), out);
+            self.by_rows((ProductShape::Lower, d), threads, out, |strip, out| {
+                add_strip(tile, (panels, panels), (ProductShape::Lower, strip), out);
             });
         }
     }
 
     /// `product` += sum (a - mean_a)(b - mean_b)^T.
-    fn add_cross<T: Lane>(
+    fn add_cross<T: PanelLane>(
         &self,
         tile: Tile<T>,
         (a, b): (&Rows, &Rows),
@@ -211,18 +212,18 @@ impl Cpu {
             self.pack(&mut of_b, (b, first), means.1, threads);
             let (of_a, of_b) = (&of_a, &of_b);
             // Column after column in memory: to the tiles these are rows, so b is the left operand.
-            self.by_rows((Shape::Full(d), d), threads, product.as_mut_slice(), |strip, out| {
-                add_strip(tile, (of_b, of_a), (Shape::Full(d), strip), out);
+            self.by_rows((ProductShape::Full(d), d), threads, product.as_mut_slice(), |strip, out| {
+                add_strip(tile, (of_b, of_a), (ProductShape::Full(d), strip), out);
             });
         }
     }
 
-    fn pack<T: Lane>(&self, panels: &mut Panels<T>, (rows, first): (&Rows, usize), shift: &[f64], threads: usize) {
+    fn pack<T: PanelLane>(&self, panels: &mut Panels<T>, (rows, first): (&Rows, usize), shift: &[f64], threads: usize) {
         let count = PACKED_ROWS.min(rows.len() - first);
         let mut scratch = Vec::new();
         let bytes = rows.block(first, count, &mut scratch);
         let (dim, width) = (rows.dim(), panels.width());
-        let source = Source { float: rows.float(), bytes, dim };
+        let source = RowBlock { float: rows.float(), bytes, dim };
         let pack = |(p, panel): (usize, &mut [T])| T::pack(source, p * width, shift, panel);
         let blocks = panels.start_block(count.div_ceil(T::ROWS), dim);
         if threads == 1 {
@@ -234,7 +235,7 @@ impl Cpu {
     }
 
     /// Runs `work` on strips of whole rows of a product of `height` rows.
-    fn by_rows<F>(&self, (shape, height): (Shape, usize), threads: usize, out: &mut [f64], work: F)
+    fn by_rows<F>(&self, (shape, height): (ProductShape, usize), threads: usize, out: &mut [f64], work: F)
     where
         F: Fn(Range<usize>, &mut [f64]) + Sync,
     {
@@ -254,10 +255,10 @@ impl Cpu {
 }
 
 /// Adds left^T right on the rows `strip` of the product, which `out` holds.
-fn add_strip<T: Lane>(
+fn add_strip<T: PanelLane>(
     tile: Tile<T>,
     (left, right): (&Panels<T>, &Panels<T>),
-    (shape, strip): (Shape, Range<usize>),
+    (shape, strip): (ProductShape, Range<usize>),
     out: &mut [f64],
 ) {
     let base = shape.start(strip.start);
@@ -265,10 +266,10 @@ fn add_strip<T: Lane>(
     for column in (0..shape.end(strip.end - 1)).step_by(tile.width) {
         let right = right.panel(column / tile.width);
         // Strips and panels start at multiples of the tile's height: above this row the triangle has nothing here.
-        let first = if matches!(shape, Shape::Lower) { strip.start.max(column) } else { strip.start };
+        let first = if matches!(shape, ProductShape::Lower) { strip.start.max(column) } else { strip.start };
         for row in (first..strip.end).step_by(TILE_ROWS) {
             let height = TILE_ROWS.min(strip.end - row);
-            let place = &mut Place { out: &mut *out, base, shape, row, column, height };
+            let place = &mut TilePlace { out: &mut *out, base, shape, row, column, height };
             let block = BLOCK_ROWS / T::ROWS * tile.width;
             for (left, right) in left.panel(row / tile.width).chunks(block).zip(right.chunks(block)) {
                 tile.add((left, row % tile.width), right, place);
@@ -280,11 +281,13 @@ fn add_strip<T: Lane>(
 /// - n delta delta^T, its packed lower triangle.
 fn minus_outer(n: f64, delta: &[f64]) -> Vec<f64> {
     let d = delta.len();
-    let mut out = vec![0.0; Shape::Lower.start(d)];
+    let mut out = vec![0.0; ProductShape::Lower.start(d)];
     if delta.iter().any(|x| *x != 0.0) {
         for (i, delta_i) in delta.iter().enumerate() {
             let scaled = -n * delta_i;
-            for (out, delta_j) in out[Shape::Lower.start(i)..Shape::Lower.start(i + 1)].iter_mut().zip(delta) {
+            for (out, delta_j) in
+                out[ProductShape::Lower.start(i)..ProductShape::Lower.start(i + 1)].iter_mut().zip(delta)
+            {
                 *out = scaled * delta_j;
             }
         }
@@ -293,10 +296,10 @@ fn minus_outer(n: f64, delta: &[f64]) -> Vec<f64> {
 }
 
 /// Row ranges of about equal areas, from multiples of the tile's height on.
-fn strips(shape: Shape, height: usize, parts: usize) -> Vec<Range<usize>> {
+fn strips(shape: ProductShape, height: usize, parts: usize) -> Vec<Range<usize>> {
     let end = |part: usize| {
         let share = part as f64 / parts as f64;
-        let share = if matches!(shape, Shape::Lower) { share.sqrt() } else { share };
+        let share = if matches!(shape, ProductShape::Lower) { share.sqrt() } else { share };
         let end = (share * height as f64) as usize / TILE_ROWS * TILE_ROWS;
         if part == parts { height } else { end }
     };

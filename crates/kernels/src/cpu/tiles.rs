@@ -23,39 +23,39 @@ pub(super) const WIDTH_64: usize = 24;
 
 /// Which entries of the product exist, and where: row after row in one slice.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Shape {
+pub(super) enum ProductShape {
     /// Row i holds columns 0 to i: a packed lower triangle.
     Lower,
     /// Every row holds this many columns.
     Full(usize),
 }
 
-impl Shape {
+impl ProductShape {
     /// Where row `i` starts.
     pub(super) fn start(self, i: usize) -> usize {
         match self {
-            Shape::Lower => i * (i + 1) / 2,
-            Shape::Full(width) => i * width,
+            ProductShape::Lower => i * (i + 1) / 2,
+            ProductShape::Full(width) => i * width,
         }
     }
 
     /// One past the last column of row `i`.
     pub(super) fn end(self, i: usize) -> usize {
         match self {
-            Shape::Lower => i + 1,
-            Shape::Full(width) => width,
+            ProductShape::Lower => i + 1,
+            ProductShape::Full(width) => width,
         }
     }
 }
 
 /// Where a tile is added.
-pub(super) struct Place<'a> {
+pub(super) struct TilePlace<'a> {
     /// Rows of the product from some row on.
     pub(super) out: &'a mut [f64],
     /// Where that row starts in the whole product.
     pub(super) base: usize,
     /// Which entries there are.
-    pub(super) shape: Shape,
+    pub(super) shape: ProductShape,
     /// First row of the tile.
     pub(super) row: usize,
     /// Its first column.
@@ -65,7 +65,7 @@ pub(super) struct Place<'a> {
 }
 
 /// Adds the 8 x W product of `lanes` lanes.
-pub(super) type Add<T> = unsafe fn(left: *const T, right: *const T, lanes: usize, to: &mut Place<'_>);
+pub(super) type Add<T> = unsafe fn(left: *const T, right: *const T, lanes: usize, to: &mut TilePlace<'_>);
 
 /// A tile for lanes of type `T`, chosen for this processor.
 #[derive(Clone, Copy)]
@@ -77,7 +77,7 @@ pub(super) struct Tile<T> {
 
 impl<T> Tile<T> {
     /// Adds the product of 8 columns from column `offset` of the panel `left` and all columns of the panel `right`.
-    pub(super) fn add(&self, (left, offset): (&[T], usize), right: &[T], to: &mut Place<'_>) {
+    pub(super) fn add(&self, (left, offset): (&[T], usize), right: &[T], to: &mut TilePlace<'_>) {
         assert!(left.len() == right.len() && left.len().is_multiple_of(self.width) && offset + TILE_ROWS <= self.width);
         assert!((1..=TILE_ROWS).contains(&to.height));
         if left.is_empty() {
@@ -91,7 +91,7 @@ impl<T> Tile<T> {
 }
 
 /// Adds the product of `lanes` lanes, the left operand anywhere: column r of lane k at r `across` + k `along`.
-type AddStrided = unsafe fn(left: (*const f64, usize, usize), right: *const f64, lanes: usize, to: &mut Place<'_>);
+type AddStrided = unsafe fn(left: (*const f64, usize, usize), right: *const f64, lanes: usize, to: &mut TilePlace<'_>);
 
 /// A tile of f64 lanes whose left operand is not packed.
 #[derive(Clone, Copy)]
@@ -102,7 +102,7 @@ pub(super) struct StridedTile {
 impl StridedTile {
     /// Adds the product of as many columns as the tile is high, column r of lane k at r `across` + k `along` in `left`, and
     /// all columns of the panel `right`.
-    pub(super) fn add(&self, (left, across, along): (&[f64], usize, usize), right: &[f64], to: &mut Place<'_>) {
+    pub(super) fn add(&self, (left, across, along): (&[f64], usize, usize), right: &[f64], to: &mut TilePlace<'_>) {
         let lanes = right.len() / WIDTH_64;
         assert!(right.len().is_multiple_of(WIDTH_64) && (1..=TILE_ROWS).contains(&to.height));
         if lanes == 0 {
@@ -178,7 +178,7 @@ impl Tiles {
 
 /// Adds a finished tile to the product. Inlined into each tile, so that it is compiled for the tile's vectors.
 #[inline(always)]
-pub(super) fn add_tile<T: Copy + Into<f64>, const W: usize>(tile: &[[T; W]; TILE_ROWS], to: &mut Place<'_>) {
+pub(super) fn add_tile<T: Copy + Into<f64>, const W: usize>(tile: &[[T; W]; TILE_ROWS], to: &mut TilePlace<'_>) {
     for (r, values) in tile.iter().enumerate().take(to.height) {
         let row = to.row + r;
         let width = W.min(to.shape.end(row).saturating_sub(to.column));
@@ -207,7 +207,7 @@ macro_rules! tile {
         /// The processor has the features; `right` is followed by `lanes` times W values; every column below `to.height`
         /// of the left operand's lanes can be read.
         #[target_feature(enable = $features)]
-        pub(super) unsafe fn $name($left: $left_type, right: *const $lane, lanes: usize, to: &mut Place<'_>) {
+        pub(super) unsafe fn $name($left: $left_type, right: *const $lane, lanes: usize, to: &mut TilePlace<'_>) {
             const VECTORS: usize = $columns / $vector;
             let mut tile = [[<$sum>::default(); $width]; TILE_ROWS];
             for row in (0..TILE_ROWS).step_by($rows) {
@@ -250,7 +250,7 @@ macro_rules! tile {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Place, TILE_ROWS, WIDTH_32, WIDTH_64, add_tile};
+    use super::{TILE_ROWS, TilePlace, WIDTH_32, WIDTH_64, add_tile};
 
     tile!(avx512_f32, "avx512f", (f32, f32, WIDTH_32), (8 x 48 by 16), (left: *const f32, left, 1, WIDTH_32),
         (_mm512_setzero_ps, |p| _mm512_loadu_ps(p), |x| _mm512_set1_ps(x), |x, y, sum| _mm512_fmadd_ps(x, y, sum), _mm512_storeu_ps));
@@ -283,7 +283,7 @@ const PORTABLE_COLUMNS: usize = 12;
 ///
 /// # Safety
 /// As the other tiles'.
-unsafe fn portable<T, const W: usize>(left: *const T, right: *const T, lanes: usize, to: &mut Place<'_>)
+unsafe fn portable<T, const W: usize>(left: *const T, right: *const T, lanes: usize, to: &mut TilePlace<'_>)
 where
     T: Copy + Default + Into<f64> + std::ops::Mul<Output = T> + std::ops::AddAssign,
 {
@@ -316,7 +316,7 @@ unsafe fn portable_strided(
     (left, across, along): (*const f64, usize, usize),
     right: *const f64,
     lanes: usize,
-    to: &mut Place<'_>,
+    to: &mut TilePlace<'_>,
 ) {
     let mut tile = [[0.0; WIDTH_64]; TILE_ROWS];
     for lane in 0..lanes {
@@ -346,7 +346,14 @@ mod tests {
         let exact = |k: usize, c: usize| value(k, c).1;
         let offset = TILE_ROWS;
         let mut out = vec![1.0; 3 * TILE_ROWS * width];
-        let place = Place { out: &mut out, base: 0, shape: Shape::Full(width), row: 0, column: 0, height: TILE_ROWS };
+        let place = TilePlace {
+            out: &mut out,
+            base: 0,
+            shape: ProductShape::Full(width),
+            row: 0,
+            column: 0,
+            height: TILE_ROWS,
+        };
         let mut place = place;
         tile.add((&panel, offset), &panel, &mut place);
         for r in 0..TILE_ROWS {
@@ -389,9 +396,10 @@ mod tests {
     fn a_triangle_gets_no_entry_above_its_diagonal() {
         let tile = Tiles::detect().f64;
         let panel = vec![1.0; LANES * tile.width];
-        let mut out = vec![0.0; Shape::Lower.start(TILE_ROWS + 3)];
-        let base = Shape::Lower.start(3);
-        let place = Place { out: &mut out[base..], base, shape: Shape::Lower, row: 3, column: 0, height: TILE_ROWS };
+        let mut out = vec![0.0; ProductShape::Lower.start(TILE_ROWS + 3)];
+        let base = ProductShape::Lower.start(3);
+        let place =
+            TilePlace { out: &mut out[base..], base, shape: ProductShape::Lower, row: 3, column: 0, height: TILE_ROWS };
         let mut place = place;
         tile.add((&panel, 0), &panel, &mut place);
         assert!(out[..base].iter().all(|x| *x == 0.0) && out[base..].iter().all(|x| *x == LANES as f64));

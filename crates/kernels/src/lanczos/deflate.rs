@@ -8,7 +8,7 @@
 
 use nalgebra::DMatrix;
 
-use super::operator::{DIRECTIONS, Kernels, Operator, Signs, project_out};
+use super::operator::{DIRECTIONS, LanczosKernels, Operator, Signs, project_out};
 
 /// Vectors a product: as many copies of one eigenvalue are found at a time.
 pub(super) const BLOCK: usize = 32;
@@ -39,7 +39,7 @@ pub(super) fn deflate(
     operator: &Operator<'_>,
     floor: f64,
     random: &mut Signs,
-    kernels: &Kernels<'_>,
+    kernels: &LanczosKernels<'_>,
 ) -> Result<Deflated, String> {
     let dim = operator.dim();
     let size = KRYLOV.min(dim.div_ceil(2));

@@ -15,7 +15,7 @@
 use nalgebra::{Matrix3, Vector3};
 
 use super::deflate;
-use super::operator::{DIRECTIONS, Kernels, Operator, PROBES, Signs};
+use super::operator::{DIRECTIONS, LanczosKernels, Operator, PROBES, Signs};
 use super::quadrature::{self, Probe};
 use crate::spectrum::Eigenvalues;
 
@@ -77,7 +77,7 @@ impl Estimate {
     ///
     /// # Errors
     /// What a kernel returned; or what came out cannot belong to the matrix.
-    pub fn of(operator: &Operator<'_>, kernels: &Kernels<'_>) -> Result<Self, String> {
+    pub fn new(operator: &Operator<'_>, kernels: &LanczosKernels<'_>) -> Result<Self, String> {
         let dim = operator.dim();
         if operator.is_zero() {
             let (values, traces, probes) = (Vec::new(), Vec::new(), Vec::new());

@@ -15,4 +15,4 @@ mod operator;
 mod quadrature;
 
 pub use estimate::{Estimate, Ranged, scratch_bytes};
-pub use operator::{DIRECTIONS, Eigenvectors, Kernels, Operator, PROBES, Times};
+pub use operator::{DIRECTIONS, Eigenvectors, LanczosKernels, Operator, PROBES, Times};

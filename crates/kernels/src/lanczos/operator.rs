@@ -21,7 +21,7 @@ pub type Times<'a> = &'a dyn Fn(&Packed, &DMatrix<f64>) -> Result<DMatrix<f64>, 
 pub type Eigenvectors<'a> = &'a dyn Fn(&DMatrix<f64>) -> Result<(Vec<f64>, DMatrix<f64>), String>;
 
 /// The kernels that the iteration asks for.
-pub struct Kernels<'a> {
+pub struct LanczosKernels<'a> {
     /// Of the moments' triangle.
     pub times: Times<'a>,
     /// Of a small matrix.
@@ -70,7 +70,7 @@ impl<'a> Operator<'a> {
         1.0 / self.moments.rows() as f64 / self.unit
     }
 
-    pub(super) fn apply(&self, x: &DMatrix<f64>, kernels: &Kernels<'_>) -> Result<DMatrix<f64>, String> {
+    pub(super) fn apply(&self, x: &DMatrix<f64>, kernels: &LanczosKernels<'_>) -> Result<DMatrix<f64>, String> {
         let mut product = (kernels.times)(self.moments.scatter(), &(x * self.scale()))?;
         if let Some(mean) = &self.mean {
             product.ger(1.0, mean, &x.tr_mul(mean), 1.0);

@@ -9,7 +9,7 @@
 use nalgebra::{DMatrix, DVector};
 
 use super::deflate::Deflated;
-use super::operator::{Kernels, Operator, PROBES, Signs, project_out};
+use super::operator::{LanczosKernels, Operator, PROBES, Signs, project_out};
 
 /// Steps of a run.
 pub(super) const STEPS: usize = 40;
@@ -32,7 +32,7 @@ pub(super) struct Probe {
 }
 
 /// A run under way.
-struct Run {
+struct LanczosRun {
     weight: f64,
     basis: DMatrix<f64>,
     diagonal: Vec<f64>,
@@ -48,7 +48,7 @@ pub(super) fn probe(
     operator: &Operator<'_>,
     deflated: &Deflated,
     floor: f64,
-    (random, kernels): (&mut Signs, &Kernels<'_>),
+    (random, kernels): (&mut Signs, &LanczosKernels<'_>),
 ) -> Result<Vec<Probe>, String> {
     let dim = operator.dim();
     let q = &deflated.vectors;
@@ -59,7 +59,7 @@ pub(super) fn probe(
         for _ in 0..2 {
             project_out(&q.columns(0, q.ncols()), &mut start);
         }
-        let mut runs: Vec<Run> = start.column_iter().map(|g| Run::from(g.into_owned())).collect();
+        let mut runs: Vec<LanczosRun> = start.column_iter().map(|g| LanczosRun::from(g.into_owned())).collect();
         for step in 0..STEPS.min(dim) {
             let going: Vec<usize> = (0..BATCH).filter(|k| !runs[*k].ended).collect();
             if going.is_empty() {
@@ -77,7 +77,7 @@ pub(super) fn probe(
     Ok(probes)
 }
 
-impl Run {
+impl LanczosRun {
     fn from(start: DVector<f64>) -> Self {
         let norm = start.norm();
         let mut basis = DMatrix::zeros(start.len(), STEPS + 1);

@@ -2,12 +2,12 @@
 
 use kernels::backend::{Backend, ComputeError, Solution};
 use kernels::cpu::Cpu;
-use kernels::lanczos::{Estimate, Kernels, Operator, Ranged};
+use kernels::lanczos::{Estimate, LanczosKernels, Operator, Ranged};
 use kernels::moments::Moments;
 use kernels::packed::Packed;
 use kernels::provenance::{Device, Precision};
 use kernels::rows::Rows;
-use kernels::spectrum::Problem;
+use kernels::spectrum::EigenProblem;
 use nalgebra::DMatrix;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -50,11 +50,11 @@ fn with_spectrum(eigenvalues: &[f64], seed: u64) -> Moments {
 
 fn estimate(operator: &Operator<'_>, backend: &dyn Backend) -> Estimate {
     let text = |error: ComputeError| error.to_string();
-    let kernels = Kernels {
+    let kernels = LanczosKernels {
         times: &|a, x| backend.symmetric_times(a, x).map_err(text),
         eigenvectors: &|matrix| backend.eigenvectors(matrix).map_err(text),
     };
-    Estimate::of(operator, &kernels).unwrap()
+    Estimate::new(operator, &kernels).unwrap()
 }
 
 fn entropy_rank(eigenvalues: &[f64]) -> f64 {
@@ -204,8 +204,8 @@ fn rows_centred_and_not_against_the_exact_solver() {
     for (n, d) in [(1000, 300), (256, 400)] {
         let moments = backend.moments(&relu(n, d, 9), Precision::F64).unwrap();
         let cases = [
-            (Operator::covariance(&moments), Problem::covariance(&moments)),
-            (Operator::second_moment(&moments), Problem::second_moment(&moments)),
+            (Operator::covariance(&moments), EigenProblem::covariance(&moments)),
+            (Operator::second_moment(&moments), EigenProblem::second_moment(&moments)),
         ];
         for (operator, problem) in cases {
             let exact = problem.check(backend.eigenvalues(problem.matrix()).unwrap().values).unwrap();

@@ -4,7 +4,7 @@ use kernels::backend::Backend;
 use kernels::cpu::Cpu;
 use kernels::provenance::Precision;
 use kernels::rows::Rows;
-use kernels::spectrum::{Problem, SpectrumError};
+use kernels::spectrum::{EigenProblem, SpectrumError};
 use nalgebra::DMatrix;
 use proptest::prelude::*;
 use rand::rngs::StdRng;
@@ -51,7 +51,7 @@ fn rotate(a: &mut DMatrix<f64>, p: usize, q: usize) {
 }
 
 fn solve(matrix: &DMatrix<f64>) -> (Vec<f64>, f64) {
-    let problem = Problem::of_gram(matrix.clone(), matrix.nrows());
+    let problem = EigenProblem::from_gram(matrix.clone(), matrix.nrows());
     let solved = problem.check(Cpu::new(1).unwrap().eigenvalues(problem.matrix()).unwrap().values).unwrap();
     (solved.values, solved.floor)
 }
@@ -92,7 +92,7 @@ fn the_noise_floor_is_never_under_the_error() {
         let z = integers(rows, dim, rank, dim as u64);
         let values: Vec<f64> = z.transpose().iter().copied().collect();
         let moments = backend.moments(&Rows::from_f64((rows, dim), &values).unwrap(), Precision::F64).unwrap();
-        let problem = Problem::covariance(&moments);
+        let problem = EigenProblem::covariance(&moments);
         let raw = backend.eigenvalues(problem.matrix()).unwrap().values;
         let solved = problem.check(raw.clone()).unwrap();
         // Rank r rows have r nonzero eigenvalues once centred; the others are pure error.
@@ -123,7 +123,7 @@ fn extreme_scales_neither_overflow_nor_vanish() {
 
 #[test]
 fn a_wrong_answer_is_no_spectrum() {
-    let problem = Problem::of_gram(DMatrix::from_diagonal_element(3, 3, 1.0), 3);
+    let problem = EigenProblem::from_gram(DMatrix::from_diagonal_element(3, 3, 1.0), 3);
     // Scaled for the solver: the diagonal is 1/2.
     let check = |values: &[f64]| problem.check(values.to_vec());
     assert_eq!(check(&[0.5, 0.5, 0.5]).unwrap().values, [1.0; 3]);
@@ -131,6 +131,6 @@ fn a_wrong_answer_is_no_spectrum() {
     assert!(matches!(check(&[0.5, f64::NAN, 0.5]), Err(SpectrumError::NotFinite)));
     assert!(matches!(check(&[0.5, 0.5, 0.6]), Err(SpectrumError::Mismatch { what: "the sum", .. })));
     assert!(matches!(check(&[0.75, 0.5, 0.25]), Err(SpectrumError::Mismatch { what: "the sum of squares", .. })));
-    let indefinite = Problem::of_gram(DMatrix::from_row_slice(2, 2, &[0.5, 1.0, 1.0, 0.5]), 2);
+    let indefinite = EigenProblem::from_gram(DMatrix::from_row_slice(2, 2, &[0.5, 1.0, 1.0, 0.5]), 2);
     assert!(matches!(indefinite.check(vec![0.75, -0.25]), Err(SpectrumError::Negative { .. })));
 }

@@ -5,7 +5,7 @@ use kernels::backend::Backend;
 use kernels::cpu::Cpu;
 use kernels::provenance::Precision;
 use kernels::rows::Rows;
-use kernels::spectrum::Problem;
+use kernels::spectrum::EigenProblem;
 use nalgebra::DMatrix;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -181,7 +181,7 @@ fn constant_coordinates() {
             let values: Vec<f64> = rows.transpose().iter().copied().collect();
             let rows = Rows::from_f64((n, d), &values).unwrap();
             let moments = backend.moments(&rows, Precision::F64).unwrap();
-            for problem in [Problem::covariance(&moments), Problem::second_moment(&moments)] {
+            for problem in [EigenProblem::covariance(&moments), EigenProblem::second_moment(&moments)] {
                 let checked = problem.check(backend.eigenvalues(problem.matrix()).unwrap().values);
                 assert!(checked.is_ok(), "{name}, {n} x {d}: {}", checked.unwrap_err());
             }

@@ -11,7 +11,7 @@ use faer::{Accum, Mat, MatRef, Par};
 use nalgebra::DMatrix;
 use rayon::prelude::*;
 
-use super::super::tiles::{Place, Shape, TILE_ROWS, Tile, Tiles};
+use super::super::tiles::{ProductShape, TILE_ROWS, Tile, TilePlace, Tiles};
 use super::chase::Band;
 use super::panel::Panel;
 
@@ -126,8 +126,8 @@ impl Upper<'_> {
                 let column = p * tile.width;
                 for row in rows.clone().step_by(TILE_ROWS).take_while(|row| *row < column + tile.width) {
                     let height = TILE_ROWS.min(rows.end - row);
-                    let (shape, row_at, column_at) = (Shape::Full(n), from + row, from + column);
-                    let place = &mut Place { out: &mut *out, base, shape, row: row_at, column: column_at, height };
+                    let (shape, row_at, column_at) = (ProductShape::Full(n), from + row, from + column);
+                    let place = &mut TilePlace { out: &mut *out, base, shape, row: row_at, column: column_at, height };
                     let q = row / tile.width;
                     let operand = (&left[q * length..(q + 1) * length], row % tile.width);
                     tile.add(operand, &right[p * length..(p + 1) * length], place);
@@ -217,8 +217,8 @@ impl Transposed {
             let right = &panel[by * self.tile_width..][..lanes * self.tile_width];
             for row in (0..rows).step_by(TILE_ROWS) {
                 let height = TILE_ROWS.min(rows - row);
-                let (shape, column) = (Shape::Full(self.width()), p * self.tile_width);
-                let place = &mut Place { out: &mut *y, base: 0, shape, row: to + row, column, height };
+                let (shape, column) = (ProductShape::Full(self.width()), p * self.tile_width);
+                let place = &mut TilePlace { out: &mut *y, base: 0, shape, row: to + row, column, height };
                 tiles.f64_strided.add((&block[row * across..], across, along), right, place);
             }
         }

@@ -4,7 +4,7 @@
 //! Guarantees: orthogonal similarity by Householder reflections, 6 n^2 b flops on blocks of b x b that stay in the first
 //! cache; the same bits whatever the number of threads. Must not: allocate in the loops, or lock out of order.
 //!
-//! Source: Lang, A parallel algorithm for reducing symmetric banded matrices to tridiagonal form, SIAM J. Sci. Comput. 14
+//! RowBlock: Lang, A parallel algorithm for reducing symmetric banded matrices to tridiagonal form, SIAM J. Sci. Comput. 14
 //! (1993); the blocks are those of Haidar, Ltaief and Dongarra (SC 2011).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -39,7 +39,7 @@ impl Band {
     pub(super) fn into_tridiagonal(self) -> (Vec<f64>, Vec<f64>) {
         let sweeps = self.n.saturating_sub(2);
         let threads = if self.n < TOGETHER_FROM { 1 } else { rayon::current_num_threads() };
-        let order = Order {
+        let order = ChaseOrder {
             next: AtomicUsize::new(0),
             done: (0..sweeps).map(|_| AtomicUsize::new(0)).collect(),
             threads: AtomicUsize::new(threads),
@@ -96,7 +96,7 @@ impl Block<'_> {
 
 /// Which thread clears which column, and how far each has come. A thread takes the next column only when it is free, so
 /// the column before is finished or in the hands of a thread that runs: nobody waits for somebody who waits for a thread.
-struct Order {
+struct ChaseOrder {
     next: AtomicUsize,
     /// Blocks done of each column's chase.
     done: Vec<AtomicUsize>,
@@ -108,15 +108,15 @@ struct Order {
 
 /// Sets a column's chase to done, also when its thread panics: whoever waits for it then goes on, and the panic is passed on
 /// where all are joined.
-struct Done<'a>(&'a AtomicUsize);
+struct Progress<'a>(&'a AtomicUsize);
 
-impl Drop for Done<'_> {
+impl Drop for Progress<'_> {
     fn drop(&mut self) {
         self.0.store(usize::MAX, Ordering::Release);
     }
 }
 
-impl Order {
+impl ChaseOrder {
     /// Waits until the chase of the column before has left the blocks up to `block` and the one after, which share entries.
     fn wait(&self, column: usize, block: usize) {
         let Some(before) = column.checked_sub(1) else { return };
@@ -173,15 +173,15 @@ pub(super) fn reflector<const FUSED: bool>(x: &mut [f64]) -> f64 {
     (beta - alpha) / beta
 }
 
-wide!(fn chase(band: &Band, order: &Order) = chase_body);
+wide!(fn chase(band: &Band, order: &ChaseOrder) = chase_body);
 
 #[inline(always)]
-fn chase_body<const FUSED: bool>(band: &Band, order: &Order) {
+fn chase_body<const FUSED: bool>(band: &Band, order: &ChaseOrder) {
     let (n, b) = (band.n, band.bandwidth);
     let (mut v, mut next, mut w) = (vec![0.0; b], vec![0.0; b], vec![0.0; b]);
     while !order.leave() {
         let column = order.next.fetch_add(1, Ordering::Relaxed);
-        let Some(done) = order.done.get(column).map(Done) else { return };
+        let Some(done) = order.done.get(column).map(Progress) else { return };
         order.wait(column, 0);
         let (mut start, mut length) = (column + 1, b.min(n - column - 1));
         let mut tau = take_reflector::<FUSED>(&mut band.block(column).column(0)[1..=length], &mut v);

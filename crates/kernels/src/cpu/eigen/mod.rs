@@ -2,13 +2,13 @@
 //! tridiagonal by bulge chasing, and the root-free QL iteration.
 //!
 //! Guarantees: an orthogonal similarity all the way, so errors are a few units of rounding of the largest eigenvalue; the
-//! same bits whatever the number of threads. Must not: check what it returns (`Problem::check` does).
+//! same bits whatever the number of threads. Must not: check what it returns (`EigenProblem::check` does).
 //!
 //! Why own code: a one-stage reduction (faer's, LAPACK's sytrd) spends half of its flops in matrix-vector products, which
 //! read the whole matrix once a column: it runs at the speed of the memory. Two stages read it once a block of columns.
 //! Only eigenvectors would make the second stage dear, and none are wanted here. Figures: `benches/README.md`.
 //!
-//! Source: Bischof, Lang and Sun, A framework for symmetric band reduction, ACM Trans. Math. Softw. 26 (2000).
+//! RowBlock: Bischof, Lang and Sun, A framework for symmetric band reduction, ACM Trans. Math. Softw. 26 (2000).
 
 mod band;
 mod chase;

@@ -7,7 +7,7 @@ use std::io;
 
 use nalgebra::DMatrix;
 
-use super::frames::{Kernel, Layout, PrecisionWord};
+use super::frames::{KernelName, Layout, PrecisionWord};
 use super::memory::Cursor;
 use kernels::moments::Moments;
 use kernels::provenance::Precision;
@@ -30,9 +30,9 @@ pub enum Operand<'a> {
 }
 
 /// See the file's head.
-pub struct Job<'a> {
+pub struct KernelCall<'a> {
     /// What to do.
-    pub kernel: Kernel,
+    pub kernel: KernelName,
     /// With what.
     pub operands: Vec<Operand<'a>>,
     /// How many values each result has.
@@ -43,7 +43,7 @@ pub struct Job<'a> {
     held: usize,
 }
 
-impl<'a> Job<'a> {
+impl<'a> KernelCall<'a> {
     /// [`kernels::backend::Backend::moments`]: the mean, the packed scatter, and of its entries (k, k + 1) the measured errors,
     /// which are zeros where all sums were f64's.
     pub fn moments(rows: &'a Rows, precision: Precision) -> Self {
@@ -54,7 +54,7 @@ impl<'a> Job<'a> {
             Precision::Fast => PrecisionWord::Fast,
         };
         Self {
-            kernel: Kernel::Moments { precision },
+            kernel: KernelName::Moments { precision },
             operands: vec![Operand::Rows(rows)],
             results: vec![d, d * (d + 1) / 2, d - 1],
             work: product(n, d, d),
@@ -68,7 +68,7 @@ impl<'a> Job<'a> {
         let (n, d) = (a.0.len(), a.0.dim());
         let means = [a, b].map(|(_, moments)| Operand::Vector(moments.mean()));
         Self {
-            kernel: Kernel::Cross,
+            kernel: KernelName::Cross,
             operands: [a, b].map(|(rows, _)| Operand::Rows(rows)).into_iter().chain(means).collect(),
             results: vec![d * d],
             work: product(n, d, d),
@@ -80,7 +80,7 @@ impl<'a> Job<'a> {
     pub fn gram(x: &'a DMatrix<f64>, outer: bool) -> Self {
         let (n, deep) = if outer { (x.nrows(), x.ncols()) } else { (x.ncols(), x.nrows()) };
         Self {
-            kernel: Kernel::Gram { outer },
+            kernel: KernelName::Gram { outer },
             operands: vec![Operand::Matrix(x)],
             results: vec![n * n],
             work: product(n, n, deep),
@@ -92,7 +92,7 @@ impl<'a> Job<'a> {
     pub fn inner(a: &'a DMatrix<f64>, b: &'a DMatrix<f64>) -> Self {
         let (n, m) = (a.ncols(), b.ncols());
         Self {
-            kernel: Kernel::Inner,
+            kernel: KernelName::Inner,
             operands: vec![Operand::Matrix(a), Operand::Matrix(b)],
             results: vec![n * m],
             work: product(n, m, a.nrows()),
@@ -104,7 +104,7 @@ impl<'a> Job<'a> {
     pub fn eigenvalues(symmetric: &'a DMatrix<f64>) -> Self {
         let d = symmetric.nrows();
         Self {
-            kernel: Kernel::Eigenvalues,
+            kernel: KernelName::Eigenvalues,
             operands: vec![Operand::Matrix(symmetric)],
             results: vec![d],
             work: 1.4 * product(d, d, d),
@@ -117,7 +117,7 @@ impl<'a> Job<'a> {
     pub fn eigenvectors(symmetric: &'a DMatrix<f64>) -> Self {
         let d = symmetric.nrows();
         Self {
-            kernel: Kernel::Eigenvectors,
+            kernel: KernelName::Eigenvectors,
             operands: vec![Operand::Matrix(symmetric)],
             results: vec![d, d * d],
             work: 9.0 * product(d, d, d),
@@ -129,7 +129,7 @@ impl<'a> Job<'a> {
     pub fn whiten(a: &'a DMatrix<f64>, b: &'a DMatrix<f64>) -> Self {
         let (dim, columns) = b.shape();
         Self {
-            kernel: Kernel::Whiten,
+            kernel: KernelName::Whiten,
             operands: vec![Operand::Matrix(a), Operand::Matrix(b)],
             results: vec![dim * columns],
             work: product(dim, dim, dim) + product(dim, dim, columns),

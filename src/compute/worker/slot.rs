@@ -8,7 +8,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::job::Job;
+use super::call::KernelCall;
 use super::process::{Answer, Broken, Launch, Process};
 use crate::compute::resources::Clock;
 use kernels::fault::{DeviceEvent, FallbackReason};
@@ -17,13 +17,13 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// See the file's head.
-pub struct Lane {
+pub struct WorkerSlot {
     launch: Launch,
     clock: Clock,
-    state: Mutex<State>,
+    state: Mutex<SlotState>,
 }
 
-struct State {
+struct SlotState {
     process: Option<Process>,
     /// Failures in a row.
     failures: u32,
@@ -33,14 +33,14 @@ struct State {
     not_before: Duration,
 }
 
-impl Lane {
+impl WorkerSlot {
     /// Starts the first worker.
     ///
     /// # Errors
     /// When it does not get ready.
     pub fn start(launch: Launch, clock: Clock) -> Result<Self, Broken> {
         let process = Some(Process::start(&launch, &clock)?);
-        let state = Mutex::new(State { process, failures: 0, failed: Duration::ZERO, not_before: Duration::ZERO });
+        let state = Mutex::new(SlotState { process, failures: 0, failed: Duration::ZERO, not_before: Duration::ZERO });
         Ok(Self { launch, clock, state })
     }
 
@@ -51,7 +51,7 @@ impl Lane {
     /// When there is no answer to be had now.
     pub fn ask<T>(
         &self,
-        job: &Job<'_>,
+        job: &KernelCall<'_>,
         check: impl FnOnce(Answer) -> Result<T, String>,
         tell: &dyn Fn(&DeviceEvent),
     ) -> Result<T, Broken> {
@@ -70,7 +70,7 @@ impl Lane {
         answered
     }
 
-    fn ready<'a>(&self, state: &'a mut State, tell: &dyn Fn(&DeviceEvent)) -> Result<&'a mut Process, Broken> {
+    fn ready<'a>(&self, state: &'a mut SlotState, tell: &dyn Fn(&DeviceEvent)) -> Result<&'a mut Process, Broken> {
         if let Some(how) = state.process.as_mut().and_then(Process::ended) {
             self.end(state, &Broken::new(FallbackReason::Crashed, format!("the worker {how}, between jobs")), tell);
         }
@@ -86,7 +86,7 @@ impl Lane {
         state.process.as_mut().ok_or_else(|| Broken::new(FallbackReason::NotStarted, "there is no worker"))
     }
 
-    fn end(&self, state: &mut State, broken: &Broken, tell: &dyn Fn(&DeviceEvent)) {
+    fn end(&self, state: &mut SlotState, broken: &Broken, tell: &dyn Fn(&DeviceEvent)) {
         state.process = None;
         let pause = pause(state.failures);
         state.failures += 1;
