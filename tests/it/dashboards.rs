@@ -2,68 +2,19 @@
 //! the rules of Grafana's dashboard-linter that make sense here.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::make as dashboards;
 use fullrank::analysis::{measures, methods};
 use serde_json::Value;
 
+use crate::dashboard_queries::{Asked, asked, panels, text, variables};
+use crate::files::read;
 use crate::harness::Server;
-use crate::programs::read;
 use crate::rules::{families, is_word, unknown, words};
 
 const FOLDER: &str = "dashboards/grafana";
-
-/// Something that Grafana asks Prometheus for.
-pub struct Asked {
-    /// The file.
-    pub file: &'static str,
-    /// The panel's title, or what else asks.
-    pub title: String,
-    /// The query, with Grafana's variables in it.
-    pub expression: String,
-    /// For one moment, not for a range of time.
-    pub instant: bool,
-    /// For a column of a table.
-    pub column: bool,
-}
-
-/// Panels, also those in closed rows, without the rows.
-pub fn panels(dashboard: &Value) -> Vec<&Value> {
-    let all = dashboard["panels"].as_array().unwrap();
-    let within = all.iter().flat_map(|panel| panel["panels"].as_array().into_iter().flatten());
-    all.iter().chain(within).filter(|panel| panel["type"] != "row").collect()
-}
-
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
-    value[key].as_str().unwrap_or_else(|| panic!("no {key} in {value}"))
-}
-
-/// Every query of every panel and annotation.
-pub fn asked() -> Vec<Asked> {
-    let mut all = Vec::new();
-    for (file, dashboard) in dashboards::all() {
-        let mut add = |title: &str, expression: &str, instant, column| {
-            all.push(Asked { file, title: title.to_string(), expression: expression.to_string(), instant, column });
-        };
-        for panel in panels(&dashboard) {
-            for target in panel["targets"].as_array().unwrap() {
-                add(text(panel, "title"), text(target, "expr"), target["instant"] == true, panel["type"] == "table");
-            }
-        }
-        for annotation in dashboard["annotations"]["list"].as_array().unwrap() {
-            add(text(annotation, "name"), text(annotation, "expr"), true, false);
-        }
-    }
-    all
-}
-
-/// Variables that are filled by a query: (name, query, which values are offered).
-pub fn variables(dashboard: &Value) -> Vec<(&str, &str, &str)> {
-    let all = dashboard["templating"]["list"].as_array().unwrap().iter().filter(|variable| variable["type"] == "query");
-    all.map(|variable| (text(variable, "name"), text(&variable["query"], "query"), text(variable, "regex"))).collect()
-}
 
 /// A query as PromQL in double quotes, with the names of Grafana's variables in place of their values.
 fn plain(expression: &str) -> String {
@@ -226,22 +177,6 @@ fn every_selector_has_its_matchers_and_every_counter_its_rate() {
             assert!(escaped || rest.starts_with("$__rate_interval]"), "{place}");
         }
     }
-}
-
-/// Python as the tests have it, with `arguments`.
-fn python(arguments: &[PathBuf]) -> std::process::Output {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let python = std::env::var_os("FULLRANK_TEST_PYTHON").map_or(root.join(".venv/bin/python"), PathBuf::from);
-    Command::new(python).args(arguments).output().unwrap()
-}
-
-#[test]
-fn nothing_is_lost_in_the_models_of_grafana() {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let files = dashboards::all().map(|(name, _)| root.join(FOLDER).join(name));
-    let said = python(&[vec![root.join("tests/clients/dashboards.py")], files.to_vec()].concat());
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).to_string();
-    assert!(said.status.success(), "{}{}", text(&said.stdout), text(&said.stderr));
 }
 
 #[test]

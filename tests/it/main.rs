@@ -1,20 +1,22 @@
-//! The one integration binary: a file a subject.
+//! Everything that needs no other program: a file per subject. What drives other programs is in `tests/programs`.
 
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::print_stderr)]
 
-mod alerts;
-mod browser;
 mod clock;
 mod command_line;
+#[path = "../shared/dashboard_queries.rs"]
+#[allow(dead_code)] // each binary uses its part
+mod dashboard_queries;
 mod dashboards;
-mod dashboards_live;
 mod decoders;
 mod estimates;
+#[path = "../shared/files.rs"]
+mod files;
 mod gate;
 mod golden;
+#[path = "../shared/harness.rs"]
 mod harness;
 mod identities;
-mod interop;
 #[path = "../../examples/dashboards/make/mod.rs"]
 mod make;
 mod method_values;
@@ -25,7 +27,6 @@ mod openapi;
 #[cfg(target_os = "linux")]
 mod packages;
 mod page;
-mod programs;
 mod refusals;
 mod restart;
 mod room;

@@ -13,8 +13,8 @@ use kernels::word::Word;
 use prometheus::core::Collector;
 use strum::VariantArray;
 
+use crate::files::read;
 use crate::harness::Server;
-use crate::programs::read;
 
 const RULES: &str = "dashboards/prometheus/fullrank.rules.yaml";
 /// What Prometheus puts on every series.

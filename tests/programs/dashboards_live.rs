@@ -12,9 +12,10 @@ use crate::make as dashboards;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::dashboards::{Asked, asked, variables};
+use crate::dashboard_queries::{Asked, asked, variables};
+use crate::files::read;
 use crate::harness::Server;
-use crate::programs::{PATIENCE, Program, free_address, read};
+use crate::program::{PATIENCE, Program, free_address};
 
 /// Queries that have no series here: (file, panel, part of the query, why).
 const EMPTY: [(&str, &str, &str, &str); 1] =

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use crate::files::read;
 use crate::harness::Server;
 
 /// Only a test that fails waits that long.
@@ -20,12 +21,6 @@ pub const INTERVAL: Duration = Duration::from_secs(1);
 /// An address that was free a moment ago. Whoever takes it in between makes the program end, and the test fail saying so.
 pub fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
-
-/// A file of the repository.
-pub fn read(path: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"))
 }
 
 /// `text` with each of `changes`, all of which must have something to change.

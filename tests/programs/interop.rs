@@ -33,12 +33,19 @@ fn program(name: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// A script of tests/clients, told where the service is.
-pub fn python(script: &str, server: &Server) -> Command {
+/// A script of tests/clients.
+pub fn python(script: &str) -> Command {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let python = std::env::var_os("FULLRANK_TEST_PYTHON").map_or(root.join(".venv/bin/python"), PathBuf::from);
     let mut command = Command::new(python);
-    command.arg(root.join("tests/clients").join(script)).arg(server.url("").trim_end_matches('/'));
+    command.arg(root.join("tests/clients").join(script));
+    command
+}
+
+/// The same, told where the service is.
+pub fn python_client(script: &str, server: &Server) -> Command {
+    let mut command = python(script);
+    command.arg(server.url("").trim_end_matches('/'));
     command
 }
 
@@ -54,13 +61,13 @@ fn promtool_finds_nothing_wrong_with_the_metrics() {
 #[test]
 fn python_urllib_is_a_client() {
     let server = Server::start(&[]);
-    passes(python("urllib_push.py", &server), b"");
+    passes(python_client("urllib_push.py", &server), b"");
 }
 
 #[test]
 fn python_grpcio_is_a_client_through_reflection() {
     let server = Server::start(&[]);
-    passes(python("grpc_push.py", &server), b"");
+    passes(python_client("grpc_push.py", &server), b"");
 }
 
 #[test]

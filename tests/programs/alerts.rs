@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::files::read;
 use crate::harness::Server;
-use crate::programs::{INTERVAL, PATIENCE, Program, changed, free_address, read};
+use crate::program::{INTERVAL, PATIENCE, Program, changed, free_address};
 
 /// How long one look at the receiver takes, between two looks at the rest.
 const LOOK: Duration = Duration::from_millis(50);

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use crate::harness::{Server, f32_body, gaussian_body};
-use crate::interop::{passes, python};
+use crate::interop::{passes, python_client};
 
 /// Names that the doors refuse, so that only a hand can have written them: each would run if it were put in as markup.
 fn hostile(index: usize) -> String {
@@ -73,7 +73,7 @@ fn a_browser_shows_the_page() {
         server.report(&format!("live/projector?window={window}&last=true"), gaussian_body(64, 16, window));
     }
     assert_eq!(server.push("live/projector?window=6", f32_body(&[("z", 2, 16, &[0.5; 32])])).status(), 202);
-    let mut look = python("page.py", &server);
+    let mut look = python_client("page.py", &server);
     // Where the screenshots of the README come from.
     if let Some(folder) = std::env::var_os("FULLRANK_TEST_SCREENSHOTS") {
         look.arg(folder);
