@@ -1,36 +1,54 @@
 //! fullrank tells, while a self-supervised training still runs, whether its embeddings are collapsing, and why.
 //!
-//! This is the map. A batch of embeddings goes one way, through six stages, whose words name the tracing spans and the
-//! `stage` label, and nothing else:
+//! A batch of embeddings goes one way, through six stages, which [`pipeline`] spells out in three functions:
 //!
 //! ```text
 //! ingest -> decode -> accumulate -> spectrum -> diagnose -> publish
-//! (shell)  [------------ analysis: pure ------------]      (shell)
 //! ```
 //!
-//! [`pipeline::Line`] is that line: `accumulate` reduces a batch, `process` turns a window into a report. Whoever has
-//! read those two functions has read the product.
-//!
-//! In the order of reading:
+//! `docs/architecture.md` follows a batch through the files, and says what each room may touch. In the order of reading:
 //!
 //! | room | what is in it |
 //! |---|---|
-//! | [`analysis`] | pure: [`analysis::batch`] and [`analysis::companions`] what a push means, [`analysis::decode`] bytes to tensors, [`analysis::moments`] the one merge, [`analysis::window`] what a window gathers, [`analysis::spectrum`] eigenvalues and noise floors, [`analysis::measures`] every measure, [`analysis::pairs`] several views, [`analysis::methods`] every method's own diagnostics, [`analysis::reservoir`] the row sample, [`analysis::verdict`] two axes, a cause, and time |
-//! | [`compute`] | the kernels worth a device, behind [`compute::Backend`]: [`compute::cpu`] on faer, `compute::torch` on libtorch (with the feature of that name), in a process of its own behind `compute::worker` (Linux); [`compute::choose`] which |
-//! | [`pipeline`] | [`pipeline::Inbox`] admits, windows close, [`pipeline::Line`] computes, threads work |
-//! | [`publish`] | the [`publish::Board`] (the newest of everything), the [`publish::History`] (SQLite), the metrics, [`publish::dashboards`] made from their tables |
-//! | [`ingest`] | the doors: [`ingest::http`] and [`ingest::grpc`] on one port, with limits on memory and patience |
-//! | [`web`] | the read side: JSON API, /metrics, health, OpenAPI, the page |
-//! | [`app`] | builds, spawns, drains; [`config`] reads the arguments, [`error`] is the one table of refusals, [`telemetry`] logs and times |
-//! | [`client`], [`replay`], [`demo`], [`terminal`] | the sub-commands that call a service: requests, recordings pushed as a trainer would, tables |
-//! | [`analyze`], [`plot`] | a file by itself, and its spectrum as a picture |
-//!
-//! Each room may touch only what its row in `docs/design.md` says; `tests/it/tidy.rs` holds it. The interface is in
-//! `docs/api.md`, every definition in `docs/metrics.md`.
+//! | [`pipeline`] | the line, and its owners: admission, accumulation, reports |
+//! | [`analysis`] | pure: what a batch means, what a window says, the report |
+//! | [`compute`] | batches and windows on a device, and the choice of the device; the kernels are the crate `kernels` |
+//! | [`publish`] | the board (the newest of everything), the history (SQLite), metrics, alerts |
+//! | [`wire`] | the shape of every answer: JSON, OpenAPI, gRPC |
+//! | [`ingest`] | pushes come in, over HTTP and gRPC |
+//! | [`web`] | the read side, and the page |
+//! | [`server`] | sockets, access, routes |
+//! | [`budget`], [`identity`], [`error`], [`telemetry`] | memory, names, refusals, logs and timings |
+//! | [`app`], [`config`] | build, configure, start, drain |
+//! | [`client`], [`replay`], [`demo`], [`terminal`], [`analyze`], [`plot`], [`dashboards`] | the sub-commands |
 //!
 //! Words: a *run* is one training; a *layer* is where embeddings are taken; a *view* is one of several augmentations of
-//! the same samples; a *worker* is one distributed process; a *batch* is one push; a *window* is what is measured together
-//! (an epoch, or a step); a *report* is one closed window, measured; a *verdict* is ours, an alert is Prometheus's.
+//! the same samples; a *worker* is one distributed process; a *batch* is one push; a *window* is what is measured
+//! together (an epoch, or a step); a *report* is one closed window, measured; a *verdict* is ours, an alert is
+//! Prometheus's.
+//!
+//! What `fullrank analyze` does with a file:
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use fullrank::analysis::batch::EmbeddingBatch;
+//! use fullrank::analysis::decode::json;
+//! use fullrank::analysis::parameters::Parameters;
+//! use fullrank::analysis::verdict::{Cause, VerdictState};
+//! use fullrank::analyze;
+//! use fullrank::pipeline::ThresholdOverrides;
+//! use kernels::cpu::Cpu;
+//!
+//! // 20 embeddings, all the same: a complete collapse.
+//! let body = format!("{{\"z\": [{}]}}", vec!["[1.0, 2.0, 3.0]"; 20].join(","));
+//! let (tensors, parameters) = json::decode(body.as_bytes(), Parameters::default())?;
+//! let batch = EmbeddingBatch::new(tensors, parameters)?;
+//! let full = analyze::report(Arc::new(Cpu::new(1)?), batch, "z", &ThresholdOverrides::default())?;
+//! assert_eq!(full.report.verdict.state, VerdictState::Collapsed);
+//! assert_eq!(full.report.verdict.cause, Cause::Constant);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -196,7 +196,8 @@ pub fn make(
     let mut reports = Vec::new();
     for layer in layers {
         let verdict = layer.judge(content, heading.step, &diagnosed, &mut judging);
-        let mut full = layer.report(content, heading, rankme, judging.thresholds, verdict);
+        let computed = layer.computed(rankme, judging.thresholds);
+        let mut full = layer.report(content, heading, computed, verdict);
         if reports.is_empty() {
             full.report.notes.extend(diagnosed.notes.iter().cloned());
             full.report.methods = diagnosed.diagnostics.clone();
@@ -271,14 +272,7 @@ impl MeasuredRole<'_> {
         }
     }
 
-    fn report(
-        self,
-        content: &Content,
-        heading: &Heading,
-        rankme: RankMe,
-        thresholds: &Thresholds,
-        verdict: Verdict,
-    ) -> FullReport {
+    fn report(self, content: &Content, heading: &Heading, computed: Computed, verdict: Verdict) -> FullReport {
         let shape = self.shape(content);
         let notes = [heading.notes.clone(), self.solved.notes.clone(), self.remarks()].concat();
         let report = Report {
@@ -296,7 +290,7 @@ impl MeasuredRole<'_> {
             closed_at: heading.closed.as_ref().and_then(|closed| closed.at.clone()),
             loss: content.scalars.get("loss").copied(),
             methods: Diagnostics::default(),
-            computed: self.computed(rankme, thresholds),
+            computed,
             notes,
             verdict,
             measures: self.measured.measures,

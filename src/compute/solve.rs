@@ -156,7 +156,7 @@ impl Solver {
     ) -> (Option<Eigenvalues>, bool) {
         match (&rows.unit_scatter, sample) {
             (Some(scatter), _) if self.memory.holds(exact_bytes(scatter.dim())) => {
-                (findings.keep("w2_uniformity", self.from_unit_scatter(rows, scatter)), true)
+                (findings.keep("w2_uniformity", self.by_unit_scatter(rows, scatter)), true)
             }
             (_, Some(unit)) if !unit.times.is_empty() => {
                 let (weighted, mean) = unit.weighted();
@@ -220,7 +220,7 @@ impl Solver {
         eigenvalues(&*self.backend, &EigenProblem::from_gram(gram, centre.len()))
     }
 
-    fn from_unit_scatter(&self, rows: &Accumulator, scatter: &Packed) -> Result<CheckedEigenvalues, SolveError> {
+    fn by_unit_scatter(&self, rows: &Accumulator, scatter: &Packed) -> Result<CheckedEigenvalues, SolveError> {
         let count = rows.unit.as_ref().map_or(rows.moments.rows(), |unit| unit.rows);
         eigenvalues(&*self.backend, &EigenProblem::from_gram(scatter.to_full() / count as f64, rows.moments.dim()))
     }

@@ -13,14 +13,16 @@ use crate::analysis::role::Role;
 use crate::analysis::verdict::VerdictMemory;
 use crate::publish::StoredClose;
 
+/// (session, worker, ranges of seqs)
+type StoredSeqs = (u64, u32, Vec<(u64, u64)>);
+
 /// The JSON. Its shape is that of every version so far.
 #[derive(Serialize, Deserialize)]
 struct LayerMemory {
     dims: BTreeMap<Role, usize>,
     /// (session, order in which it was first seen)
     sessions: Vec<(u64, u64)>,
-    /// (session, worker, ranges of seqs)
-    seqs: Vec<(u64, u32, Vec<(u64, u64)>)>,
+    seqs: Vec<StoredSeqs>,
     nonfinite_rows: u64,
     verdicts: BTreeMap<Role, VerdictMemory>,
 }

@@ -13,8 +13,10 @@ mod dashboards_live;
 mod files;
 mod grafana_models;
 #[path = "../shared/harness.rs"]
+#[allow(dead_code)]
 mod harness;
 mod interop;
 #[path = "../../examples/dashboards/make/mod.rs"]
+#[allow(dead_code)]
 mod make;
 mod program;

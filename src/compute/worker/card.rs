@@ -39,10 +39,10 @@ impl Share {
         Self::from_memory(given, memory_of(index))
     }
 
-    /// As [`Share::of_card`], where `memory` is what the card has and what is free of it.
+    /// As [`Share::on_card`], where `memory` is what the card has and what is free of it.
     ///
     /// # Errors
-    /// As [`Share::of_card`].
+    /// As [`Share::on_card`].
     pub fn from_memory(given: Option<u64>, memory: Option<(u64, u64)>) -> Result<Self, ComputeError> {
         match (given, memory) {
             (Some(bytes), Some((total, _))) if bytes > total => Err(ComputeError::Device(format!(
