@@ -18,7 +18,7 @@
 //! | [`ingest`] | pushes come in, over HTTP and gRPC |
 //! | [`web`] | the read side, and the page |
 //! | [`server`] | sockets, access, routes |
-//! | [`budget`], [`identity`], [`error`], [`telemetry`] | memory, names, refusals, logs and timings |
+//! | [`budget`], [`identity`], [`error`], [`telemetry`], [`traces`] | memory, names, refusals, logs and timings, traces |
 //! | [`app`], [`config`] | build, configure, start, drain |
 //! | [`client`], [`replay`], [`demo`], [`terminal`], [`analyze`], [`plot`], [`dashboards`] | the sub-commands |
 //!
@@ -68,6 +68,7 @@ pub mod app;
 pub mod config;
 pub mod error;
 pub mod telemetry;
+pub mod traces;
 
 pub mod analyze;
 pub mod client;

@@ -5,16 +5,12 @@
 
 use std::io::IsTerminal;
 
-use opentelemetry::KeyValue;
-use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::SdkTracerProvider;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, Registry};
-use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::traces::{self, Traces};
 
 /// The six stages, in the order a batch passes them.
 #[derive(Clone, Copy, Debug)]
@@ -80,17 +76,6 @@ impl Drop for StageGuard {
     }
 }
 
-/// Traces on their way out; dropped without [`Traces::flush`], the newest are lost.
-pub struct Traces(Option<SdkTracerProvider>);
-
-impl Traces {
-    /// Sends what is left. May wait for the collector: not for a thread that serves.
-    pub fn flush(self) {
-        // Who listens no more needs no complaint.
-        let _ = self.0.map(|provider| provider.shutdown());
-    }
-}
-
 /// Starts logging to standard error: text or JSON lines, filtered by `filter` (`info`, `fullrank=debug`). With `otlp`, an
 /// OpenTelemetry collector's address for gRPC, the spans of batches, windows and their stages go there; at most 2048 wait,
 /// what comes beyond is dropped. Needs a tokio runtime then.
@@ -99,12 +84,7 @@ impl Traces {
 /// When the filter or the address cannot be used.
 pub fn init(filter: &str, json: bool, otlp: Option<&str>) -> Result<Traces, String> {
     let filter = EnvFilter::try_new(filter).map_err(|e| format!("log filter '{filter}': {e}"))?;
-    let provider = otlp.map(exporting_to).transpose()?;
-    let spans = provider.as_ref().map(|provider| {
-        // The service's own spans: those of the exporter's connection would beget themselves.
-        let ours = Targets::new().with_target("fullrank", LevelFilter::DEBUG);
-        tracing_opentelemetry::layer().with_tracer(provider.tracer("fullrank")).with_filter(ours)
-    });
+    let (spans, traces) = traces::start(otlp)?;
     // A log that nobody reads any more is no reason to panic: the complaint about it would go the same way.
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
@@ -112,16 +92,6 @@ pub fn init(filter: &str, json: bool, otlp: Option<&str>) -> Result<Traces, Stri
         .log_internal_errors(false);
     let lines = if json { lines.json().boxed() } else { lines.boxed() };
     // A second call keeps the first subscriber.
-    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).with(spans).try_init();
-    Ok(Traces(provider))
-}
-
-fn exporting_to(address: &str) -> Result<SdkTracerProvider, String> {
-    let exporter = SpanExporter::builder().with_tonic().with_endpoint(address).build();
-    let exporter = exporter.map_err(|error| format!("--otlp-endpoint {address}: {error}"))?;
-    let resource = Resource::builder()
-        .with_service_name("fullrank")
-        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-        .build();
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+    let _ = tracing_subscriber::registry().with(spans).with(lines.with_filter(filter)).try_init();
+    Ok(traces)
 }

@@ -8,6 +8,7 @@ mod show;
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
@@ -21,16 +22,14 @@ pub use self::serve::{Config, ServeArgs};
 pub use self::show::effective;
 
 /// `--version`; without libtorch there is one backend.
-const LONG_VERSION: &str = if cfg!(feature = "torch") {
-    concat!(
-        env!("CARGO_PKG_VERSION"),
-        "\nrevision: ",
-        env!("FULLRANK_REVISION"),
-        "\nfeatures: torch\nbackends: cpu, torch, torch-cuda"
-    )
-} else {
-    concat!(env!("CARGO_PKG_VERSION"), "\nrevision: ", env!("FULLRANK_REVISION"), "\nfeatures: none\nbackends: cpu")
-};
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    let features = [("otlp", cfg!(feature = "otlp")), ("torch", cfg!(feature = "torch"))];
+    let features: Vec<&str> = features.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect();
+    let features = if features.is_empty() { "none".to_string() } else { features.join(", ") };
+    let backends = if cfg!(feature = "torch") { "cpu, torch, torch-cuda" } else { "cpu" };
+    let (version, revision) = (env!("CARGO_PKG_VERSION"), env!("FULLRANK_REVISION"));
+    format!("{version}\nrevision: {revision}\nfeatures: {features}\nbackends: {backends}")
+});
 
 const EXIT_CODES: &str = "Exit codes:
   0  done
@@ -39,7 +38,7 @@ const EXIT_CODES: &str = "Exit codes:
 
 /// Watches the embeddings of self-supervised training runs, and says whether and why they are collapsing.
 #[derive(Debug, Parser)]
-#[command(name = "fullrank", version, long_version = LONG_VERSION, propagate_version = true, after_help = EXIT_CODES)]
+#[command(name = "fullrank", version, long_version = LONG_VERSION.as_str(), propagate_version = true, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -241,6 +241,12 @@ impl ServeArgs {
         self.listen.check(token.is_some(), &mut complaints);
         self.pipeline.check(&mut complaints);
         let notify = self.notify.check(self.listen.listen, &mut complaints);
+        if self.log.otlp_endpoint.is_some() && !cfg!(feature = "otlp") {
+            complaints.push(
+                "--otlp-endpoint: this build sends no traces; build with the default features, or leave it out"
+                    .to_string(),
+            );
+        }
         if self.log.otlp_endpoint.as_ref().is_some_and(|url| url.scheme() == "https") {
             complaints.push(
                 "--otlp-endpoint: traces are sent without TLS; give the http:// address of a collector on this machine, \

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// (room, rooms it may name). Every room of `src` has a row.
-const DIRECTION: [(&str, &[&str]); 22] = [
+const DIRECTION: [(&str, &[&str]); 23] = [
     ("analysis", &["analysis"]),
     ("error.rs", &["analysis"]),
     ("identity.rs", &["error"]),
     ("budget.rs", &[]),
-    ("telemetry.rs", &[]),
+    ("telemetry.rs", &["traces"]),
+    ("traces.rs", &[]),
     ("dashboards.rs", &[]),
     ("compute", &["analysis", "budget", "compute"]),
     ("publish", &["analysis", "error", "identity", "publish", "telemetry"]),

@@ -3,7 +3,7 @@
 
 import { el, format, plain } from "./dom.js";
 
-export const STATES = ["collapsed", "degrading", "insufficient_rows", "warming_up", "healthy"]; // worst first
+export const STATES = ["collapsed", "degrading", "healthy", "insufficient_rows", "warming_up"]; // worst first, as docs/api.md says
 export const MARKS = { ok: "✓", warning: "!", critical: "✕", unknown: "?" };
 export const AXES = { scale: "Is the cloud spread out?", dimension: "How many directions does it use?" };
 export const SUMMARY = {

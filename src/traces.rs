@@ -1,0 +1,77 @@
+//! Traces on their way to an OpenTelemetry collector, over the gRPC that is here anyway: the feature `otlp`, on by
+//! default. Without it nothing is sent, and `--otlp-endpoint` is refused (`config/serve.rs`).
+
+use tracing_subscriber::{Layer, Registry};
+
+/// What turns spans into traces; `None`: nobody asked for them.
+pub type Spans = Option<Box<dyn Layer<Registry> + Send + Sync>>;
+
+#[cfg(feature = "otlp")]
+pub use otlp::{Traces, start};
+
+#[cfg(not(feature = "otlp"))]
+pub use nothing::{Traces, start};
+
+#[cfg(feature = "otlp")]
+mod otlp {
+    use opentelemetry::KeyValue;
+    use opentelemetry::trace::TracerProvider;
+    use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+    use opentelemetry_sdk::Resource;
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+    use tracing_subscriber::Layer;
+    use tracing_subscriber::filter::{LevelFilter, Targets};
+
+    use super::Spans;
+
+    /// Traces that wait to be sent. Dropped without [`Traces::flush`], the newest are lost.
+    pub struct Traces(Option<SdkTracerProvider>);
+
+    impl Traces {
+        /// Sends what is left. May wait for the collector: not for a thread that serves.
+        pub fn flush(self) {
+            // A collector that has gone needs no complaint.
+            let _ = self.0.map(|provider| provider.shutdown());
+        }
+    }
+
+    /// Sends spans to the collector at `endpoint`.
+    ///
+    /// # Errors
+    /// When the address cannot be used.
+    pub fn start(endpoint: Option<&str>) -> Result<(Spans, Traces), String> {
+        let Some(endpoint) = endpoint else { return Ok((None, Traces(None))) };
+        let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build();
+        let exporter = exporter.map_err(|error| format!("--otlp-endpoint {endpoint}: {error}"))?;
+        let resource = Resource::builder()
+            .with_service_name("fullrank")
+            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+            .build();
+        let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
+        // The service's own spans only: the exporter's connection has spans, too, and would export itself for ever.
+        let ours = Targets::new().with_target("fullrank", LevelFilter::DEBUG);
+        let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("fullrank")).with_filter(ours);
+        Ok((Some(spans.boxed()), Traces(Some(provider))))
+    }
+}
+
+#[cfg(not(feature = "otlp"))]
+mod nothing {
+    use super::Spans;
+
+    /// Nothing to send.
+    pub struct Traces;
+
+    impl Traces {
+        /// Does nothing.
+        pub fn flush(self) {}
+    }
+
+    /// Starts nothing.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn start(_endpoint: Option<&str>) -> Result<(Spans, Traces), String> {
+        Ok((None, Traces))
+    }
+}
