@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use fullrank::analysis::batch::EmbeddingBatch;
 use fullrank::analysis::decode::{npy, safetensors};
+use fullrank::analysis::measures::TABLE;
 use fullrank::analysis::parameters::Parameters;
 use fullrank::analysis::report::FullReport;
 use fullrank::analyze;
@@ -87,6 +88,30 @@ fn measures_agree_with_numpy() {
     }
     assert!(wrong.is_empty(), "{} of {compared}:\n{}", wrong.len(), wrong.join("\n"));
     assert!(compared > 1000, "only {compared} values were compared");
+}
+
+/// The floors of this program's own arithmetic have no independent value; crates/kernels/tests/it/spectra.rs holds them
+/// against the true errors.
+const WITHOUT_GOLDEN_VALUE: [&str; 2] = ["noise_floor", "numeric_noise_floor"];
+
+#[test]
+fn a_row_in_the_table_of_measures_has_its_golden_value_and_its_paragraph() {
+    let expected = expected();
+    let documented = std::fs::read_to_string(folder().join("../../docs/metrics.md")).unwrap();
+    for (measure, _) in TABLE {
+        let values = expected.values().filter_map(|case| case["measures"].get(measure)?.as_f64());
+        assert!(
+            values.count() > 0 || WITHOUT_GOLDEN_VALUE.contains(measure),
+            "{measure}: no number in tests/golden/expected.json; define it in tests/golden/make.py"
+        );
+        assert!(documented.contains(&format!("`{measure}`")), "{measure} is not in docs/metrics.md");
+    }
+    let known: Vec<&str> = TABLE.iter().map(|(measure, _)| *measure).collect();
+    for (name, case) in &expected {
+        for (measure, _) in case["measures"].as_object().into_iter().flatten() {
+            assert!(known.contains(&measure.as_str()), "{name}: {measure} is in no row of the table");
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Coordinates that died or copy each other (C11), from the covariance alone.
 
-use super::table::Measures;
-use kernels::moments::Moments;
+use super::evidence::Evidence;
+use super::table::Measured;
 
 /// Var_k at most this share of the mean variance is a dead coordinate.
 const DEAD_SHARE: f64 = 1e-6;
@@ -10,7 +10,8 @@ const DEAD_SHARE: f64 = 1e-6;
 const COPY_CORRELATION: f64 = 0.99;
 
 /// Fills dead_dims, duplicate_dims and correlation_energy.
-pub(super) fn fill(moments: &Moments, m: &mut Measures) {
+pub(super) fn fill(evidence: &Evidence<'_>, out: &mut Measured) {
+    let (moments, m) = (&evidence.rows.moments, &mut out.measures);
     let d = moments.dim();
     let limit = DEAD_SHARE * moments.total_variance() / d as f64;
     // 1 / sigma_k, zero for the dead.

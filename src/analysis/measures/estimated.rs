@@ -4,20 +4,21 @@
 //! eigenvalues that are not known.
 
 use super::alpha::alpha;
+use super::evidence::Evidence;
+use super::noise::leave_without_structure;
 use super::rank::fill_ratios;
 use super::table::{ComponentsForVariance, Measured};
-use kernels::lanczos::Estimate;
 
-/// Fills what can be told; `floor` is the larger noise floor, `samples` is N.
-pub(super) fn fill(estimate: &Estimate, (floor, samples): (f64, u64), out: &mut Measured) {
+/// Fills what can be told.
+pub(super) fn fill(evidence: &Evidence<'_>, out: &mut Measured) {
+    let Some(estimate) = &evidence.solved.estimate else { return };
+    let floor = evidence.floor();
     let values = estimate.resolved();
     let m = &mut out.measures;
     if estimate.largest() <= floor {
         // Nothing stands above the floor: the largest eigenvalue is the best known of all.
         m.numerical_rank = Some(0.0);
-        m.stable_rank = None;
-        m.stable_rank_corrected = None;
-        m.diagonal_entropy_rank = None;
+        leave_without_structure(m);
         return;
     }
     // D2 <= D1 <= exp H(diag Sigma), and both are exact.
@@ -31,8 +32,7 @@ pub(super) fn fill(estimate: &Estimate, (floor, samples): (f64, u64), out: &mut 
     out.intervals.insert("intrinsic_dimension".to_string(), intrinsic.interval);
     out.estimated.extend(["entropy_rank", "intrinsic_dimension"].map(str::to_string));
 
-    let r = (samples.saturating_sub(1) as usize).min(estimate.dim());
-    fill_ratios((&values, floor), r, m);
+    fill_ratios(&values, floor, evidence.rank_cap(), m);
 
     // Ritz values are never above their eigenvalues, and at most a residual under them: a count is known where both agree.
     let sums = |error: f64| {
@@ -51,12 +51,4 @@ pub(super) fn fill(estimate: &Estimate, (floor, samples): (f64, u64), out: &mut 
         m.alpha = Some(alpha);
         out.alpha_fit = Some(fit);
     }
-}
-
-/// RankMe from the estimate of Z^T Z / N.
-pub(super) fn fill_rankme(squares: &Estimate, rows: u64, epsilon: f64, out: &mut Measured) {
-    let rankme = squares.rankme((rows as usize).min(squares.dim()), epsilon);
-    out.measures.rankme = Some(rankme.value);
-    out.intervals.insert("rankme".to_string(), rankme.interval);
-    out.estimated.push("rankme".to_string());
 }

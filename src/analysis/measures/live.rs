@@ -1,12 +1,14 @@
 //! What needs no eigenvalues: scale, centre, the stable rank and its nulls, views. O(d^2) at most.
 
+use super::evidence::Evidence;
 use super::rank::{entropy, entropy_rank_null, stable_rank_null};
-use super::table::Measures;
+use super::table::{Measured, Measures};
 use crate::analysis::window::Accumulator;
 use kernels::moments::{Moments, UnitMoments};
 
 /// Fills C0, C2, C3, C4, D2 of C5, C6, the nulls, and T1 to T3.
-pub(super) fn fill(rows: &Accumulator, m: &mut Measures) {
+pub(super) fn fill(evidence: &Evidence<'_>, out: &mut Measured) {
+    let (rows, m) = (evidence.rows, &mut out.measures);
     let moments = &rows.moments;
     let total = moments.total_variance();
     m.total_variance = Some(total);

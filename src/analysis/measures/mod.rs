@@ -5,96 +5,37 @@
 mod alpha;
 mod dims;
 mod estimated;
+mod evidence;
 mod live;
+mod noise;
 mod rank;
 mod rankme;
+mod settings;
+mod sphere;
 mod table;
 pub mod uniformity;
 
-use kernels::lanczos::Estimate;
-use kernels::provenance::Provenances;
-use kernels::spectrum::{Eigenvalues, Spectrum, input_floor, numeric_floor_without_spectrum};
-
 use super::window::Accumulator;
-use uniformity::Uniformity;
+use evidence::Evidence;
 
 pub use alpha::AlphaFit;
+pub use evidence::Solved;
 pub(super) use rank::{entropy, entropy_rank};
 pub use rank::{entropy_rank_null, stable_rank_null};
-pub use rankme::{RANKME_EPSILON, RankMe};
+pub use settings::{RANKME_EPSILON, RankMe};
 pub use table::{ComponentsForVariance, Measured, Measures, TABLE};
 
-/// What the solvers gave for a window. Each part may be missing: skipped, failed, or without its input.
-#[derive(Clone, Debug, Default)]
-pub struct Solved {
-    /// Of Sigma.
-    pub spectrum: Option<Spectrum>,
-    /// Of Z^T Z / N.
-    pub second_moment: Option<Eigenvalues>,
-    /// Of Sigma, where it was too large to be solved.
-    pub estimate: Option<Estimate>,
-    /// Of Z^T Z / N, likewise.
-    pub second_estimate: Option<Estimate>,
-    /// Of the covariance of unit rows.
-    pub unit: Option<Eigenvalues>,
-    /// C12.
-    pub uniformity: Option<Uniformity>,
-    /// What solved.
-    pub provenances: Provenances,
-    /// What a reader should know of it.
-    pub notes: Vec<String>,
-    /// Solutions that failed their checks.
-    pub failures: usize,
-}
+type Fill = fn(&Evidence<'_>, &mut Measured);
+
+/// What fills the table, in this order: a file may read what the ones before it filled.
+const FILLS: [Fill; 7] = [live::fill, dims::fill, noise::fill, rank::fill, estimated::fill, rankme::fill, sphere::fill];
 
 /// Fills the table.
-pub fn measure(rows: &Accumulator, solved: &Solved, how: RankMe) -> Measured {
+pub fn measure(rows: &Accumulator, solved: &Solved, rankme: RankMe) -> Measured {
+    let evidence = Evidence::new(rows, solved, rankme);
     let mut out = Measured::default();
-    live::fill(rows, &mut out.measures);
-    dims::fill(&rows.moments, &mut out.measures);
-    let input = input_floor(rows.float, &rows.moments);
-    let solved_floor = solved.spectrum.as_ref().map(|s| s.numeric_floor);
-    let numeric = solved_floor
-        .or_else(|| solved.estimate.as_ref().map(Estimate::numeric_floor))
-        .unwrap_or_else(|| numeric_floor_without_spectrum(&rows.moments));
-    let m = &mut out.measures;
-    m.input_noise_floor = Some(input);
-    m.numeric_noise_floor = Some(numeric);
-    m.noise_floor = Some(input.max(numeric));
-    if rows.moments.total_variance() <= input.max(numeric) {
-        // No eigenvalue can stand above the floor: there is no structure to rank.
-        m.stable_rank = None;
-        m.stable_rank_corrected = None;
-        m.diagonal_entropy_rank = None;
-    }
-    if let Some(spectrum) = &solved.spectrum {
-        rank::fill(spectrum, rows.samples, &mut out);
-    }
-    if let Some(estimate) = &solved.estimate {
-        estimated::fill(estimate, (input.max(numeric), rows.samples), &mut out);
-    }
-    let covariance = solved.spectrum.as_ref();
-    let squares = if how.centered {
-        covariance.map(|s| Eigenvalues { values: s.values.clone(), floor: s.numeric_floor })
-    } else {
-        solved.second_moment.clone()
-    };
-    if let Some(squares) = squares {
-        rankme::fill(&squares, rows.moments.rows(), how.epsilon, &mut out);
-    }
-    let squares = if how.centered { &solved.estimate } else { &solved.second_estimate };
-    if let Some(squares) = squares {
-        estimated::fill_rankme(squares, rows.moments.rows(), how.epsilon, &mut out);
-    }
-    if let Some(unit) = &solved.unit {
-        out.measures.w2_uniformity = Some(uniformity::w2(&unit.values));
-    }
-    if let Some(uniformity) = &solved.uniformity {
-        out.measures.uniformity = Some(uniformity.value);
-        if let Some(interval) = uniformity.interval {
-            out.intervals.insert("uniformity".to_string(), interval);
-            out.sampled = true;
-        }
+    for fill in FILLS {
+        fill(&evidence, &mut out);
     }
     out
 }

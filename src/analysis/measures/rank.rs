@@ -1,8 +1,8 @@
 //! What the eigenvalues say: ranks (C5), ratios (C8), cumulative variance (C9).
 
-use kernels::spectrum::Spectrum;
-
 use super::alpha::alpha;
+use super::evidence::Evidence;
+use super::noise::leave_without_structure;
 use super::table::{ComponentsForVariance, Measured, Measures};
 
 /// Stable rank of isotropic Gaussian rows with n degrees of freedom: n d / (n + d).
@@ -23,31 +23,30 @@ fn decades(values: &[f64], floor: f64, rank: usize) -> Option<f64> {
 }
 
 /// C8 from the eigenvalues that are known, the first ones; `r` is the rank cap.
-pub(super) fn fill_ratios((values, floor): (&[f64], f64), r: usize, m: &mut Measures) {
+pub(super) fn fill_ratios(values: &[f64], floor: f64, r: usize, m: &mut Measures) {
     m.log10_top_to_last = decades(values, floor, r);
     m.log10_top_to_median = decades(values, floor, r.div_ceil(2));
     m.log10_top_to_tenth = decades(values, floor, 10);
 }
 
-/// Fills everything that the spectrum of Sigma alone decides; `samples` is N.
-pub(super) fn fill(spectrum: &Spectrum, samples: u64, out: &mut Measured) {
+/// Fills everything that the spectrum of Sigma alone decides.
+pub(super) fn fill(evidence: &Evidence<'_>, out: &mut Measured) {
+    let Some(spectrum) = &evidence.solved.spectrum else { return };
     let values = &spectrum.values;
     let floor = spectrum.floor();
     let above = values.iter().take_while(|value| **value > floor).count();
     let m = &mut out.measures;
     m.numerical_rank = Some(above as f64);
     if above == 0 {
-        m.stable_rank = None;
-        m.stable_rank_corrected = None;
-        m.diagonal_entropy_rank = None;
+        leave_without_structure(m);
         return;
     }
     let total: f64 = values.iter().sum();
     m.entropy_rank = Some(entropy(values.iter().map(|value| value / total)).exp());
     m.intrinsic_dimension = Some(total / values[0]);
 
-    fill_ratios((values, floor), (samples.saturating_sub(1) as usize).min(values.len()), m);
-    if samples > values.len() as u64 {
+    fill_ratios(values, floor, evidence.rank_cap(), m);
+    if evidence.rows.samples > values.len() as u64 {
         m.ln_first_to_last = decades(values, floor, values.len()).map(|decades| decades * std::f64::consts::LN_10);
     }
 

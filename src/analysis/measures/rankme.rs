@@ -1,58 +1,48 @@
 //! RankMe (C7; Garrido et al., arXiv 2210.02885).
 
-use std::collections::BTreeMap;
+use kernels::lanczos::Estimate;
 
-use kernels::spectrum::Eigenvalues;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-
+use super::evidence::Evidence;
 use super::rank::entropy;
 use super::table::Measured;
 
-/// Epsilon of RankMe.
-pub const RANKME_EPSILON: f64 = 1e-7;
-
-/// How RankMe is taken: at least five incompatible versions of it are in use.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct RankMe {
-    /// Added to each share; 1e-7 in the paper, 1e-5 in stable-pretraining.
-    pub epsilon: f64,
-    /// Of the centred rows; the paper's are not.
-    pub centered: bool,
-}
-
-impl Default for RankMe {
-    fn default() -> Self {
-        Self { epsilon: RANKME_EPSILON, centered: false }
+/// Fills RankMe from the eigenvalues of Z^T Z / N, or of Sigma: singular values are sqrt(N lambda), and the ratio drops N.
+pub(super) fn fill(evidence: &Evidence<'_>, out: &mut Measured) {
+    let (how, solved, rows) = (evidence.rankme, evidence.solved, evidence.rows.moments.rows() as usize);
+    let exact = if how.centered {
+        solved.spectrum.as_ref().map(|spectrum| (&spectrum.values, spectrum.numeric_floor))
+    } else {
+        solved.second_moment.as_ref().map(|squares| (&squares.values, squares.floor))
+    };
+    if let Some((values, floor)) = exact {
+        fill_exact(&values[..rows.min(values.len())], floor, how.epsilon, out);
+    }
+    let estimate = if how.centered { &solved.estimate } else { &solved.second_estimate };
+    if let Some(estimate) = estimate {
+        fill_estimate(estimate, rows, how.epsilon, out);
     }
 }
 
-impl RankMe {
-    /// As a run's parameters ask.
-    pub fn from_scalars(scalars: &BTreeMap<&'static str, f64>) -> Self {
-        Self {
-            epsilon: scalars.get("rankme_epsilon").copied().unwrap_or(RANKME_EPSILON),
-            centered: scalars.get("rankme_centered").is_some_and(|centered| *centered != 0.0),
-        }
-    }
-}
-
-/// RankMe from the eigenvalues of Z^T Z / N: singular values are sqrt(N lambda), and the ratio drops N.
-///
 /// The interval is what RankMe reads when the eigenvalues under the numeric floor are all zero, and all at the floor.
-pub(super) fn fill(squares: &Eigenvalues, rows: u64, epsilon: f64, out: &mut Measured) {
-    let count = (rows as usize).min(squares.values.len());
-    let values = &squares.values[..count];
-    let rankme = |squares: Vec<f64>| rankme(&squares, epsilon);
-    out.measures.rankme = rankme(values.to_vec());
-    let floor = squares.floor;
-    if out.measures.rankme.is_some() && values.iter().any(|value| *value <= floor) {
-        let with =
-            |under: f64| rankme(values.iter().map(|value| if *value <= floor { under } else { *value }).collect());
-        if let (Some(a), Some(b)) = (with(0.0), with(floor)) {
-            out.intervals.insert("rankme".to_string(), (a.min(b), a.max(b)));
-        }
+fn fill_exact(squares: &[f64], floor: f64, epsilon: f64, out: &mut Measured) {
+    out.measures.rankme = rankme(squares, epsilon);
+    if out.measures.rankme.is_none() || squares.iter().all(|square| *square > floor) {
+        return;
     }
+    let with = |under: f64| {
+        let squares: Vec<f64> = squares.iter().map(|square| if *square <= floor { under } else { *square }).collect();
+        rankme(&squares, epsilon)
+    };
+    if let (Some(a), Some(b)) = (with(0.0), with(floor)) {
+        out.intervals.insert("rankme".to_string(), (a.min(b), a.max(b)));
+    }
+}
+
+fn fill_estimate(squares: &Estimate, rows: usize, epsilon: f64, out: &mut Measured) {
+    let rankme = squares.rankme(rows.min(squares.dim()), epsilon);
+    out.measures.rankme = Some(rankme.value);
+    out.intervals.insert("rankme".to_string(), rankme.interval);
+    out.estimated.push("rankme".to_string());
 }
 
 fn rankme(squares: &[f64], epsilon: f64) -> Option<f64> {

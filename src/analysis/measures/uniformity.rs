@@ -111,26 +111,36 @@ fn over_first<E>(
         for start_i in (start_j..k).step_by(BLOCK) {
             let block_i = rows.columns.columns(start_i, BLOCK.min(k - start_i)).into_owned();
             let cosines = inner(&block_i, &block_j)?;
-            add_pairs(&cosines, (start_i, start_j), &rows.times, &mut sums);
+            let pairs = Pairs { cosines, start_i, start_j };
+            pairs.add(&rows.times, &mut sums);
         }
     }
     Ok(from_sums(rows, &rows.times[..k], &sums))
 }
 
-fn add_pairs(cosines: &DMatrix<f64>, (start_i, start_j): (usize, usize), times: &[f64], sums: &mut [f64]) {
-    for (column, cosines) in cosines.column_iter().enumerate() {
-        let j = start_j + column;
-        let mut sum_j = 0.0;
-        for (row, cosine) in cosines.iter().enumerate() {
-            let i = start_i + row;
-            if i > j {
-                // |u - v|^2 = 2 - 2 cos
-                let f = (4.0 * cosine.min(1.0) - 4.0).exp();
-                sums[i] += times[j] * f;
-                sum_j += times[i] * f;
+/// Cosines of a block of rows with another; the starts are the blocks' first rows.
+struct Pairs {
+    cosines: DMatrix<f64>,
+    start_i: usize,
+    start_j: usize,
+}
+
+impl Pairs {
+    fn add(&self, times: &[f64], sums: &mut [f64]) {
+        for (column, cosines) in self.cosines.column_iter().enumerate() {
+            let j = self.start_j + column;
+            let mut sum_j = 0.0;
+            for (row, cosine) in cosines.iter().enumerate() {
+                let i = self.start_i + row;
+                if i > j {
+                    // |u - v|^2 = 2 - 2 cos
+                    let f = (4.0 * cosine.min(1.0) - 4.0).exp();
+                    sums[i] += times[j] * f;
+                    sum_j += times[i] * f;
+                }
             }
+            sums[j] += sum_j;
         }
-        sums[j] += sum_j;
     }
 }
 
