@@ -15,12 +15,12 @@ const MOST_PASSED: usize = 64;
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
-    usage: Mutex<Usage>,
+    usage: Mutex<Reserved>,
     freed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Usage {
+struct Reserved {
     used: usize,
     /// Tickets of the requests that wait, in their order, with how many have passed each.
     waiting: VecDeque<(u64, usize)>,
@@ -76,12 +76,12 @@ impl Budget {
         Reservation { budget: Arc::clone(self), bytes }
     }
 
-    fn usage(&self) -> MutexGuard<'_, Usage> {
+    fn usage(&self) -> MutexGuard<'_, Reserved> {
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Usage {
+impl Reserved {
     fn take(&mut self, bytes: usize, limit: usize) -> bool {
         let fits = bytes <= limit - self.used;
         self.used += if fits { bytes } else { 0 };

@@ -74,7 +74,11 @@ impl Accumulator {
     pub fn merge(&mut self, other: &Accumulator) {
         self.samples += other.samples;
         self.unit_scatter = match (&self.unit_scatter, &other.unit_scatter, &self.unit, &other.unit) {
-            (Some(a), Some(b), Some(unit_a), Some(unit_b)) => Some(merge_scatter((a, unit_a), (b, unit_b))),
+            (Some(a), Some(b), Some(unit_a), Some(unit_b)) => {
+                let mut merged = scatter_moments(a, unit_a);
+                merged.merge(&scatter_moments(b, unit_b));
+                Some(merged.scatter().clone())
+            }
             _ => None,
         };
         self.moments.merge(&other.moments);
@@ -106,9 +110,7 @@ fn merge_option<T>(mine: &mut Option<T>, theirs: &Option<T>, merge: impl FnOnce(
     }
 }
 
-fn merge_scatter(a: (&Packed, &UnitMoments), b: (&Packed, &UnitMoments)) -> Packed {
-    let moments = |(packed, unit): (&Packed, &UnitMoments)| Moments::new(unit.rows, unit.mean.clone(), packed.clone());
-    let mut merged = moments(a);
-    merged.merge(&moments(b));
-    merged.scatter().clone()
+/// Unit rows as moments, which can be merged.
+fn scatter_moments(scatter: &Packed, unit: &UnitMoments) -> Moments {
+    Moments::new(unit.rows, unit.mean.clone(), scatter.clone())
 }

@@ -1,6 +1,6 @@
 //! One batch's rows, reduced on a device to what a window keeps of them.
 
-use kernels::backend::{Backend, ComputeError};
+use kernels::backend::{Backend, CenteredRows, ComputeError};
 use kernels::moments::Moments;
 use kernels::packed::Packed;
 use kernels::provenance::Precision;
@@ -39,7 +39,8 @@ pub fn reduce(
         for view in others {
             moments.merge(&backend.moments(view, precision)?);
         }
-        let cross = backend.cross((&views[0], &first_two[0]), (second, &first_two[1]))?;
+        let cross =
+            backend.cross(CenteredRows::new(&views[0], &first_two[0]), CenteredRows::new(second, &first_two[1]))?;
         pairs = Some(ViewMoments::new(views, first_two, cross));
     }
     let mut rows = Accumulator::from_views(views, moments, pairs, reservoir::CAPACITY);

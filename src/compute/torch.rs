@@ -8,7 +8,7 @@ use nalgebra::DMatrix;
 use tch::{Kind, Tensor};
 
 use super::SLAB_BYTES;
-use kernels::backend::{Backend, ComputeError, Solution};
+use kernels::backend::{Backend, CenteredRows, ComputeError, Solution};
 use kernels::fast_sums::{F32_BLOCK_ROWS, keeps_enough, summed};
 use kernels::moments::Moments;
 use kernels::packed::Packed;
@@ -175,7 +175,7 @@ impl Torch {
         }
         let kernel = if sums.exact.is_some() { "f32" } else { "f64" };
         let origin = Provenance { device: self.device, kernel };
-        summed(origin, n, (mean, Packed::from_lower(&scatter)), errors)
+        summed(origin, n, mean, Packed::from_lower(&scatter), errors)
             .map_err(|reason| tch::TchError::Kind(reason.to_string()))
     }
 }
@@ -200,13 +200,13 @@ impl Backend for Torch {
         if keeps_enough(&fast, may_lose(&fast, rows, precision)) { Ok(fast) } else { of(false) }
     }
 
-    fn cross(&self, a: (&Rows, &Moments), b: (&Rows, &Moments)) -> Result<DMatrix<f64>, ComputeError> {
-        let (n, d) = (a.0.len(), a.0.dim());
+    fn cross(&self, a: CenteredRows<'_>, b: CenteredRows<'_>) -> Result<DMatrix<f64>, ComputeError> {
+        let (n, d) = (a.rows.len(), a.rows.dim());
         let made = || {
-            let means = [self.vector(a.1.mean())?, self.vector(b.1.mean())?];
+            let means = [self.vector(a.moments.mean())?, self.vector(b.moments.mean())?];
             let mut transposed = self.zeros(&[d as i64, d as i64])?;
-            for (first, count) in slabs(n, d * a.0.float().size().max(b.0.float().size())) {
-                let slabs = [self.rows(a.0, first, count)?, self.rows(b.0, first, count)?];
+            for (first, count) in slabs(n, d * a.rows.float().size().max(b.rows.float().size())) {
+                let slabs = [self.rows(a.rows, first, count)?, self.rows(b.rows, first, count)?];
                 for (first, rows) in blocks(count, BLOCK_ROWS) {
                     let block = |i: usize| slabs[i].f_narrow(0, first, rows)?.f_to_kind(Kind::Double)?.f_sub(&means[i]);
                     let _ = transposed.f_addmm_(&block(1)?.f_tr()?, &block(0)?)?;

@@ -241,19 +241,7 @@ impl ServeArgs {
         self.listen.check(token.is_some(), &mut complaints);
         self.pipeline.check(&mut complaints);
         let notify = self.notify.check(self.listen.listen, &mut complaints);
-        if self.log.otlp_endpoint.is_some() && !cfg!(feature = "otlp") {
-            complaints.push(
-                "--otlp-endpoint: this build sends no traces; build with the default features, or leave it out"
-                    .to_string(),
-            );
-        }
-        if self.log.otlp_endpoint.as_ref().is_some_and(|url| url.scheme() == "https") {
-            complaints.push(
-                "--otlp-endpoint: traces are sent without TLS; give the http:// address of a collector on this machine, \
-                 and let it forward them"
-                    .to_string(),
-            );
-        }
+        self.log.check(&mut complaints);
         let overrides = self.pipeline.thresholds.read(&mut complaints);
         if !complaints.is_empty() {
             return Err(complaints.join("\n"));
@@ -378,6 +366,24 @@ fn at_least(rows: &[(&str, usize, usize)], complaints: &mut Vec<String>) {
     for (flag, value, least) in rows {
         if value < least {
             complaints.push(format!("{flag} is {value}: it must be at least {least}"));
+        }
+    }
+}
+
+impl LogArgs {
+    fn check(&self, complaints: &mut Vec<String>) {
+        if self.otlp_endpoint.is_some() && !cfg!(feature = "otlp") {
+            complaints.push(
+                "--otlp-endpoint: this build sends no traces; build with the default features, or leave it out"
+                    .to_string(),
+            );
+        }
+        if self.otlp_endpoint.as_ref().is_some_and(|url| url.scheme() == "https") {
+            complaints.push(
+                "--otlp-endpoint: traces are sent without TLS; give the http:// address of a collector on this machine, \
+                 and let it forward them"
+                    .to_string(),
+            );
         }
     }
 }

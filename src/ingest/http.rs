@@ -53,7 +53,10 @@ pub async fn push(
     let started = std::time::Instant::now();
     let (head, mut body) = request.into_parts();
     let received = match (names, query) {
-        (Ok(Segments(names)), Ok(Fields(pairs))) => receive(&ingest, names, &pairs, &head.headers, &mut body).await,
+        (Ok(Segments((run, layer))), Ok(Fields(pairs))) => match Addressee::parse(&run, &layer, &pairs) {
+            Ok(to) => receive(&ingest, to, &head.headers, &mut body).await,
+            Err(refusal) => Err(refusal),
+        },
         (Err(refusal), _) | (_, Err(refusal)) => Err(refusal),
     };
     if received.is_err() {
@@ -66,18 +69,25 @@ pub async fn push(
     answer(accepted, &run, &layer).await
 }
 
-async fn receive(
-    ingest: &Ingest,
-    names: (String, String),
-    query: &[(String, String)],
-    headers: &HeaderMap,
-    body: &mut Body,
-) -> Result<Push, Refusal> {
-    let (run, layer): (RunName, LayerName) = (names.0.parse()?, names.1.parse()?);
-    let mut parameters = Parameters::default();
-    for (name, value) in query {
-        parameters.set(name, value)?;
+/// What the address of a push says.
+struct Addressee {
+    run: RunName,
+    layer: LayerName,
+    parameters: Parameters,
+}
+
+impl Addressee {
+    fn parse(run: &str, layer: &str, query: &[(String, String)]) -> Result<Self, Refusal> {
+        let mut to = Self { run: run.parse()?, layer: layer.parse()?, parameters: Parameters::default() };
+        for (name, value) in query {
+            to.parameters.set(name, value)?;
+        }
+        Ok(to)
     }
+}
+
+async fn receive(ingest: &Ingest, to: Addressee, headers: &HeaderMap, body: &mut Body) -> Result<Push, Refusal> {
+    let Addressee { run, layer, parameters } = to;
     let format = format_of(headers)?;
     let length = length_of(headers)?;
     if format == BodyFormat::Json && length.is_some_and(|length| length > MAX_JSON_BYTES as u64) {

@@ -38,23 +38,19 @@ pub struct PointsQuery {
     pub to: u64,
     /// Windows at most.
     pub most: usize,
+    /// With the eigenvalues.
+    pub spectra: bool,
 }
 
 impl History {
-    /// Windows of a layer, at most `query.most`, with their eigenvalues if `spectra`.
+    /// Windows of a layer.
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn points(
-        &self,
-        run: &str,
-        layer: &str,
-        query: PointsQuery,
-        spectra: bool,
-    ) -> Result<HistoryPoints, HistoryError> {
+    pub fn points(&self, run: &str, layer: &str, query: PointsQuery) -> Result<HistoryPoints, HistoryError> {
         self.read(|connection| {
             let all = marks(connection, run, layer, query)?;
-            let mut read = connection.prepare_cached(if spectra {
+            let mut read = connection.prepare_cached(if query.spectra {
                 "SELECT report, eigenvalues FROM reports LEFT JOIN spectra USING (run, layer, window, revision)
                  WHERE run = ?1 AND layer = ?2 AND window = ?3 AND revision = ?4"
             } else {

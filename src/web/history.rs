@@ -44,8 +44,9 @@ pub(crate) async fn history(
     Fields(asked): Fields<HistoryQuery>,
 ) -> Result<Json<Value>, Refusal> {
     let names = names(asked.measures.as_deref())?;
-    let span = span((asked.from, asked.to), ("points", asked.points.unwrap_or(400), MAX_POINTS))?;
-    let course = find(&site, (&run, &layer), span, false).await?;
+    let most = within("points", asked.points.unwrap_or(400), MAX_POINTS)?;
+    let query = PointsQuery { from: asked.from.unwrap_or(0), to: asked.to.unwrap_or(u64::MAX), most, spectra: false };
+    let course = find(&site, &run, &layer, query).await?;
     let column = |pointer: &str| -> Value {
         course.windows.iter().map(|window| window.report.pointer(pointer).cloned().unwrap_or(Value::Null)).collect()
     };
@@ -63,14 +64,16 @@ pub(crate) async fn spectra(
     Segments((run, layer)): Segments<(String, String)>,
     Fields(asked): Fields<SpectraQuery>,
 ) -> Result<Json<Value>, Refusal> {
-    let span = span((asked.from, asked.to), ("points", asked.points.unwrap_or(64), MAX_SPECTRA))?;
+    let points = within("points", asked.points.unwrap_or(64), MAX_SPECTRA)?;
     let most = within("components", asked.components.unwrap_or(128), MAX_SPECTRA)?;
-    let course = find(&site, (&run, &layer), span, true).await?;
+    let query =
+        PointsQuery { from: asked.from.unwrap_or(0), to: asked.to.unwrap_or(u64::MAX), most: points, spectra: true };
+    let course = find(&site, &run, &layer, query).await?;
     // Off the threads that serve sockets: 256 spectra of 16,384 values are 33 MB.
-    on_disk(move || Json(spectra_value((&run, &layer), &course, most))).await
+    on_disk(move || Json(spectra_value(&run, &layer, &course, most))).await
 }
 
-fn spectra_value((run, layer): (&str, &str), course: &HistoryPoints, most: usize) -> Value {
+fn spectra_value(run: &str, layer: &str, course: &HistoryPoints, most: usize) -> Value {
     let of = |pointer: &str| -> Value {
         course.windows.iter().map(|window| window.report.pointer(pointer).cloned().unwrap_or(Value::Null)).collect()
     };
@@ -121,22 +124,10 @@ fn rounded(value: f64, digits: usize) -> f64 {
     format!("{value:.*e}", digits - 1).parse().unwrap_or(value)
 }
 
-async fn find(
-    site: &Site,
-    (run, layer): (&str, &str),
-    span: PointsQuery,
-    spectra: bool,
-) -> Result<HistoryPoints, Refusal> {
+async fn find(site: &Site, run: &str, layer: &str, query: PointsQuery) -> Result<HistoryPoints, Refusal> {
     views::known_layer(site.board(), run, layer)?;
     let (site, run, layer) = (site.clone(), run.to_string(), layer.to_string());
-    on_disk(move || site.history().points(&run, &layer, span, spectra)).await?.map_err(|error| unreadable(&error))
-}
-
-fn span(
-    (from, to): (Option<u64>, Option<u64>),
-    (name, points, limit): (&str, usize, usize),
-) -> Result<PointsQuery, Refusal> {
-    Ok(PointsQuery { from: from.unwrap_or(0), to: to.unwrap_or(u64::MAX), most: within(name, points, limit)? })
+    on_disk(move || site.history().points(&run, &layer, query)).await?.map_err(|error| unreadable(&error))
 }
 
 fn within(name: &str, value: usize, limit: usize) -> Result<usize, Refusal> {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kernels::backend::{Backend, ComputeError, Solution};
+use kernels::backend::{Backend, CenteredRows, ComputeError, Solution};
 use kernels::cpu::Cpu;
 use kernels::moments::Moments;
 use kernels::packed::Packed;
@@ -48,7 +48,7 @@ impl Backend for Odd {
         self.cpu.moments(rows, precision)
     }
 
-    fn cross(&self, a: (&Rows, &Moments), b: (&Rows, &Moments)) -> Result<DMatrix<f64>, ComputeError> {
+    fn cross(&self, a: CenteredRows<'_>, b: CenteredRows<'_>) -> Result<DMatrix<f64>, ComputeError> {
         self.cpu.cross(a, b)
     }
 

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use fullrank::compute::torch::Torch;
 use half::{bf16, f16};
-use kernels::backend::{Backend, ComputeError};
+use kernels::backend::{Backend, CenteredRows, ComputeError};
 use kernels::cpu::Cpu;
 use kernels::moments::Moments;
 use kernels::provenance::{Device, Precision, Provenance};
@@ -238,7 +238,9 @@ fn products_and_factors_are_the_cpus() {
     let a = rows_of(&values("large mean", 700, 9), (700, 9), Float::F32, Order::RowMajor);
     let b = rows_of(&values("relu", 700, 9), (700, 9), Float::F16, Order::ColumnMajor);
     let exact = [&a, &b].map(|rows| cpu.moments(rows, Precision::F64).unwrap());
-    let of = |backend: &dyn Backend| backend.cross((&a, &exact[0]), (&b, &exact[1])).unwrap();
+    let of = |backend: &dyn Backend| {
+        backend.cross(CenteredRows::new(&a, &exact[0]), CenteredRows::new(&b, &exact[1])).unwrap()
+    };
     close(&of(&torch), &of(&cpu), 700.0, "cross");
     let singular = DMatrix::from_element(3, 3, 1.0) - 2.0 * DMatrix::identity(3, 3);
     let refused = torch.whiten(&singular, &DMatrix::identity(3, 3)).unwrap_err();

@@ -18,7 +18,7 @@ use fullrank::compute::worker::memory::SharedMemory;
 use fullrank::compute::worker::process::Launch;
 use fullrank::compute::worker::process::WorkerLaunches;
 use fullrank::compute::worker::{Supervised, child};
-use kernels::backend::{Backend, ComputeError, Solution};
+use kernels::backend::{Backend, CenteredRows, ComputeError, Solution};
 use kernels::cpu::Cpu;
 use kernels::fault::{DeviceEvent, FallbackReason};
 use kernels::moments::Moments;
@@ -160,7 +160,7 @@ impl Backend for Bad {
         Ok(Moments::new(moments.rows(), moments.mean().to_vec(), scatter).computed(origin, moments.sums().clone()))
     }
 
-    fn cross(&self, a: (&Rows, &Moments), b: (&Rows, &Moments)) -> Result<DMatrix<f64>, ComputeError> {
+    fn cross(&self, a: CenteredRows<'_>, b: CenteredRows<'_>) -> Result<DMatrix<f64>, ComputeError> {
         self.cpu.cross(a, b).map(|product| self.spoilt(product))
     }
 
@@ -305,7 +305,7 @@ fn every_kernel_is_checked() {
         let x = DMatrix::from_fn(4, 6, |i, j| (i * i + 3 * j) as f64 % 5.0 - 1.0);
         let symmetric = &x * x.transpose() + DMatrix::identity(4, 4);
         let moments = cpu.moments(&rows, Precision::F64).unwrap();
-        let both = ((&rows, &moments), (&rows, &moments));
+        let both = (CenteredRows::new(&rows, &moments), CenteredRows::new(&rows, &moments));
         let mut malformed = 0;
         let mut with = |call: &dyn Fn(&dyn Backend)| {
             let backend = fresh();
@@ -358,7 +358,7 @@ fn an_answer_ends_a_row_of_failures_only_after_a_minute() {
     let heard = heard(&backend);
     let (cpu, rows) = (Cpu::new(1).unwrap(), some_rows(40, 4));
     let moments = cpu.moments(&rows, Precision::F64).unwrap();
-    let good = || backend.cross((&rows, &moments), (&rows, &moments)).unwrap();
+    let good = || backend.cross(CenteredRows::new(&rows, &moments), CenteredRows::new(&rows, &moments)).unwrap();
     let bad = || backend.moments(&rows, Precision::F64).unwrap();
     bad();
     assert_eq!(taken(&heard), ["ended crashed 0", "fell back crashed"]);
@@ -537,7 +537,7 @@ fn every_kernel_comes_back_as_it_was_computed() {
             assert_eq!(backend.moments(&rows, precision).unwrap(), cpu.moments(&rows, precision).unwrap());
         }
         let moments = cpu.moments(&rows, Precision::F64).unwrap();
-        let both = ((&rows, &moments), (&rows, &moments));
+        let both = (CenteredRows::new(&rows, &moments), CenteredRows::new(&rows, &moments));
         assert_eq!(backend.cross(both.0, both.1).unwrap(), cpu.cross(both.0, both.1).unwrap());
     }
     let x = DMatrix::from_fn(70, 130, |i, j| ((i * i + 3 * j * i + 7 * j) % 13) as f64 - 6.0);

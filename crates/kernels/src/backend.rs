@@ -34,6 +34,22 @@ pub enum ComputeError {
     Device(String),
 }
 
+/// Rows to be taken around their mean.
+#[derive(Clone, Copy)]
+pub struct CenteredRows<'a> {
+    /// The rows.
+    pub rows: &'a Rows,
+    /// Their moments: the mean, and in what arithmetic it was summed.
+    pub moments: &'a Moments,
+}
+
+impl<'a> CenteredRows<'a> {
+    /// Rows with their moments.
+    pub fn new(rows: &'a Rows, moments: &'a Moments) -> Self {
+        Self { rows, moments }
+    }
+}
+
 /// Eigenvalues, and what solved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Solution {
@@ -58,11 +74,11 @@ pub trait Backend: Send + Sync {
     /// When the device fails.
     fn moments(&self, rows: &Rows, precision: Precision) -> Result<Moments, ComputeError>;
 
-    /// sum_i (a_i - mean_a)(b_i - mean_b)^T of two aligned arrays of rows, each with its moments; d x d.
+    /// sum_i (a_i - mean_a)(b_i - mean_b)^T of two aligned arrays of rows; d x d.
     ///
     /// # Errors
     /// When the device fails.
-    fn cross(&self, a: (&Rows, &Moments), b: (&Rows, &Moments)) -> Result<DMatrix<f64>, ComputeError>;
+    fn cross(&self, a: CenteredRows<'_>, b: CenteredRows<'_>) -> Result<DMatrix<f64>, ComputeError>;
 
     /// X^T X of a d x n matrix (n x n), or with `outer` X X^T (d x d). Only the lower triangle is valid.
     ///

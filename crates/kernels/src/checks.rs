@@ -5,7 +5,7 @@
 
 use nalgebra::{DMatrix, DVector};
 
-use crate::moments::Moments;
+use crate::backend::CenteredRows;
 use crate::packed::Packed;
 use crate::rows::Rows;
 
@@ -58,11 +58,10 @@ pub fn moments(rows: &Rows, mean: &[f64], scatter: &Packed) -> Result<(), String
 }
 
 /// sum_i (a_i - mean_a)(b_i - mean_b)^T at three places of its diagonal.
-pub fn cross(a: (&Rows, &Moments), b: (&Rows, &Moments), product: &DMatrix<f64>) -> Result<(), String> {
-    for k in probes(a.0.dim()) {
-        let centred = |(rows, moments): (&Rows, &Moments)| -> Vec<f64> {
-            rows.column(k).iter().map(|x| x - moments.mean()[k]).collect()
-        };
+pub fn cross(a: CenteredRows<'_>, b: CenteredRows<'_>, product: &DMatrix<f64>) -> Result<(), String> {
+    for k in probes(a.rows.dim()) {
+        let centred =
+            |of: CenteredRows<'_>| -> Vec<f64> { of.rows.column(k).iter().map(|x| x - of.moments.mean()[k]).collect() };
         let (left, right) = (centred(a), centred(b));
         let sum: f64 = left.iter().zip(&right).map(|(x, y)| x * y).sum();
         let size: f64 = left.iter().zip(&right).map(|(x, y)| (x * y).abs()).sum();

@@ -25,7 +25,8 @@ pub fn blocks(kernel: &str, rows: usize) -> Result<Option<Blocks>, &'static str>
 pub fn summed(
     provenance: Provenance,
     rows: usize,
-    (mean, scatter): (Vec<f64>, Packed),
+    mean: Vec<f64>,
+    scatter: Packed,
     errors: Vec<f64>,
 ) -> Result<Moments, &'static str> {
     let rounding = blocks(provenance.kernel, rows)?

@@ -206,11 +206,11 @@ pub(crate) fn rounding_floor(diagonal_norm: f64, n: usize, largest: f64) -> f64 
 /// C14, input quantisation: u^2 / 3 max_k E z_k^2 (1 + sqrt(d / N))^2: rounding to a type of unit roundoff u adds to each
 /// coordinate an independent error of variance up to u^2 z^2 / 3, whose largest eigenvalue is at the Marchenko-Pastur edge.
 pub fn input_floor(float: Float, moments: &Moments) -> f64 {
-    quantisation(float, (moments.rows() as usize, moments.dim()), moments.largest_mean_square())
+    quantisation(float, moments.rows() as usize, moments.dim(), moments.largest_mean_square())
 }
 
 /// The same, of `rows` x `dim` values with a largest mean square max_k E z_k^2.
-pub fn quantisation(float: Float, (rows, dim): (usize, usize), largest_mean_square: f64) -> f64 {
+pub fn quantisation(float: Float, rows: usize, dim: usize, largest_mean_square: f64) -> f64 {
     let edge = 1.0 + (dim as f64 / rows as f64).sqrt();
     float.unit_roundoff().powi(2) / 3.0 * largest_mean_square * edge * edge
 }

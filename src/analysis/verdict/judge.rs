@@ -5,6 +5,7 @@ use super::judgement::{JudgedWindow, Judgement};
 use super::method_alarms;
 use super::thresholds::Thresholds;
 use super::words::{Alarm, Cause, Level, VerdictReason};
+use crate::analysis::measures::Measures;
 use crate::analysis::parameters::Method;
 use crate::analysis::role::Role;
 
@@ -62,16 +63,7 @@ fn judge_scale(w: &JudgedWindow<'_>, t: &Thresholds, baseline: Option<&Baseline>
         return;
     }
     if w.without_unit_rows {
-        let Some(v) = m.relative_variance else { return };
-        let reason = |threshold| vec![VerdictReason::new("relative_variance", v, threshold)];
-        out.scale = Level::Ok;
-        if v < t.relative_variance_critical {
-            out.scale = Level::Critical;
-            out.fire(Alarm::CompleteCollapse, Level::Critical, reason(t.relative_variance_critical));
-        } else if v < t.relative_variance_warning {
-            out.scale = Level::Warning;
-            out.fire(Alarm::CompleteCollapse, Level::Warning, reason(t.relative_variance_warning));
-        }
+        judge_relative_variance(m, t, out);
         return;
     }
     let (Some(q), Some(s2), Some(v)) = (m.scaled_std, m.mean_cosine, m.relative_variance) else { return };
@@ -110,6 +102,20 @@ fn judge_scale(w: &JudgedWindow<'_>, t: &Thresholds, baseline: Option<&Baseline>
         out.scale = Level::Warning;
         let reasons = vec![std_reason(t.scaled_std_warning), cosine_reason(t.mean_cosine_warning)];
         out.fire(Alarm::CompleteCollapse, Level::Warning, reasons);
+    }
+}
+
+/// The scale axis of moments that were pushed without unit rows.
+fn judge_relative_variance(m: &Measures, t: &Thresholds, out: &mut Judgement) {
+    let Some(v) = m.relative_variance else { return };
+    let reason = |threshold| vec![VerdictReason::new("relative_variance", v, threshold)];
+    out.scale = Level::Ok;
+    if v < t.relative_variance_critical {
+        out.scale = Level::Critical;
+        out.fire(Alarm::CompleteCollapse, Level::Critical, reason(t.relative_variance_critical));
+    } else if v < t.relative_variance_warning {
+        out.scale = Level::Warning;
+        out.fire(Alarm::CompleteCollapse, Level::Warning, reason(t.relative_variance_warning));
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Must not: compute.
 
+use kernels::backend::CenteredRows;
 use kernels::word::Word;
 use std::io;
 
@@ -9,7 +10,6 @@ use nalgebra::DMatrix;
 
 use super::frames::{KernelName, Layout, PrecisionWord};
 use super::memory::Cursor;
-use kernels::moments::Moments;
 use kernels::provenance::Precision;
 use kernels::rows::{Order, Rows};
 
@@ -64,12 +64,12 @@ impl<'a> KernelCall<'a> {
     }
 
     /// [`kernels::backend::Backend::cross`].
-    pub fn cross(a: (&'a Rows, &'a Moments), b: (&'a Rows, &'a Moments)) -> Self {
-        let (n, d) = (a.0.len(), a.0.dim());
-        let means = [a, b].map(|(_, moments)| Operand::Vector(moments.mean()));
+    pub fn cross(a: CenteredRows<'a>, b: CenteredRows<'a>) -> Self {
+        let (n, d) = (a.rows.len(), a.rows.dim());
+        let means = [a, b].map(|of| Operand::Vector(of.moments.mean()));
         Self {
             kernel: KernelName::Cross,
-            operands: [a, b].map(|(rows, _)| Operand::Rows(rows)).into_iter().chain(means).collect(),
+            operands: [a, b].map(|of| Operand::Rows(of.rows)).into_iter().chain(means).collect(),
             results: vec![d * d],
             work: product(n, d, d),
             held: 2 * d * d + 2048 * d,

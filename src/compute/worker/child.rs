@@ -17,7 +17,7 @@ use super::frames::{
     self, Failure, FrameError, Hello, KernelName, Layout, PROTOCOL, PrecisionWord, ReplyBody, Request, WorkerReply,
 };
 use super::memory::{Cursor, SharedMemory};
-use kernels::backend::{Backend, ComputeError};
+use kernels::backend::{Backend, CenteredRows, ComputeError};
 use kernels::moments::Moments;
 use kernels::packed::Packed;
 use kernels::provenance::{Device, Precision, Provenance};
@@ -125,7 +125,7 @@ fn compute(backend: &impl Backend, kernel: KernelName, given: Vec<Given>) -> Res
                 let origin = Provenance { device: backend.device(), kernel: "f64" };
                 Moments::new(rows.len() as u64, mean.as_slice().to_vec(), scatter).computed(origin, Rounding::default())
             };
-            backend.cross((a, &of(a, mean_a)), (b, &of(b, mean_b))).map(plain)
+            backend.cross(CenteredRows::new(a, &of(a, mean_a)), CenteredRows::new(b, &of(b, mean_b))).map(plain)
         }
         (KernelName::Gram { outer }, [Matrix(x)]) => backend.gram(x, outer).map(plain),
         (KernelName::Inner, [Matrix(a), Matrix(b)]) => backend.inner(a, b).map(plain),

@@ -24,7 +24,7 @@ use self::process::{Answer, Broken, WorkerLaunches};
 use self::slot::WorkerSlot;
 use super::SLAB_BYTES;
 use super::resources::Clock;
-use kernels::backend::{Backend, ComputeError, Solution};
+use kernels::backend::{Backend, CenteredRows, ComputeError, Solution};
 use kernels::checks;
 use kernels::cpu::Cpu;
 use kernels::fast_sums::summed;
@@ -108,7 +108,7 @@ impl Backend for Supervised {
             let [mean, scatter, errors] = results(answer.results)?;
             let scatter = Packed::from_rows(rows.dim(), scatter).ok_or("the scatter is no triangle")?;
             checks::moments(rows, &mean, &scatter)?;
-            Ok(summed(origin, rows.len(), (mean, scatter), errors)?)
+            Ok(summed(origin, rows.len(), mean, scatter, errors)?)
         };
         match self.ask(&self.sums, &KernelCall::moments(rows, precision), check) {
             Some(moments) => Ok(moments),
@@ -116,8 +116,8 @@ impl Backend for Supervised {
         }
     }
 
-    fn cross(&self, a: (&Rows, &Moments), b: (&Rows, &Moments)) -> Result<DMatrix<f64>, ComputeError> {
-        let dim = a.0.dim();
+    fn cross(&self, a: CenteredRows<'_>, b: CenteredRows<'_>) -> Result<DMatrix<f64>, ComputeError> {
+        let dim = a.rows.dim();
         let check = |answer: Answer| {
             let [product] = results(answer.results)?;
             let product = DMatrix::from_vec(dim, dim, product);

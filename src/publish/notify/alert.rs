@@ -44,7 +44,7 @@ pub(super) fn firing(board: &Board) -> BTreeMap<Key, Alert> {
     let mut alerts = BTreeMap::new();
     for (run, view) in board.runs().into_iter().filter(|(_, view)| !view.expired) {
         for (layer, layer_view) in &view.layers {
-            for alert in firing_in_layer((&run, layer), layer_view, view.method) {
+            for alert in firing_in_layer(&run, layer, layer_view, view.method) {
                 alerts.insert(alert.key(), alert);
             }
         }
@@ -52,7 +52,7 @@ pub(super) fn firing(board: &Board) -> BTreeMap<Key, Alert> {
     alerts
 }
 
-fn firing_in_layer((run, layer): (&str, &str), view: &LayerView, method: Option<Method>) -> Vec<Alert> {
+fn firing_in_layer(run: &str, layer: &str, view: &LayerView, method: Option<Method>) -> Vec<Alert> {
     let Some(report) = view.shown() else { return Vec::new() };
     let verdict = &report.report.verdict;
     // An untrained network looks collapsed: until it has left the cone nobody is called.

@@ -7,7 +7,7 @@ use half::f16;
 use super::tiles::{Tile, WIDTH_32, WIDTH_64};
 use super::vectors::wide;
 use crate::fast_sums::F32_BLOCK_ROWS;
-use crate::rows::Float;
+use crate::rows::{Float, Rows};
 
 /// Rows multiplied at a time (512 rows are 256 lanes of bf16 pairs).
 pub(super) const BLOCK_ROWS: usize = F32_BLOCK_ROWS;
@@ -25,6 +25,19 @@ pub(super) struct RowBlock<'a> {
     pub(super) bytes: &'a [u8],
     /// Values a row.
     pub(super) dim: usize,
+}
+
+impl<'a> RowBlock<'a> {
+    /// At most [`PACKED_ROWS`] rows from row `first` on; `scratch` holds them where they do not stand row after row.
+    pub(super) fn new(rows: &'a Rows, first: usize, scratch: &'a mut Vec<u8>) -> Self {
+        let count = PACKED_ROWS.min(rows.len() - first);
+        Self { float: rows.float(), bytes: rows.block(first, count, scratch), dim: rows.dim() }
+    }
+
+    /// How many rows.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() / (self.float.size() * self.dim)
+    }
 }
 
 /// A block of rows in panels of W columns, the last one filled up with zeros.

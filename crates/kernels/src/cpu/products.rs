@@ -10,7 +10,7 @@ use nalgebra::DMatrix;
 
 use super::device::{Cpu, even_strips, triangle_strips};
 use super::eigen;
-use crate::backend::{Backend, ComputeError, Solution};
+use crate::backend::{Backend, CenteredRows, ComputeError, Solution};
 use crate::moments::Moments;
 use crate::packed::Packed;
 use crate::provenance::{Device, Precision, Provenance};
@@ -25,7 +25,7 @@ impl Backend for Cpu {
         Ok(self.sum_moments(rows, precision))
     }
 
-    fn cross(&self, a: (&Rows, &Moments), b: (&Rows, &Moments)) -> Result<DMatrix<f64>, ComputeError> {
+    fn cross(&self, a: CenteredRows<'_>, b: CenteredRows<'_>) -> Result<DMatrix<f64>, ComputeError> {
         Ok(self.sum_cross(a, b))
     }
 

@@ -12,6 +12,7 @@ use super::columns::ColumnSums;
 use super::device::{Cpu, even_strips};
 use super::panels::{BLOCK_ROWS, PACKED_ROWS, PanelLane, Panels, RowBlock};
 use super::tiles::{ProductShape, TILE_ROWS, Tile, TilePlace};
+use crate::backend::CenteredRows;
 use crate::fast_sums::{blocks, keeps_enough, summed};
 use crate::moments::Moments;
 use crate::packed::Packed;
@@ -131,26 +132,26 @@ impl Cpu {
         }
         let scatter = Packed::from_rows(d, scatter).expect("as long as it was made");
         let mean = sums.means().map(|(mean, _)| mean).collect();
-        summed(kernel.provenance(), n, (mean, scatter), errors).expect("its own word")
+        summed(kernel.provenance(), n, mean, scatter, errors).expect("its own word")
     }
 
     /// sum_i (a_i - mean_a)(b_i - mean_b)^T, in f32 where the moments of both were summed faster than in f64.
-    pub(super) fn sum_cross(&self, (a, of_a): (&Rows, &Moments), (b, of_b): (&Rows, &Moments)) -> DMatrix<f64> {
-        let fast = [of_a, of_b].iter().all(|moments| {
+    pub(super) fn sum_cross(&self, a: CenteredRows<'_>, b: CenteredRows<'_>) -> DMatrix<f64> {
+        let fast = [a.moments, b.moments].iter().all(|moments| {
             let by_fast = moments.provenances().iter().all(|provenance| provenance.kernel != "f64");
             by_fast && !moments.provenances().is_empty() && F32_RANGE.contains(&moments.largest_mean_square())
         });
-        let (n, d, means) = (a.len(), a.dim(), (of_a.mean(), of_b.mean()));
+        let (n, d) = (a.rows.len(), a.rows.dim());
         if !fast {
             let mut product = DMatrix::zeros(d, d);
-            self.add_cross(self.tiles.f64, (a, b), means, &mut product);
+            self.add_cross(self.tiles.f64, a, b, &mut product);
             return product;
         }
         // Around the means as f32 has them: what those lack comes off here.
         let lacks = |mean: &[f64]| mean.iter().map(|x| x - f64::from(*x as f32)).collect::<Vec<_>>();
-        let (delta_a, delta_b) = (lacks(means.0), lacks(means.1));
+        let (delta_a, delta_b) = (lacks(a.moments.mean()), lacks(b.moments.mean()));
         let mut product = DMatrix::from_fn(d, d, |i, j| -(n as f64) * delta_a[i] * delta_b[j]);
-        self.add_cross(self.tiles.f32, (a, b), means, &mut product);
+        self.add_cross(self.tiles.f32, a, b, &mut product);
         product
     }
 
@@ -162,7 +163,7 @@ impl Cpu {
             return (SumKernel::F64, 0.0);
         }
         let float = rows.resolution();
-        let noise = spectrum::quantisation(float, (n, rows.dim()), largest);
+        let noise = spectrum::quantisation(float, n, rows.dim(), largest);
         let bf16 =
             (float == Float::Bf16 && self.tiles.bf16.is_some() && spread.means_are_small()).then_some(SumKernel::Bf16);
         let mut faster = bf16.into_iter().chain([SumKernel::F32]);
@@ -186,12 +187,12 @@ impl Cpu {
         let (n, d) = (rows.len(), rows.dim());
         let threads = self.threads_for(n * d * d / 2);
         let mut panels = Panels::new(tile, PACKED_ROWS.min(n).div_ceil(T::ROWS), d);
+        let mut scratch = Vec::new();
         for first in (0..n).step_by(PACKED_ROWS) {
-            self.pack(&mut panels, (rows, first), shift, threads);
+            self.pack(&mut panels, RowBlock::new(rows, first, &mut scratch), shift, threads);
             let panels = &panels;
-            self.by_rows((ProductShape::Lower, d), threads, out, |strip, out| {
-                add_strip(tile, (panels, panels), (ProductShape::Lower, strip), out);
-            });
+            let whole = Strip { shape: ProductShape::Lower, rows: 0..d, out: &mut *out };
+            self.by_rows(whole, threads, |strip| add_strip(tile, panels, panels, strip));
         }
     }
 
@@ -199,33 +200,29 @@ impl Cpu {
     fn add_cross<T: PanelLane>(
         &self,
         tile: Tile<T>,
-        (a, b): (&Rows, &Rows),
-        means: (&[f64], &[f64]),
+        a: CenteredRows<'_>,
+        b: CenteredRows<'_>,
         product: &mut DMatrix<f64>,
     ) {
-        let (n, d) = (a.len(), a.dim());
+        let (n, d) = (a.rows.len(), a.rows.dim());
         let threads = self.threads_for(n * d * d);
         let lanes = PACKED_ROWS.min(n).div_ceil(T::ROWS);
         let (mut of_a, mut of_b) = (Panels::new(tile, lanes, d), Panels::new(tile, lanes, d));
+        let mut scratch = Vec::new();
         for first in (0..n).step_by(PACKED_ROWS) {
-            self.pack(&mut of_a, (a, first), means.0, threads);
-            self.pack(&mut of_b, (b, first), means.1, threads);
+            self.pack(&mut of_a, RowBlock::new(a.rows, first, &mut scratch), a.moments.mean(), threads);
+            self.pack(&mut of_b, RowBlock::new(b.rows, first, &mut scratch), b.moments.mean(), threads);
             let (of_a, of_b) = (&of_a, &of_b);
             // Column after column in memory: to the tiles these are rows, so b is the left operand.
-            self.by_rows((ProductShape::Full(d), d), threads, product.as_mut_slice(), |strip, out| {
-                add_strip(tile, (of_b, of_a), (ProductShape::Full(d), strip), out);
-            });
+            let whole = Strip { shape: ProductShape::Full(d), rows: 0..d, out: product.as_mut_slice() };
+            self.by_rows(whole, threads, |strip| add_strip(tile, of_b, of_a, strip));
         }
     }
 
-    fn pack<T: PanelLane>(&self, panels: &mut Panels<T>, (rows, first): (&Rows, usize), shift: &[f64], threads: usize) {
-        let count = PACKED_ROWS.min(rows.len() - first);
-        let mut scratch = Vec::new();
-        let bytes = rows.block(first, count, &mut scratch);
-        let (dim, width) = (rows.dim(), panels.width());
-        let source = RowBlock { float: rows.float(), bytes, dim };
+    fn pack<T: PanelLane>(&self, panels: &mut Panels<T>, source: RowBlock<'_>, shift: &[f64], threads: usize) {
+        let width = panels.width();
         let pack = |(p, panel): (usize, &mut [T])| T::pack(source, p * width, shift, panel);
-        let blocks = panels.start_block(count.div_ceil(T::ROWS), dim);
+        let blocks = panels.start_block(source.len().div_ceil(T::ROWS), source.dim);
         if threads == 1 {
             blocks.for_each(pack);
         } else {
@@ -234,33 +231,35 @@ impl Cpu {
         }
     }
 
-    /// Runs `work` on strips of whole rows of a product of `height` rows.
-    fn by_rows<F>(&self, (shape, height): (ProductShape, usize), threads: usize, out: &mut [f64], work: F)
-    where
-        F: Fn(Range<usize>, &mut [f64]) + Sync,
-    {
+    /// Runs `work` on strips of a whole product.
+    fn by_rows(&self, whole: Strip<'_>, threads: usize, work: impl Fn(Strip<'_>) + Sync) {
         if threads == 1 {
-            work(0..height, out);
+            work(whole);
             return;
         }
+        let Strip { shape, rows, out } = whole;
         let mut rest = out;
         let mut parts = Vec::new();
-        for strip in strips(shape, height, threads * STRIPS_A_THREAD) {
-            let (mine, others) = rest.split_at_mut(shape.start(strip.end) - shape.start(strip.start));
+        for rows in strips(shape, rows.len(), threads * STRIPS_A_THREAD) {
+            let (out, others) = rest.split_at_mut(shape.start(rows.end) - shape.start(rows.start));
             rest = others;
-            parts.push((strip, mine));
+            parts.push(Strip { shape, rows, out });
         }
-        self.pool.install(|| parts.into_par_iter().for_each(|(strip, out)| work(strip, out)));
+        self.pool.install(|| parts.into_par_iter().for_each(&work));
     }
 }
 
-/// Adds left^T right on the rows `strip` of the product, which `out` holds.
-fn add_strip<T: PanelLane>(
-    tile: Tile<T>,
-    (left, right): (&Panels<T>, &Panels<T>),
-    (shape, strip): (ProductShape, Range<usize>),
-    out: &mut [f64],
-) {
+/// Whole rows of a product.
+struct Strip<'a> {
+    shape: ProductShape,
+    rows: Range<usize>,
+    /// Their entries.
+    out: &'a mut [f64],
+}
+
+/// Adds left^T right on a strip of the product.
+fn add_strip<T: PanelLane>(tile: Tile<T>, left: &Panels<T>, right: &Panels<T>, strip: Strip<'_>) {
+    let Strip { shape, rows: strip, out } = strip;
     let base = shape.start(strip.start);
     // Panel by panel of the right operand, which stays in the cache while the left one passes by.
     for column in (0..shape.end(strip.end - 1)).step_by(tile.width) {
@@ -272,7 +271,7 @@ fn add_strip<T: PanelLane>(
             let place = &mut TilePlace { out: &mut *out, base, shape, row, column, height };
             let block = BLOCK_ROWS / T::ROWS * tile.width;
             for (left, right) in left.panel(row / tile.width).chunks(block).zip(right.chunks(block)) {
-                tile.add((left, row % tile.width), right, place);
+                tile.add(left, row % tile.width, right, place);
             }
         }
     }

@@ -27,7 +27,7 @@ impl Cpu {
             let mut sum = Mat::<f64>::zeros(dim, width);
             let mut block = vec![0.0; BLOCK * BLOCK];
             for start in (part * BLOCK..dim).step_by(PARTS * BLOCK) {
-                add_strip(a, start..dim.min(start + BLOCK), view, (sum.as_mut(), &mut block));
+                add_strip(a, start..dim.min(start + BLOCK), view, sum.as_mut(), &mut block);
             }
             sum
         };
@@ -49,7 +49,7 @@ impl Cpu {
 }
 
 /// Adds what the rows `rows` of the triangle, and their mirror image above the diagonal, make of X.
-fn add_strip(a: &Packed, rows: Range<usize>, x: MatRef<'_, f64>, (mut sum, block): (MatMut<'_, f64>, &mut [f64])) {
+fn add_strip(a: &Packed, rows: Range<usize>, x: MatRef<'_, f64>, mut sum: MatMut<'_, f64>, block: &mut [f64]) {
     let height = rows.len();
     let of_rows = x.subrows(rows.start, height);
     for start in (0..rows.start).step_by(BLOCK) {

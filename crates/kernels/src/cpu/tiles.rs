@@ -77,7 +77,7 @@ pub(super) struct Tile<T> {
 
 impl<T> Tile<T> {
     /// Adds the product of 8 columns from column `offset` of the panel `left` and all columns of the panel `right`.
-    pub(super) fn add(&self, (left, offset): (&[T], usize), right: &[T], to: &mut TilePlace<'_>) {
+    pub(super) fn add(&self, left: &[T], offset: usize, right: &[T], to: &mut TilePlace<'_>) {
         assert!(left.len() == right.len() && left.len().is_multiple_of(self.width) && offset + TILE_ROWS <= self.width);
         assert!((1..=TILE_ROWS).contains(&to.height));
         if left.is_empty() {
@@ -90,8 +90,19 @@ impl<T> Tile<T> {
     }
 }
 
-/// Adds the product of `lanes` lanes, the left operand anywhere: column r of lane k at r `across` + k `along`.
-type AddStrided = unsafe fn(left: (*const f64, usize, usize), right: *const f64, lanes: usize, to: &mut TilePlace<'_>);
+/// A left operand that is not packed: column r of lane k stands at r `across` + k `along`.
+#[derive(Clone, Copy)]
+pub(super) struct Strided<P> {
+    /// The first value, or a slice that begins with it.
+    pub(super) values: P,
+    /// From one column to the next.
+    pub(super) across: usize,
+    /// From one lane to the next.
+    pub(super) along: usize,
+}
+
+/// Adds the product of `lanes` lanes.
+type AddStrided = unsafe fn(left: Strided<*const f64>, right: *const f64, lanes: usize, to: &mut TilePlace<'_>);
 
 /// A tile of f64 lanes whose left operand is not packed.
 #[derive(Clone, Copy)]
@@ -100,9 +111,9 @@ pub(super) struct StridedTile {
 }
 
 impl StridedTile {
-    /// Adds the product of as many columns as the tile is high, column r of lane k at r `across` + k `along` in `left`, and
-    /// all columns of the panel `right`.
-    pub(super) fn add(&self, (left, across, along): (&[f64], usize, usize), right: &[f64], to: &mut TilePlace<'_>) {
+    /// Adds the product of as many columns of `left` as the tile is high, and all columns of the panel `right`.
+    pub(super) fn add(&self, left: Strided<&[f64]>, right: &[f64], to: &mut TilePlace<'_>) {
+        let Strided { values, across, along } = left;
         let lanes = right.len() / WIDTH_64;
         assert!(right.len().is_multiple_of(WIDTH_64) && (1..=TILE_ROWS).contains(&to.height));
         if lanes == 0 {
@@ -110,11 +121,11 @@ impl StridedTile {
         }
         let last = (to.height - 1).checked_mul(across).zip((lanes - 1).checked_mul(along));
         let last = last.and_then(|(column, lane)| column.checked_add(lane));
-        assert!(last.is_some_and(|last| last < left.len()));
+        assert!(last.is_some_and(|last| last < values.len()));
         // SAFETY: `right` holds `lanes` times W values; of `left` the tile reads columns below `to.height` of lanes below
         // `lanes`, the last of which is inside. It writes to `to` through checked slices only. `add` was chosen by what
         // the processor reports at run time.
-        unsafe { (self.add)((left.as_ptr(), across, along), right.as_ptr(), lanes, to) }
+        unsafe { (self.add)(Strided { values: values.as_ptr(), across, along }, right.as_ptr(), lanes, to) }
     }
 }
 
@@ -250,14 +261,14 @@ macro_rules! tile {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{TILE_ROWS, TilePlace, WIDTH_32, WIDTH_64, add_tile};
+    use super::{Strided, TILE_ROWS, TilePlace, WIDTH_32, WIDTH_64, add_tile};
 
     tile!(avx512_f32, "avx512f", (f32, f32, WIDTH_32), (8 x 48 by 16), (left: *const f32, left, 1, WIDTH_32),
         (_mm512_setzero_ps, |p| _mm512_loadu_ps(p), |x| _mm512_set1_ps(x), |x, y, sum| _mm512_fmadd_ps(x, y, sum), _mm512_storeu_ps));
     tile!(avx512_f64, "avx512f", (f64, f64, WIDTH_64), (8 x 24 by 8), (left: *const f64, left, 1, WIDTH_64),
         (_mm512_setzero_pd, |p| _mm512_loadu_pd(p), |x| _mm512_set1_pd(x), |x, y, sum| _mm512_fmadd_pd(x, y, sum), _mm512_storeu_pd));
     tile!(avx512_f64_strided, "avx512f", (f64, f64, WIDTH_64), (8 x 24 by 8),
-        (left: (*const f64, usize, usize), left.0, left.1, left.2),
+        (left: Strided<*const f64>, left.values, left.across, left.along),
         (_mm512_setzero_pd, |p| _mm512_loadu_pd(p), |x| _mm512_set1_pd(x), |x, y, sum| _mm512_fmadd_pd(x, y, sum), _mm512_storeu_pd));
     tile!(avx512_bf16, "avx512f,avx512bf16", (u32, f32, WIDTH_32), (8 x 48 by 16), (left: *const u32, left, 1, WIDTH_32),
         (_mm512_setzero_ps,
@@ -269,7 +280,7 @@ mod x86 {
     tile!(avx2_f64, "avx2,fma", (f64, f64, WIDTH_64), (4 x 12 by 4), (left: *const f64, left, 1, WIDTH_64),
         (_mm256_setzero_pd, |p| _mm256_loadu_pd(p), |x| _mm256_set1_pd(x), |x, y, sum| _mm256_fmadd_pd(x, y, sum), _mm256_storeu_pd));
     tile!(avx2_f64_strided, "avx2,fma", (f64, f64, WIDTH_64), (4 x 12 by 4),
-        (left: (*const f64, usize, usize), left.0, left.1, left.2),
+        (left: Strided<*const f64>, left.values, left.across, left.along),
         (_mm256_setzero_pd, |p| _mm256_loadu_pd(p), |x| _mm256_set1_pd(x), |x, y, sum| _mm256_fmadd_pd(x, y, sum), _mm256_storeu_pd));
 }
 #[cfg(target_arch = "x86_64")]
@@ -312,19 +323,14 @@ where
 
 /// # Safety
 /// As the other strided tiles'.
-unsafe fn portable_strided(
-    (left, across, along): (*const f64, usize, usize),
-    right: *const f64,
-    lanes: usize,
-    to: &mut TilePlace<'_>,
-) {
+unsafe fn portable_strided(left: Strided<*const f64>, right: *const f64, lanes: usize, to: &mut TilePlace<'_>) {
     let mut tile = [[0.0; WIDTH_64]; TILE_ROWS];
     for lane in 0..lanes {
         // SAFETY: by the contract lane `lane` has W values at `right`.
         let right = unsafe { right.add(lane * WIDTH_64).cast::<[f64; WIDTH_64]>().read() };
         for (r, sums) in tile.iter_mut().enumerate().take(to.height) {
             // SAFETY: a column below `to.height`.
-            let x = unsafe { *left.add(r * across + lane * along) };
+            let x = unsafe { *left.values.add(r * left.across + lane * left.along) };
             for (sum, y) in sums.iter_mut().zip(right) {
                 *sum += x * y;
             }
@@ -355,7 +361,7 @@ mod tests {
             height: TILE_ROWS,
         };
         let mut place = place;
-        tile.add((&panel, offset), &panel, &mut place);
+        tile.add(&panel, offset, &panel, &mut place);
         for r in 0..TILE_ROWS {
             for c in 0..width {
                 let products = (0..LANES).flat_map(|k| exact(k, offset + r).into_iter().zip(exact(k, c)));
@@ -401,7 +407,7 @@ mod tests {
         let place =
             TilePlace { out: &mut out[base..], base, shape: ProductShape::Lower, row: 3, column: 0, height: TILE_ROWS };
         let mut place = place;
-        tile.add((&panel, 0), &panel, &mut place);
+        tile.add(&panel, 0, &panel, &mut place);
         assert!(out[..base].iter().all(|x| *x == 0.0) && out[base..].iter().all(|x| *x == LANES as f64));
     }
 }

@@ -51,7 +51,7 @@ pub(super) fn deflate(
             None => random.block(dim, width),
             Some(last) => image.columns(last, width).into_owned(),
         };
-        extend(&mut basis, filled, (next, floor), random);
+        extend(&mut basis, filled, next, floor, random);
         let block = basis.columns(filled, width).into_owned();
         image.columns_mut(filled, width).copy_from(&operator.apply(&block, kernels)?);
         filled += width;
@@ -77,7 +77,7 @@ pub(super) fn deflate(
 
 /// Writes `block`, made orthonormal to the first `filled` columns, behind them. What has no direction of its own (under
 /// `floor`, or a copy of what is there) is replaced by random signs.
-fn extend(basis: &mut DMatrix<f64>, filled: usize, (mut block, floor): (DMatrix<f64>, f64), random: &mut Signs) {
+fn extend(basis: &mut DMatrix<f64>, filled: usize, mut block: DMatrix<f64>, floor: f64, random: &mut Signs) {
     let (dim, width) = block.shape();
     // Twice is enough (Parlett, section 6.9); scaled in between, so that the second time rounds what is left.
     let mut alive = vec![true; width];

@@ -116,7 +116,7 @@ impl Estimate {
             }
         }
         let probes =
-            if complete { Vec::new() } else { quadrature::probe(operator, &deflated, floor, (random, kernels))? };
+            if complete { Vec::new() } else { quadrature::probe(operator, &deflated, floor, random, kernels)? };
         let above = |limit: f64| {
             let nodes = probes.iter().flat_map(|probe| &probe.gauss);
             nodes.filter(|(x, _)| *x > limit).map(|(_, weight)| weight).sum::<f64>() / PROBES as f64

@@ -48,7 +48,8 @@ pub(super) fn probe(
     operator: &Operator<'_>,
     deflated: &Deflated,
     floor: f64,
-    (random, kernels): (&mut Signs, &LanczosKernels<'_>),
+    random: &mut Signs,
+    kernels: &LanczosKernels<'_>,
 ) -> Result<Vec<Probe>, String> {
     let dim = operator.dim();
     let q = &deflated.vectors;

@@ -1,6 +1,6 @@
 //! Estimates of spectra too large to be solved: against closed forms and exact spectra, their coverage, their bits.
 
-use kernels::backend::{Backend, ComputeError, Solution};
+use kernels::backend::{Backend, CenteredRows, ComputeError, Solution};
 use kernels::cpu::Cpu;
 use kernels::lanczos::{Estimate, LanczosKernels, Operator, Ranged};
 use kernels::moments::Moments;
@@ -265,7 +265,7 @@ impl Backend for Plain {
         self.0.moments(rows, precision)
     }
 
-    fn cross(&self, a: (&Rows, &Moments), b: (&Rows, &Moments)) -> Result<DMatrix<f64>, ComputeError> {
+    fn cross(&self, a: CenteredRows<'_>, b: CenteredRows<'_>) -> Result<DMatrix<f64>, ComputeError> {
         self.0.cross(a, b)
     }
 

@@ -2,7 +2,7 @@
 //! that is neither under what they lose nor far above it.
 
 use half::{bf16, f16};
-use kernels::backend::Backend;
+use kernels::backend::{Backend, CenteredRows};
 use kernels::cpu::Cpu;
 use kernels::moments::Moments;
 use kernels::provenance::{Precision, kernels};
@@ -195,7 +195,7 @@ fn cross_moments() {
         let (rows_a, rows_b) = (rows(&a, float), rows(&b, float));
         let of = |rows: &Rows| backend.moments(rows, Precision::Auto).unwrap();
         let (of_a, of_b) = (of(&rows_a), of(&rows_b));
-        let product = backend.cross((&rows_a, &of_a), (&rows_b, &of_b)).unwrap();
+        let product = backend.cross(CenteredRows::new(&rows_a, &of_a), CenteredRows::new(&rows_b, &of_b)).unwrap();
         let read = |rows: &Rows| {
             let mut values = vec![0.0; 700 * 60];
             rows.read(0, 700, &mut values);

@@ -11,7 +11,7 @@ use faer::{Accum, Mat, MatRef, Par};
 use nalgebra::DMatrix;
 use rayon::prelude::*;
 
-use super::super::tiles::{ProductShape, TILE_ROWS, Tile, TilePlace, Tiles};
+use super::super::tiles::{ProductShape, Strided, StridedTile, TILE_ROWS, Tile, TilePlace, Tiles};
 use super::chase::Band;
 use super::panel::Panel;
 
@@ -72,18 +72,18 @@ impl Upper<'_> {
     /// Y = A V, row by row, as many columns as V in whole tiles has.
     fn times(&self, panel: &Panel, tiles: &Tiles) -> Vec<f64> {
         let order = self.order();
-        let v = Transposed::of(panel, tiles.f64.width);
+        let v = Transposed::new(panel, tiles);
         let part = |part: usize| {
             let mut y = vec![0.0; order * v.width()];
             let mut mirror = vec![0.0; BLOCK * BLOCK];
             for i in (part * BLOCK..order).step_by(PARTS * BLOCK) {
                 self.diagonal_block(i, &mut mirror);
-                v.multiply(tiles, (&mirror, 1, BLOCK), (i, i), &mut y);
+                v.multiply(Strided { values: &mirror, across: 1, along: BLOCK }, i, i, &mut y);
                 for j in (i + BLOCK..order).step_by(BLOCK) {
                     // A block above the diagonal counts twice: as it is for the rows i, mirrored for the rows j.
                     let block = &self.values[self.at(i, j)..];
-                    v.multiply(tiles, (block, self.n, 1), (i, j), &mut y);
-                    v.multiply(tiles, (block, 1, self.n), (j, i), &mut y);
+                    v.multiply(Strided { values: block, across: self.n, along: 1 }, i, j, &mut y);
+                    v.multiply(Strided { values: block, across: 1, along: self.n }, j, i, &mut y);
                 }
             }
             y
@@ -114,8 +114,8 @@ impl Upper<'_> {
     fn update(&mut self, panel: &Panel, product: &[f64], tile: Tile<f64>) {
         let (order, n, from) = (self.order(), self.n, self.from);
         let x = step(panel, product);
-        let left = pairs(tile.width, (panel.view(), x.as_ref()), -1.0);
-        let right = pairs(tile.width, (x.as_ref(), panel.view()), 1.0);
+        let left = pairs(tile.width, panel.view(), x.as_ref(), -1.0);
+        let right = pairs(tile.width, x.as_ref(), panel.view(), 1.0);
         let length = 2 * panel.count() * tile.width;
         let start = from * n;
         let strips = self.values[start..].par_chunks_mut(UPDATE_ROWS * n);
@@ -129,8 +129,8 @@ impl Upper<'_> {
                     let (shape, row_at, column_at) = (ProductShape::Full(n), from + row, from + column);
                     let place = &mut TilePlace { out: &mut *out, base, shape, row: row_at, column: column_at, height };
                     let q = row / tile.width;
-                    let operand = (&left[q * length..(q + 1) * length], row % tile.width);
-                    tile.add(operand, &right[p * length..(p + 1) * length], place);
+                    let left = &left[q * length..(q + 1) * length];
+                    tile.add(left, row % tile.width, &right[p * length..(p + 1) * length], place);
                 }
             }
         });
@@ -163,7 +163,7 @@ fn step(panel: &Panel, product: &[f64]) -> Mat<f64> {
 }
 
 /// Panels for the tiles of two matrices side by side, their columns as lanes, times `sign`.
-fn pairs(width: usize, (first, second): (MatRef<'_, f64>, MatRef<'_, f64>), sign: f64) -> Vec<f64> {
+fn pairs(width: usize, first: MatRef<'_, f64>, second: MatRef<'_, f64>, sign: f64) -> Vec<f64> {
     let (height, lanes) = (first.nrows(), first.ncols() + second.ncols());
     let mut panels = vec![0.0; height.div_ceil(width) * width * lanes];
     panels.par_chunks_exact_mut(lanes * width).enumerate().for_each(|(p, panel)| {
@@ -181,13 +181,14 @@ fn pairs(width: usize, (first, second): (MatRef<'_, f64>, MatRef<'_, f64>), sign
 /// V in panels whose lanes are its rows.
 struct Transposed {
     height: usize,
+    tile: StridedTile,
     tile_width: usize,
     panels: Vec<f64>,
 }
 
 impl Transposed {
-    fn of(panel: &Panel, tile_width: usize) -> Self {
-        let height = panel.height;
+    fn new(panel: &Panel, tiles: &Tiles) -> Self {
+        let (height, tile_width) = (panel.height, tiles.f64.width);
         let mut panels = vec![0.0; panel.count().div_ceil(tile_width) * tile_width * height];
         for (k, column) in panel.v.chunks_exact(height).enumerate() {
             let panel = &mut panels[k / tile_width * tile_width * height..];
@@ -195,7 +196,7 @@ impl Transposed {
                 lane[k % tile_width] = *x;
             }
         }
-        Self { height, tile_width, panels }
+        Self { height, tile: tiles.f64_strided, tile_width, panels }
     }
 
     /// Columns, in whole tiles.
@@ -203,15 +204,8 @@ impl Transposed {
         self.panels.len() / self.height
     }
 
-    /// Rows `to ..` of y += a block of at most BLOCK x BLOCK times rows `by ..` of V. Entry (r, c) of the block stands at
-    /// r `across` + c `along`.
-    fn multiply(
-        &self,
-        tiles: &Tiles,
-        (block, across, along): (&[f64], usize, usize),
-        (to, by): (usize, usize),
-        y: &mut [f64],
-    ) {
+    /// Rows `to ..` of y += a block of at most BLOCK x BLOCK times rows `by ..` of V.
+    fn multiply(&self, block: Strided<&[f64]>, to: usize, by: usize, y: &mut [f64]) {
         let (rows, lanes) = (BLOCK.min(self.height - to), BLOCK.min(self.height - by));
         for (p, panel) in self.panels.chunks_exact(self.tile_width * self.height).enumerate() {
             let right = &panel[by * self.tile_width..][..lanes * self.tile_width];
@@ -219,7 +213,8 @@ impl Transposed {
                 let height = TILE_ROWS.min(rows - row);
                 let (shape, column) = (ProductShape::Full(self.width()), p * self.tile_width);
                 let place = &mut TilePlace { out: &mut *y, base: 0, shape, row: to + row, column, height };
-                tiles.f64_strided.add((&block[row * across..], across, along), right, place);
+                let left = Strided { values: &block.values[row * block.across..], ..block };
+                self.tile.add(left, right, place);
             }
         }
     }

@@ -173,6 +173,13 @@ pub(super) fn reflector<const FUSED: bool>(x: &mut [f64]) -> f64 {
     (beta - alpha) / beta
 }
 
+/// I - tau v v^T.
+#[derive(Clone, Copy)]
+struct Reflector<'a> {
+    v: &'a [f64],
+    tau: f64,
+}
+
 wide!(fn chase(band: &Band, order: &ChaseOrder) = chase_body);
 
 #[inline(always)]
@@ -188,13 +195,14 @@ fn chase_body<const FUSED: bool>(band: &Band, order: &ChaseOrder) {
         for count in 0.. {
             order.wait(column, count);
             let mut block = band.block(start);
-            two_sided::<FUSED>(&mut block, (&v[..length], tau), &mut w[..length]);
+            let reflector = Reflector { v: &v[..length], tau };
+            two_sided::<FUSED>(&mut block, reflector, &mut w[..length]);
             let below = start + length;
             if below >= n {
                 break;
             }
             let height = b.min(n - below);
-            let next_tau = push_on::<FUSED>(&mut block, (&v[..length], tau), &mut next[..height], &mut w[..height]);
+            let next_tau = push_on::<FUSED>(&mut block, reflector, &mut next[..height], &mut w[..height]);
             drop(block);
             done.0.store(count + 1, Ordering::Release);
             std::mem::swap(&mut v, &mut next);
@@ -206,7 +214,8 @@ fn chase_body<const FUSED: bool>(band: &Band, order: &ChaseOrder) {
 /// B <- (I - tau' u u^T) B (I - tau v v^T) on the block below the diagonal one, where u clears its first column; returns
 /// tau'.
 #[inline(always)]
-fn push_on<const FUSED: bool>(block: &mut Block<'_>, (v, tau): (&[f64], f64), u: &mut [f64], w: &mut [f64]) -> f64 {
+fn push_on<const FUSED: bool>(block: &mut Block<'_>, by: Reflector<'_>, u: &mut [f64], w: &mut [f64]) -> f64 {
+    let Reflector { v, tau } = by;
     let (length, height) = (v.len(), u.len());
     // Row `length` of the block is the first one below: that far from the diagonal entry of its column.
     let rows = |j: usize| length - j..length - j + height;
@@ -239,7 +248,8 @@ fn take_reflector<const FUSED: bool>(x: &mut [f64], v: &mut [f64]) -> f64 {
 /// D <- (I - tau v v^T) D (I - tau v v^T) on the diagonal block: D - v w^T - w v^T with
 /// w = tau D v - tau^2 / 2 (v^T D v) v.
 #[inline(always)]
-fn two_sided<const FUSED: bool>(block: &mut Block<'_>, (v, tau): (&[f64], f64), w: &mut [f64]) {
+fn two_sided<const FUSED: bool>(block: &mut Block<'_>, by: Reflector<'_>, w: &mut [f64]) {
+    let Reflector { v, tau } = by;
     let length = v.len();
     w.fill(0.0);
     for j in 0..length {
