@@ -69,7 +69,7 @@ def charts(page: Page, least: int) -> None:
 def fleet(browser) -> None:
     page = look(browser)
     states = page.locator("#runs .pill").all_inner_texts()
-    order = ["collapsed", "degrading", "insufficient rows", "warming up", "healthy"]
+    order = ["collapsed", "degrading", "healthy", "insufficient rows", "warming up"]
     assert [order.index(state) for state in states] == sorted(order.index(state) for state in states), "worst first"
     card = page.locator("#runs a", has_text="simsiam-no-predictor").inner_text()
     for part in ["collapsed", "Every input is mapped to nearly the same point", "Scaled std", "threshold"]:
