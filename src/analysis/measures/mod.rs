@@ -1,4 +1,4 @@
-//! Everything that is measured of one window: one table of names, and the files that fill it.
+//! All measures of one window: one table of names, and the files that fill it.
 //!
 //! Guarantees: an undefined value is `None`, never NaN and never 0. Must not: judge.
 
@@ -18,32 +18,32 @@ use kernels::spectrum::{Eigenvalues, Spectrum, input_floor, numeric_floor_withou
 use super::window::Accumulator;
 use uniformity::Uniformity;
 
-pub use alpha::AlphaFit;
+pub(crate) use alpha::AlphaFit;
+pub use rank::entropy_rank_null;
 pub(super) use rank::{entropy, entropy_rank};
-pub use rank::{entropy_rank_null, stable_rank_null};
-pub use rankme::{RANKME_EPSILON, RankMe};
-pub use table::{ComponentsForVariance, Measured, Measures, TABLE};
+pub use rankme::RankMe;
+pub use table::{Measured, Measures, TABLE};
 
-/// What the solvers gave for a window. Each part may be missing: skipped, failed, or without its input.
+/// The solvers' results for a window. A part is missing if it was skipped, failed, or lacked its input.
 #[derive(Clone, Debug, Default)]
 pub struct Solved {
-    /// Of Sigma.
+    /// Spectrum of Sigma.
     pub spectrum: Option<Spectrum>,
-    /// Of Z^T Z / N.
+    /// Eigenvalues of Z^T Z / N.
     pub second_moment: Option<Eigenvalues>,
-    /// Of Sigma, where it was too large to be solved.
+    /// Estimate for Sigma, if it was too large to solve.
     pub estimate: Option<Estimate>,
-    /// Of Z^T Z / N, likewise.
+    /// Estimate for Z^T Z / N, likewise.
     pub second_estimate: Option<Estimate>,
-    /// Of the covariance of unit rows.
+    /// Eigenvalues of the covariance of unit rows.
     pub unit: Option<Eigenvalues>,
-    /// C12.
+    /// Uniformity (C12).
     pub uniformity: Option<Uniformity>,
-    /// What solved.
+    /// The solvers that were used.
     pub provenances: Provenances,
-    /// What a reader should know of it.
+    /// Notes for the reader of the report.
     pub notes: Vec<String>,
-    /// Solutions that failed their checks.
+    /// Number of solutions that failed their checks.
     pub failures: usize,
 }
 
@@ -62,7 +62,7 @@ pub fn measure(rows: &Accumulator, solved: &Solved, how: RankMe) -> Measured {
     m.numeric_noise_floor = Some(numeric);
     m.noise_floor = Some(input.max(numeric));
     if rows.moments.total_variance() <= input.max(numeric) {
-        // No eigenvalue can stand above the floor: there is no structure to rank.
+        // No eigenvalue can exceed the floor: there is no structure to rank.
         m.stable_rank = None;
         m.stable_rank_corrected = None;
         m.diagonal_entropy_rank = None;

@@ -9,15 +9,14 @@ use utoipa::ToSchema;
 use super::rank::entropy;
 use super::table::Measured;
 
-/// Epsilon of RankMe.
-pub const RANKME_EPSILON: f64 = 1e-7;
+pub(crate) const RANKME_EPSILON: f64 = 1e-7;
 
-/// How RankMe is taken: at least five incompatible versions of it are in use.
+/// The variant of RankMe: at least five incompatible ones are in use.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RankMe {
-    /// Added to each share; 1e-7 in the paper, 1e-5 in stable-pretraining.
+    /// Added to each share: 1e-7 in the paper, 1e-5 in stable-pretraining.
     pub epsilon: f64,
-    /// Of the centred rows; the paper's are not.
+    /// Whether the rows are centred; in the paper they are not.
     pub centered: bool,
 }
 
@@ -28,8 +27,7 @@ impl Default for RankMe {
 }
 
 impl RankMe {
-    /// As a run's parameters ask.
-    pub fn from_scalars(scalars: &BTreeMap<&'static str, f64>) -> Self {
+    pub(crate) fn from_scalars(scalars: &BTreeMap<&'static str, f64>) -> Self {
         Self {
             epsilon: scalars.get("rankme_epsilon").copied().unwrap_or(RANKME_EPSILON),
             centered: scalars.get("rankme_centered").is_some_and(|centered| *centered != 0.0),
@@ -39,7 +37,7 @@ impl RankMe {
 
 /// RankMe from the eigenvalues of Z^T Z / N: singular values are sqrt(N lambda), and the ratio drops N.
 ///
-/// The interval is what RankMe reads when the eigenvalues under the numeric floor are all zero, and all at the floor.
+/// The lower end of the interval takes the eigenvalues under the numeric floor as zero, the upper end as at the floor.
 pub(super) fn fill(squares: &Eigenvalues, rows: u64, epsilon: f64, out: &mut Measured) {
     let count = (rows as usize).min(squares.values.len());
     let values = &squares.values[..count];
