@@ -121,7 +121,7 @@ pub async fn run_with(
         .collect();
 
     tell_manager(NotifyState::Ready);
-    // A dropped sender also means stop.
+    // A dropped sender also means stop. Then, in order: drain, sockets, ticker, pipeline threads, last alerts.
     let _ = shutdown.await;
     tell_manager(NotifyState::Stopping);
     tracing::info!("stopping: no more pushes are accepted, open windows are published as incomplete");
@@ -140,7 +140,7 @@ pub async fn run_with(
         let _ = notifier.await;
     }
     if let Some(fault) = site.pipeline.reports.history.fault() {
-        tracing::error!(fault, "the last reports could not be stored");
+        tracing::error!(fault, "could not store the last reports");
     }
     Ok(())
 }

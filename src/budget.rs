@@ -27,7 +27,6 @@ struct Usage {
     tickets: u64,
 }
 
-/// Bytes reserved from a budget.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     budget: Arc<Budget>,
@@ -35,17 +34,14 @@ pub(crate) struct Reservation {
 }
 
 impl Budget {
-    /// A budget of `limit` bytes.
     pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit, usage: Mutex::default(), freed: Condvar::new() })
     }
 
-    /// The limit, in bytes.
     pub(crate) fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Bytes currently reserved.
     pub(crate) fn used(&self) -> usize {
         self.usage().used
     }
@@ -101,7 +97,6 @@ impl Usage {
 }
 
 impl Reservation {
-    /// Bytes held.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -88,7 +88,6 @@ impl Code {
         self.row().3
     }
 
-    /// The gRPC code.
     pub(crate) fn grpc(self) -> tonic::Code {
         self.row().4
     }
@@ -117,7 +116,6 @@ impl Refusal {
         Self { code, detail: detail.into(), limit: None }
     }
 
-    /// A refusal for exceeding a limit.
     pub(crate) fn over(code: Code, detail: impl Into<String>, limit: u64) -> Self {
         Self { code, detail: detail.into(), limit: Some(limit) }
     }

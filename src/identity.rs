@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use crate::error::{Code, Refusal};
 
-/// The longest name, in characters.
 pub(crate) const MAX_NAME: usize = 128;
 
 macro_rules! name {

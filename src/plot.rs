@@ -45,6 +45,7 @@ pub fn draw(path: &Path, reports: &[FullReport]) -> Result<(), String> {
     }
 }
 
+/// Draws the whole picture on `area`.
 fn on<B: DrawingBackend>(area: DrawingArea<B, Shift>, reports: &[FullReport]) -> Result<(), String> {
     let spectra: Vec<(&FullReport, Vec<(f64, f64)>)> = reports.iter().map(|report| (report, points(report))).collect();
     let all = || spectra.iter().flat_map(|(_, points)| points);
@@ -92,7 +93,7 @@ fn on<B: DrawingBackend>(area: DrawingArea<B, Shift>, reports: &[FullReport]) ->
             chart
                 .draw_series(line)
                 .map_err(text)?
-                .label("its noise floor")
+                .label("noise floor")
                 .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(1)));
         }
     }

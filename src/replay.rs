@@ -77,15 +77,11 @@ pub fn read(paths: &[impl AsRef<Path>], overrides: &ReplayOverrides) -> Result<V
     Ok(recordings)
 }
 
-/// The run name made from a file's name.
 fn named(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' }).take(128).collect()
 }
 
 /// A recording of several windows, if it is one.
-///
-/// # Errors
-/// If its metadata says so, but the rest does not match.
 pub(crate) fn recording(bytes: &[u8], overrides: &ReplayOverrides) -> Result<Option<Recording>, String> {
     if bytes.starts_with(b"\x93NUMPY") {
         return Ok(None);

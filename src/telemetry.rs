@@ -36,7 +36,6 @@ pub struct Stages {
     histograms: [Histogram; 6],
 }
 
-/// Times a stage until it drops.
 pub(crate) struct StageGuard {
     timer: Option<prometheus::HistogramTimer>,
     _span: tracing::span::EnteredSpan,

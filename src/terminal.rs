@@ -67,7 +67,6 @@ pub fn report(report: &Report) -> String {
     text
 }
 
-/// Every measure and diagnostic.
 fn values(report: &Report) -> Table {
     let mut table = plain_table(&["measure", "value"]);
     let intervals = &report.computed.intervals;

@@ -15,7 +15,6 @@ use super::pushed::PushedMoments;
 use super::role::Role;
 use super::text::shorten;
 
-/// The most views of one push.
 pub(crate) const MAX_VIEWS: usize = 64;
 
 /// One valid push.

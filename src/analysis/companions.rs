@@ -61,7 +61,6 @@ const SINGLE: [(&str, bool); 7] = [
     ("edges", true),
 ];
 
-/// Names numbered by view.
 const NUMBERED: [&str; 4] = ["negative", "logits", "teacher_logits", "codes"];
 
 pub(super) fn known() -> String {

@@ -102,7 +102,6 @@ pub(crate) struct Heading {
     pub layer: String,
     pub window: u64,
     pub revision: u32,
-    /// The largest step pushed.
     pub step: Option<u64>,
     /// How the window closed; `None` if it still accepts rows.
     pub closed: Option<Closed>,
@@ -330,7 +329,6 @@ impl MeasuredRole<'_> {
         statistics.is_some_and(|statistics| !statistics.has_negative)
     }
 
-    /// Notes that no alarm covers.
     fn remarks(&self) -> Vec<String> {
         let m = &self.measured.measures;
         let dim = self.rows.map_or(0.0, |rows| rows.moments.dim() as f64);

@@ -60,9 +60,6 @@ fn unit_scatter(backend: &dyn Backend, views: &[Rows]) -> Result<Option<Packed>,
 }
 
 /// Adds one batch to the methods' diagnostics.
-///
-/// # Errors
-/// When the device fails, in words.
 pub(crate) fn gather(backend: &dyn Backend, batch: &EmbeddingBatch, gathered: &mut Gathered) -> Result<(), String> {
     with_kernels(backend, |kernels| gathered.add(batch, kernels))
 }

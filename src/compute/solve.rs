@@ -25,7 +25,6 @@ pub struct Solver {
     pub memory: Arc<Budget>,
 }
 
-/// Why a window is measured without eigenvalues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SkipReason {
     /// The spectrum threads are behind.
@@ -43,7 +42,6 @@ impl SkipReason {
         }
     }
 
-    /// The result for a skipped window.
     pub(crate) fn solved(self) -> Solved {
         Solved { notes: vec![self.note().to_string()], ..Solved::default() }
     }

@@ -14,7 +14,6 @@ use crate::error::{Code, Refusal};
 
 /// Buffers kept for reuse; fresh memory costs a page fault per 4 KiB.
 const KEPT_BUFFERS: usize = 4;
-/// The largest buffer kept.
 const KEPT_BYTES: usize = 72 << 20;
 /// A body of unknown length is admitted in steps of at least this size.
 const STEP: usize = 1 << 20;
@@ -41,7 +40,6 @@ pub struct Bodies {
     kept: Mutex<Vec<Vec<u8>>>,
 }
 
-/// A body being received.
 pub(crate) struct Scratch {
     bodies: Arc<Bodies>,
     reservation: Reservation,
@@ -50,25 +48,20 @@ pub(crate) struct Scratch {
 }
 
 impl Bodies {
-    /// An empty pool.
     pub(crate) fn new(limits: IngestLimits) -> Arc<Self> {
         Arc::new(Self { budget: Budget::new(limits.in_flight_bytes), limits, kept: Mutex::default() })
     }
 
-    /// The limits on bodies and connections.
     pub(crate) fn limits(&self) -> &IngestLimits {
         &self.limits
     }
 
-    /// Bytes in flight.
     pub(crate) fn used(&self) -> usize {
         self.budget.used()
     }
 
     /// Admits a body of `length` bytes, or of unknown length.
-    ///
-    /// # Errors
-    /// `too_large`, or `overloaded` if other bodies hold the bytes.
+    /// Refuses with `too_large`, or `overloaded` if other bodies hold the bytes.
     pub(crate) fn admit(self: &Arc<Self>, length: Option<u64>) -> Result<Scratch, Refusal> {
         let limit = self.limits.max_body_bytes;
         let length = match length {
@@ -106,9 +99,7 @@ impl Bodies {
 
 impl Scratch {
     /// Appends received bytes.
-    ///
-    /// # Errors
-    /// `too_large` or `overloaded` if the body grows beyond what was admitted.
+    /// Refuses with `too_large` or `overloaded` if the body grows beyond what was admitted.
     pub(crate) fn append(&mut self, data: &[u8]) -> Result<(), Refusal> {
         let length = self.buffer.len() + data.len();
         if length > self.bodies.limits.max_body_bytes {
@@ -126,9 +117,7 @@ impl Scratch {
     }
 
     /// Admits the memory that decoding needs besides the body.
-    ///
-    /// # Errors
-    /// `overloaded`.
+    /// Refuses with `overloaded`.
     pub(crate) fn admit_decoded(&mut self, bytes: usize) -> Result<(), Refusal> {
         if self.reservation.grow_to(self.reservation.bytes() + bytes) {
             return Ok(());
@@ -137,9 +126,7 @@ impl Scratch {
     }
 
     /// Waits for the next piece, within the idle timeout and above the lowest rate.
-    ///
-    /// # Errors
-    /// `timeout`.
+    /// Refuses with `timeout`.
     pub(crate) async fn next<T>(&self, piece: impl Future<Output = T>) -> Result<T, Refusal> {
         let limits = &self.bodies.limits;
         let idle = Duration::from_secs(limits.body_idle_timeout_s);
@@ -163,7 +150,6 @@ impl Scratch {
         })
     }
 
-    /// Bytes received so far.
     pub(crate) fn len(&self) -> usize {
         self.buffer.len()
     }

@@ -20,16 +20,11 @@ use crate::telemetry::Stage;
 use crate::wire::proto;
 use crate::wire::proto::push_request::Part;
 
-/// The longest chunk.
 pub(crate) const MAX_CHUNK_BYTES: usize = 1 << 20;
 
-/// The longest message that is decoded.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
 /// The `Push` call.
-///
-/// # Errors
-/// Everything in the contract's table of refusals.
 pub(crate) async fn push(
     ingest: &Ingest,
     stream: Streaming<proto::PushRequest>,

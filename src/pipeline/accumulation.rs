@@ -65,7 +65,6 @@ impl Accumulation {
         self.jobs.stop();
     }
 
-    /// Merges a job's batch into its slots.
     pub(super) fn merge(&self, job: &mut MergeJob) -> Merged {
         let Some((batch, slots)) = job.batch.take().filter(|_| !job.run.is_deleted()) else {
             return Merged::default();

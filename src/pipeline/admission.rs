@@ -66,9 +66,7 @@ impl Admission {
     }
 
     /// Whether pushes are accepted at all.
-    ///
-    /// # Errors
-    /// `draining` or `storage_full`.
+    /// Refuses with `draining` or `storage_full`.
     pub(crate) fn is_open(&self) -> Result<(), Refusal> {
         if self.is_draining() {
             return Err(Refusal::new(Code::Draining, "the service is stopping: push again once it is back"));
@@ -167,7 +165,6 @@ impl Admission {
         Some(layer.nonfinite_rows)
     }
 
-    /// Batches accepted and not yet merged.
     pub(crate) fn queued(&self) -> usize {
         self.lock().queued
     }

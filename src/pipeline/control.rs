@@ -15,9 +15,7 @@ use crate::identity::{RunName, WindowKey};
 
 impl Pipeline {
     /// Closes a window of every layer; the history answers for a window that is already closed.
-    ///
-    /// # Errors
-    /// `not_found` if no layer of the run has that window.
+    /// Refuses with `not_found` if no layer of the run has that window.
     pub(crate) fn close_window(&self, run: &str, window: u64, now: Timestamp) -> Result<PendingReports, Refusal> {
         let mut registry = self.admission.lock();
         let found = registry.run(run)?;
@@ -89,9 +87,7 @@ impl Pipeline {
     }
 
     /// Acknowledges a collapse: the published verdict is that of the newest window again.
-    ///
-    /// # Errors
-    /// `not_found` for an unknown run.
+    /// Refuses with `not_found` for an unknown run.
     pub(crate) fn acknowledge(&self, run: &str) -> Result<(), Refusal> {
         let mut registry = self.admission.lock();
         registry.run(run)?;

@@ -50,7 +50,6 @@ pub(super) struct LayerState {
     pub(super) verdicts: Arc<Mutex<BTreeMap<Role, VerdictMemory>>>,
 }
 
-/// A window that accepts no more rows.
 #[derive(Debug)]
 pub(super) struct Closing {
     pub(super) window: u64,
@@ -159,7 +158,7 @@ impl LayerState {
                 return Err(Refusal::new(
                     Code::DimensionMismatch,
                     format!(
-                        "window {window} has {known} view(s) a sample, this batch has {views}: push them in separate windows or layers"
+                        "window {window} has {known} view(s) per sample, but this batch has {views}: push them in separate windows or layers"
                     ),
                 ));
             }
@@ -227,7 +226,6 @@ impl LayerState {
         opened
     }
 
-    /// Windows that every worker is done with.
     fn finished_windows(&self) -> Vec<u64> {
         let done = |open: &OpenWindow| (0..open.workers).all(|worker| open.done.contains(&worker));
         self.open.iter().filter(|(_, open)| done(open)).map(|(window, _)| *window).collect()

@@ -43,9 +43,6 @@ pub(super) fn to_json(layer: &LayerState) -> String {
 }
 
 /// The layer that `to_json` wrote, and its closed windows.
-///
-/// # Errors
-/// If the text does not have that shape.
 pub(super) fn from_json(text: &str, closed: &[StoredClose]) -> Result<LayerState, serde_json::Error> {
     let memory: LayerMemory = serde_json::from_str(text)?;
     let seqs: BTreeMap<_, _> = memory

@@ -118,7 +118,6 @@ impl Pipeline {
         }
     }
 
-    /// Answers a push that was accepted before.
     fn answer_again(&self, registry: MutexGuard<'_, Registry>, repeated: Repeated, arrival: &Arrival) -> Accepted {
         let mut accepted = repeated.accepted;
         if let Some(job) = repeated.job {

@@ -169,7 +169,6 @@ impl OpenWindow {
         roles
     }
 
-    /// Notes on how the window came together.
     pub(super) fn all_notes(&self) -> Vec<String> {
         let mut notes = self.notes.clone();
         if self.sessions.len() > 1 && self.workers == 1 {

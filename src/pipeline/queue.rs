@@ -51,7 +51,6 @@ impl<K: Clone + Eq + Hash, T> KeyedQueue<K, T> {
         }
     }
 
-    /// Ends the threads once everything is handled.
     pub(super) fn stop(&self) {
         self.lock().stopped = true;
         self.changed.notify_all();

@@ -39,7 +39,6 @@ pub(super) struct RunState {
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     pub(super) runs: BTreeMap<RunName, RunState>,
-    /// Batches accepted and not yet merged.
     pub(super) queued: usize,
 }
 
@@ -68,7 +67,6 @@ pub(super) struct Repeated {
 }
 
 impl Registry {
-    /// Layers of runs that have not expired.
     pub(super) fn streams(&self) -> usize {
         self.runs.values().filter(|run| !run.expired).map(|run| run.layers.len()).sum()
     }
@@ -77,7 +75,6 @@ impl Registry {
         self.runs.get_mut(run).ok_or_else(|| Refusal::not_found(format!("run {}", run.escape_debug())))
     }
 
-    /// The run of that name, known or new.
     pub(super) fn open_run(&mut self, name: &RunName, now: Timestamp) -> &mut RunState {
         self.runs.entry(name.clone()).or_insert_with(|| RunState {
             name: name.clone(),
@@ -155,7 +152,6 @@ impl Registry {
         }
     }
 
-    /// Answers a push whose seq was accepted before.
     pub(super) fn repeat(&mut self, arrival: &Arrival, batch: &EmbeddingBatch, window: Option<u64>) -> Repeated {
         let nothing = Accepted { window: 0, rows: 0, duplicate: true, report: None };
         let mut repeated = Repeated { accepted: nothing, job: None, stored: None };

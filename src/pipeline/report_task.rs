@@ -18,7 +18,6 @@ use crate::identity::WindowKey;
 /// A layer's verdict memory, shared between the registry and the reports in progress.
 pub(super) type VerdictMemories = Arc<Mutex<BTreeMap<Role, VerdictMemory>>>;
 
-/// A window to measure, judge and publish.
 pub(super) struct ReportTask {
     pub(super) run: Arc<RunHandle>,
     pub(super) window: WindowKey,
@@ -53,7 +52,6 @@ impl ReportTask {
         }
     }
 
-    /// Answers the clients that wait for the report.
     pub(super) fn answer(self, report: Option<&Arc<FullReport>>) {
         for (waiter, report) in self.waiters.into_iter().zip(std::iter::repeat(report)) {
             if let Some(report) = report {

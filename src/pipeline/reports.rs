@@ -27,7 +27,6 @@ use crate::telemetry::Stage;
 /// Windows that may wait for their eigenvalues once half the memory for accumulators is in use.
 const FEW_WAITING: usize = 8;
 
-/// Something for a spectrum thread.
 pub(super) enum Task {
     Report(Box<ReportTask>),
     /// A stored report, for a client that waits for it.

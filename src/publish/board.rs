@@ -93,14 +93,12 @@ impl LayerView {
         self.latched.as_ref().or(self.newest.as_ref())
     }
 
-    /// The published state.
     pub(crate) fn state(&self) -> VerdictState {
         self.shown().map_or(VerdictState::WarmingUp, |published| published.report.verdict.state)
     }
 }
 
 impl RunView {
-    /// The worst layer's published verdict.
     pub(crate) fn verdict(&self) -> VerdictView {
         // The first of equally bad layers: a layer comes before those derived from it.
         let measured = self.layers.iter().rev().filter(|(_, view)| view.newest.is_some());
@@ -155,7 +153,6 @@ impl Board {
         self.runs.read().unwrap_or_else(PoisonError::into_inner).get(run).cloned()
     }
 
-    /// Records an accepted batch.
     pub(crate) fn pushed(&self, push: &PushView) {
         self.with(&push.run, |view| {
             for layer in &push.layers {
@@ -202,12 +199,10 @@ impl Board {
         self.changed();
     }
 
-    /// Non-finite rows refused so far in a layer.
     pub(crate) fn nonfinite(&self, run: &str, layer: &str, rows: u64) {
         self.with(run, |view| view.layers.entry(layer.to_string()).or_default().nonfinite_rows = rows);
     }
 
-    /// Marks the run finished.
     pub(crate) fn finished(&self, run: &str, at: Option<Timestamp>) {
         self.with(run, |view| {
             view.finished_at = at;
@@ -215,7 +210,6 @@ impl Board {
         });
     }
 
-    /// Unlatches the run's verdicts.
     pub(crate) fn acknowledge(&self, run: &str) {
         self.with(run, |view| {
             for layer in view.layers.values_mut() {

@@ -202,9 +202,6 @@ impl History {
     }
 
     /// One revision of a report.
-    ///
-    /// # Errors
-    /// When SQLite fails.
     pub(crate) fn revision(
         &self,
         run: &str,

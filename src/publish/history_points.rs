@@ -20,7 +20,6 @@ pub(crate) struct HistoryPoints {
 
 #[derive(Debug)]
 pub(crate) struct HistoryPoint {
-    /// The stored report.
     pub report: Value,
     /// Descending; `None` unless requested and known.
     pub eigenvalues: Option<Vec<f64>>,
@@ -30,15 +29,11 @@ pub(crate) struct HistoryPoint {
 pub(crate) struct PointsQuery {
     pub from: u64,
     pub to: u64,
-    /// The most windows to return.
     pub most: usize,
 }
 
 impl History {
     /// At most `query.most` windows of a layer, with their eigenvalues if `spectra`.
-    ///
-    /// # Errors
-    /// When SQLite fails.
     pub(crate) fn points(
         &self,
         run: &str,

@@ -143,7 +143,6 @@ impl ServiceMetrics {
         self.notifications.with_label_values(&[receiver, outcome]).inc_by(count);
     }
 
-    /// Counts a batch refused at an endpoint.
     pub(crate) fn rejected(&self, door: &str, code: Code) {
         self.rejected.with_label_values(&[door, code.word()]).inc();
     }

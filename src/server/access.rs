@@ -55,7 +55,7 @@ impl Access {
     fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         let named = headers.get(HOST).and_then(|value| value.to_str().ok());
         let Some(authority) = uri.authority().map(http::uri::Authority::as_str).or(named) else {
-            return Err(Refusal::new(Code::Forbidden, "the request names no host"));
+            return Err(Refusal::new(Code::Forbidden, "the request has no Host header"));
         };
         let host = host_of(authority).to_ascii_lowercase();
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();

@@ -25,16 +25,12 @@ const GRACE: Duration = Duration::from_secs(20);
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// HTTP/2 flow control: what a peer may send before it is read. Large, for tensors; it is not a buffer.
 const STREAM_WINDOW: u32 = 4 << 20;
-/// HTTP/2 streams per connection.
 const STREAMS: u32 = 64;
-/// Longest HTTP/1 header, and largest HTTP/2 header list.
 const HEADER_BYTES: usize = 64 << 10;
 
 #[derive(Clone)]
 pub(crate) struct Listening {
-    /// Most connections at once.
     pub max_connections: usize,
-    /// Seconds for a request's header.
     pub header_timeout_s: u64,
     pub metrics: Arc<ServiceMetrics>,
 }

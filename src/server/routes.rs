@@ -19,7 +19,6 @@ use super::monitor;
 use crate::ingest::{Ingest, http};
 use crate::web::{Site, api, events, gate, history, openapi, page, spectrum};
 
-/// All routes on one port.
 pub(crate) fn router(site: &Site, ingest: &Ingest, access: &Access, with_metrics: bool) -> Router {
     let push = Router::new()
         .route("/v1/runs/{run}/layers/{layer}/batches", post(http::push))

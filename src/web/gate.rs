@@ -27,7 +27,6 @@ const PACE: Duration = Duration::from_millis(250);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GateQuery {
-    /// Seconds to wait.
     wait: Option<f64>,
     /// The state that the client knows: any other is a change.
     state: Option<String>,

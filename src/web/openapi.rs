@@ -118,7 +118,7 @@ described! {
     run;
     /// Delete a run and its history.
     #[utoipa::path(delete, path = "/v1/runs/{run}", params(("run" = String, Path)),
-        responses((status = 204, description = "Forgotten"), (status = 404, body = ProblemDocument)))]
+        responses((status = 204, description = "Deleted"), (status = 404, body = ProblemDocument)))]
     delete;
     /// List closed windows of a layer, oldest first; pass `next` on as `cursor`.
     #[utoipa::path(get, path = "/v1/runs/{run}/layers/{layer}/reports",
@@ -153,8 +153,8 @@ described! {
     events;
     /// Get the worst layer's verdict, latched: a gate for early stopping and CI.
     #[utoipa::path(get, path = "/v1/runs/{run}/verdict", params(("run" = String, Path),
-            ("wait" = Option<f64>, Query, description = "seconds to wait for another state, at most 300"),
-            ("state" = Option<String>, Query, description = "the state that the client knows")),
+            ("wait" = Option<f64>, Query, description = "Seconds to wait for another state, at most 300"),
+            ("state" = Option<String>, Query, description = "The state that the client knows")),
         responses((status = 200, body = PublishedVerdict), (status = 400, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
     verdict;
     /// Get every limit.

@@ -55,7 +55,6 @@ pub(crate) fn list_runs(site: &Site) -> proto::ListRunsResponse {
     proto::ListRunsResponse { runs: runs.into_iter().map(Into::into).collect() }
 }
 
-/// The worst layer's verdict.
 pub(crate) fn get_verdict(site: &Site, run: &str) -> Result<proto::Verdict, Refusal> {
     Ok(views::verdict(site.board(), run)?.into())
 }

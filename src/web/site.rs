@@ -13,7 +13,6 @@ pub(crate) struct Site {
     /// For close, finish, acknowledge, delete, and everything published.
     pub pipeline: Arc<Pipeline>,
     pub bodies: Arc<Bodies>,
-    /// Limits the number of event streams.
     pub events: EventPlaces,
     pub max_series: usize,
     pub spectrum_threads: usize,
@@ -24,7 +23,6 @@ impl Site {
         &self.pipeline.reports.board
     }
 
-    /// The stored reports.
     pub(super) fn history(&self) -> &Arc<History> {
         &self.pipeline.reports.history
     }
@@ -34,7 +32,6 @@ impl Site {
     }
 }
 
-/// The most event streams at once.
 pub(super) const MAX_STREAMS: usize = 64;
 
 #[derive(Clone)]

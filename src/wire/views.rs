@@ -273,17 +273,13 @@ pub fn runs(board: &Board) -> RunList {
 }
 
 /// One run on the board.
-///
-/// # Errors
-/// `not_found`.
+/// Refuses with `not_found`.
 pub(crate) fn run_view(board: &Board, run: &str) -> Result<RunView, Refusal> {
     board.run(run).ok_or_else(|| Refusal::not_found(format!("run {}", run.escape_debug())))
 }
 
 /// Checks that a run has the layer, before its history is read.
-///
-/// # Errors
-/// `not_found`.
+/// Refuses with `not_found`.
 pub(crate) fn known_layer(board: &Board, run: &str, layer: &str) -> Result<(), Refusal> {
     let view = run_view(board, run)?;
     if view.layers.contains_key(layer) {

@@ -60,7 +60,6 @@ impl ComponentsForVariance {
         Self { half: count(0.5), nine_tenths: count(0.9), ninety_five: count(0.95), ninety_nine: count(0.99) }
     }
 
-    /// Each share's label and count.
     pub(crate) fn labelled(&self) -> [(&'static str, Option<f64>); 4] {
         [("0.5", self.half), ("0.9", self.nine_tenths), ("0.95", self.ninety_five), ("0.99", self.ninety_nine)]
     }
@@ -120,7 +119,6 @@ pub struct Measured {
     pub intervals: BTreeMap<String, (f64, f64)>,
     /// Measures that are estimates, because the spectrum was too large to solve.
     pub estimated: Vec<String>,
-    /// The ranks that alpha was fitted over.
     pub(crate) alpha_fit: Option<AlphaFit>,
     /// Whether a measure was computed from the sample of rows.
     pub sampled: bool,

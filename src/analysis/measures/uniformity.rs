@@ -99,7 +99,6 @@ pub fn uniformity<E>(
     }
 }
 
-/// Over the first `k` rows.
 fn over_first<E>(
     rows: &UnitRows,
     k: usize,

@@ -116,7 +116,6 @@ impl Assignments {
         self.divergence = (self.divergence.0 + other.divergence.0, self.divergence.1 + other.divergence.1);
     }
 
-    /// Mean KL(target || student) in nats.
     pub(super) fn divergence(&self) -> Option<f64> {
         (self.divergence.1 > 0).then(|| (self.divergence.0 / self.divergence.1 as f64).max(0.0))
     }

@@ -26,7 +26,6 @@ pub struct Diagnosed {
     pub failures: usize,
 }
 
-/// Fills every group whose inputs were sent.
 pub(crate) fn diagnose(subject: &Subject<'_>, kernels: &DiagnosticKernels<'_>) -> Diagnosed {
     let mut diagnosed = fill(subject, kernels);
     diagnosed.diagnostics.finite();

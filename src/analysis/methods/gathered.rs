@@ -62,9 +62,6 @@ impl Gathered {
     }
 
     /// Adds one batch.
-    ///
-    /// # Errors
-    /// Whatever the kernels return.
     pub(crate) fn add(&mut self, batch: &EmbeddingBatch, kernels: &DiagnosticKernels<'_>) -> Result<(), String> {
         self.note_sent(batch);
         self.add_assignments(batch);
@@ -114,7 +111,6 @@ impl Gathered {
         Ok(())
     }
 
-    /// Adds what another worker gathered.
     pub(crate) fn merge(&mut self, other: &Gathered) {
         self.samples += other.samples;
         self.sent.extend(&other.sent);

@@ -21,7 +21,6 @@ pub(super) fn capacity(dim: usize) -> usize {
     (MEAN_BYTES / (8 * dim)).clamp(64, MOST_IDS)
 }
 
-/// Rows of one id.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Group {
     pub(super) rows: u64,
@@ -43,12 +42,10 @@ impl Groups {
         Self { by_id: BTreeMap::new(), moments: Moments::empty(dim), left_out: 0 }
     }
 
-    /// Bytes when full.
     pub(super) fn bytes(dim: usize) -> usize {
         capacity(dim) * (8 * dim + 64) + 4 * dim * (dim + 1)
     }
 
-    /// Adds row i of every view under `ids[i]`.
     pub(super) fn add(
         &mut self,
         views: &[Rows],

@@ -6,7 +6,6 @@ use nalgebra::DMatrix;
 
 /// A kernel of one matrix. An error is a text for the report's notes.
 pub(crate) type Unary<'a, T> = &'a dyn Fn(&DMatrix<f64>) -> Result<T, String>;
-/// A kernel of two matrices.
 pub(crate) type Binary<'a> = &'a dyn Fn(&DMatrix<f64>, &DMatrix<f64>) -> Result<DMatrix<f64>, String>;
 
 /// The dense kernels that diagnostics need; the device's owner provides them.

@@ -44,7 +44,6 @@ impl LossConstant {
         LossText { formula: self.formula.clone(), meaning: self.holds().then(|| self.meaning.to_string()) }
     }
 
-    /// Whether the loss sits at it.
     pub(crate) fn holds(&self) -> bool {
         self.distance < TOLERANCE
     }
@@ -72,7 +71,6 @@ pub(crate) fn at_constant(loss: f64, method: Method, scalars: &BTreeMap<&'static
 
 type Constant = (f64, String, &'static str, bool);
 
-/// Every constant of the method, summed terms included.
 fn constants(method: Method, scalars: &BTreeMap<&'static str, f64>) -> Vec<Constant> {
     let scalar = |name: &str| scalars.get(name).copied();
     let log_of = |count: f64, meaning| (count.ln(), format!("ln {count}"), meaning, false);

@@ -3,7 +3,6 @@
 use crate::analysis::measures::Measures;
 use crate::analysis::window::Accumulator;
 
-/// One role of a window, measured.
 pub(crate) struct MeasuredLayer<'a> {
     pub rows: &'a Accumulator,
     pub measures: &'a Measures,

@@ -86,7 +86,6 @@ impl Edges {
         };
     }
 
-    /// T6 of pushed edges.
     pub(super) fn values(&self, layer: &MeasuredLayer<'_>) -> GraphDiagnostics {
         let total = layer.rows.moments.total_variance();
         let mean = |index: usize| self.eigenspaces.map(|(sums, count)| sums[index] / count);
@@ -161,7 +160,6 @@ fn overlap(inside: &DMatrix<f64>, energies: &[f64], directions: &DMatrix<f64>) -
     (!energies.is_empty()).then(|| (shares.sum::<f64>() / energies.len() as f64).clamp(0.0, 1.0))
 }
 
-/// T6 of rows that share an id.
 pub(super) fn by_ids(
     groups: &Groups,
     layer: &MeasuredLayer<'_>,

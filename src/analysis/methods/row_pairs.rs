@@ -44,7 +44,6 @@ impl RowPairs {
         self.pairs += other.pairs;
     }
 
-    /// Mean cosine over pairs without a zero row.
     pub(super) fn cosine(&self) -> Option<f64> {
         (self.directed > 0).then(|| self.cosines / self.directed as f64)
     }

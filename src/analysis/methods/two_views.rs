@@ -19,7 +19,6 @@ const COPIES: f64 = 1e-8;
 pub(super) struct Shared {
     /// R^2 of view 2 from view 1.
     pub(super) linear_r2: Option<f64>,
-    /// T5.
     pub(super) information: MutualInformationDiagnostics,
 }
 

@@ -9,9 +9,7 @@ use super::words::{Alarm, Cause, Level, VerdictReason};
 use crate::analysis::parameters::Method;
 use crate::analysis::role::Role;
 
-/// Fewest samples for the scale axis.
 const SCALE_SAMPLES: u64 = 8;
-/// Fewest samples for the dimension axis.
 const DIMENSION_SAMPLES: u64 = 16;
 /// Fewest samples to report that views are not aligned: the gap's standard error is about 1 / sqrt(N D2).
 const ALIGNMENT_SAMPLES: u64 = 64;
@@ -63,17 +61,7 @@ fn judge_scale(w: &JudgedWindow<'_>, t: &Thresholds, baseline: Option<&Baseline>
         return;
     }
     if w.without_unit_rows {
-        let Some(v) = m.relative_variance else { return };
-        let reason = |threshold| vec![VerdictReason::new("relative_variance", v, threshold)];
-        out.scale = Level::Ok;
-        if v < t.relative_variance_critical {
-            out.scale = Level::Critical;
-            out.fire(Alarm::CompleteCollapse, Level::Critical, reason(t.relative_variance_critical));
-        } else if v < t.relative_variance_warning {
-            out.scale = Level::Warning;
-            out.fire(Alarm::CompleteCollapse, Level::Warning, reason(t.relative_variance_warning));
-        }
-        return;
+        return judge_scale_without_unit_rows(w, t, out);
     }
     let (Some(q), Some(s2), Some(v)) = (m.scaled_std, m.mean_cosine, m.relative_variance) else { return };
     let narrow = t.non_negative_spread_critical;
@@ -111,6 +99,20 @@ fn judge_scale(w: &JudgedWindow<'_>, t: &Thresholds, baseline: Option<&Baseline>
         out.scale = Level::Warning;
         let reasons = vec![std_reason(t.scaled_std_warning), cosine_reason(t.mean_cosine_warning)];
         out.fire(Alarm::CompleteCollapse, Level::Warning, reasons);
+    }
+}
+
+/// Relative variance alone: the other measures need unit rows.
+fn judge_scale_without_unit_rows(w: &JudgedWindow<'_>, t: &Thresholds, out: &mut Judgement) {
+    let Some(v) = w.measures.relative_variance else { return };
+    let reason = |threshold| vec![VerdictReason::new("relative_variance", v, threshold)];
+    out.scale = Level::Ok;
+    if v < t.relative_variance_critical {
+        out.scale = Level::Critical;
+        out.fire(Alarm::CompleteCollapse, Level::Critical, reason(t.relative_variance_critical));
+    } else if v < t.relative_variance_warning {
+        out.scale = Level::Warning;
+        out.fire(Alarm::CompleteCollapse, Level::Warning, reason(t.relative_variance_warning));
     }
 }
 

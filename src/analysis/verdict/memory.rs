@@ -13,7 +13,6 @@ use super::thresholds::Thresholds;
 use super::words::{Level, Verdict, VerdictState};
 use crate::analysis::methods::LossConstant;
 
-/// Windows in a rolling median.
 const ROLLING: usize = 5;
 /// Windows outside the cone (mean cosine near 1, as in an untrained network) that end the warm-up.
 const CONE_WINDOWS: u64 = 2;
@@ -30,9 +29,7 @@ pub struct VerdictMemory {
     pub state: VerdictState,
     /// Windows with enough rows.
     pub windows: u64,
-    /// Windows outside the untrained network's cone.
     pub(crate) outside_cone: u64,
-    /// Critical windows in a row.
     pub(crate) critical_running: u64,
     /// Windows in a row without a critical alarm, by a margin.
     pub(crate) uncritical_running: u64,
@@ -40,7 +37,6 @@ pub struct VerdictMemory {
     pub(crate) clear_running: u64,
     /// Windows in a row, since warm-up, in which the loss sits at its constant.
     pub(crate) loss_running: u64,
-    /// The last five windows since warm-up.
     pub(crate) recent: VecDeque<SeenWindow>,
     /// `None` until five windows have passed since warm-up.
     pub baseline: Option<Baseline>,

@@ -42,7 +42,6 @@ pub(super) fn judge_before_batch_norm(w: &JudgedWindow<'_>, t: &Thresholds, out:
     false
 }
 
-/// Alarms of the layer that was pushed.
 pub(super) fn judge_methods(w: &JudgedWindow<'_>, t: &Thresholds, out: &mut Judgement) {
     if w.role != Role::Embedding {
         return;
@@ -67,7 +66,6 @@ pub(super) fn specific_cause(w: &JudgedWindow<'_>, t: &Thresholds, out: &Judgeme
         .then_some(Cause::StaleQueue)
 }
 
-/// The cause if both axes are quiet.
 pub(super) fn remaining_cause(w: &JudgedWindow<'_>, out: &Judgement) -> Cause {
     if out.level(Alarm::StaleQueue).is_some() {
         return Cause::StaleQueue;

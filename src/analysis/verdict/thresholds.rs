@@ -64,7 +64,6 @@ const BY_METHOD: &[(Method, &[(&str, f64)])] = &[
 ];
 
 impl Thresholds {
-    /// The defaults of a method.
     pub(crate) fn for_method(method: Option<Method>) -> Self {
         let mut thresholds = Self::default();
         for (_, values) in BY_METHOD.iter().filter(|(named, _)| Some(*named) == method) {

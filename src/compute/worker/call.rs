@@ -54,7 +54,6 @@ impl<'a> KernelCall<'a> {
         }
     }
 
-    /// [`kernels::backend::Backend::cross`].
     pub(crate) fn cross(a: (&'a Rows, &'a Moments), b: (&'a Rows, &'a Moments)) -> Self {
         let (n, d) = (a.0.len(), a.0.dim());
         let means = [a, b].map(|(_, moments)| Operand::Vector(moments.mean()));
@@ -67,7 +66,6 @@ impl<'a> KernelCall<'a> {
         }
     }
 
-    /// [`kernels::backend::Backend::gram`].
     pub(crate) fn gram(x: &'a DMatrix<f64>, outer: bool) -> Self {
         let (n, deep) = if outer { (x.nrows(), x.ncols()) } else { (x.ncols(), x.nrows()) };
         Self {
@@ -79,7 +77,6 @@ impl<'a> KernelCall<'a> {
         }
     }
 
-    /// [`kernels::backend::Backend::inner`].
     pub(crate) fn inner(a: &'a DMatrix<f64>, b: &'a DMatrix<f64>) -> Self {
         let (n, m) = (a.ncols(), b.ncols());
         Self {
@@ -116,7 +113,6 @@ impl<'a> KernelCall<'a> {
         }
     }
 
-    /// [`kernels::backend::Backend::whiten`].
     pub(crate) fn whiten(a: &'a DMatrix<f64>, b: &'a DMatrix<f64>) -> Self {
         let (dim, columns) = b.shape();
         Self {
@@ -141,7 +137,6 @@ impl<'a> KernelCall<'a> {
         rows + 8 * self.held
     }
 
-    /// Whether there is nothing to compute.
     pub(crate) fn is_empty(&self) -> bool {
         self.operands.iter().any(|operand| operand.bytes() == 0)
     }
@@ -151,9 +146,6 @@ impl<'a> KernelCall<'a> {
     }
 
     /// Writes the operands to the shared memory.
-    ///
-    /// # Errors
-    /// When there is no memory for them.
     pub(crate) fn write(&self, mut to: Cursor<'_>) -> io::Result<()> {
         for operand in &self.operands {
             match operand {

@@ -31,9 +31,6 @@ pub(crate) struct Share {
 
 impl Share {
     /// For the GPU with this number: the given bytes, or a quarter of what is free.
-    ///
-    /// # Errors
-    /// If more was given than the GPU has.
     pub(crate) fn on_card(index: u8, given: Option<u64>) -> Result<Self, ComputeError> {
         Self::from_memory(given, memory_of(index))
     }
@@ -67,9 +64,6 @@ impl fmt::Display for Share {
 }
 
 /// How to start both workers of a device: this program's own `compute-worker`.
-///
-/// # Errors
-/// If this program's own file cannot be found.
 pub(crate) fn workers(
     device: Device,
     share: Option<&Share>,

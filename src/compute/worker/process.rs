@@ -84,7 +84,6 @@ struct Until<'a> {
 }
 
 impl Broken {
-    /// A failure in words.
     pub(crate) fn new(reason: FallbackReason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
     }

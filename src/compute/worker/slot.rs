@@ -32,9 +32,6 @@ struct SlotState {
 
 impl WorkerSlot {
     /// Starts the first worker.
-    ///
-    /// # Errors
-    /// If it does not start.
     pub(crate) fn start(launch: Launch, clock: Clock) -> Result<Self, Broken> {
         let process = Some(Process::start(&launch, &clock)?);
         let state = Mutex::new(SlotState { process, failures: 0, failed: Duration::ZERO, not_before: Duration::ZERO });
@@ -43,9 +40,6 @@ impl WorkerSlot {
 
     /// Runs a job after those before it and returns the answer if it passes `check`; reports to `tell` when a worker
     /// ends and another starts.
-    ///
-    /// # Errors
-    /// If no answer is available now.
     pub(crate) fn ask<T>(
         &self,
         job: &KernelCall<'_>,

@@ -26,7 +26,6 @@ pub(super) struct AlertLedger {
     ended: Vec<Alert>,
     /// The alerts that the receiver knows to fire.
     told: BTreeSet<Key>,
-    /// All alerts are due again.
     again: bool,
 }
 
@@ -71,28 +70,23 @@ impl AlertLedger {
         !self.firing.is_empty()
     }
 
-    /// Sends everything again, if `all`.
     pub(super) fn repeat(&mut self, all: bool) {
         self.again |= all;
     }
 
-    /// Whether the receiver is missing any of this.
     pub(super) fn is_due(&self) -> bool {
         self.again || !self.due_runs().is_empty()
     }
 
-    /// Runs about which the receiver is missing something.
     pub(super) fn due_runs(&self) -> BTreeSet<String> {
         let news = self.firing.keys().filter(|key| !self.told.contains(*key));
         news.map(|key| key.0.clone()).chain(self.ended.iter().map(|alert| alert.run.clone())).collect()
     }
 
-    /// Firing and ended alerts of a run.
     pub(super) fn of_run(&self, run: &str) -> Vec<&Alert> {
         self.all().into_iter().filter(|alert| alert.run == run).collect()
     }
 
-    /// All firing and ended alerts.
     pub(super) fn all(&self) -> Vec<&Alert> {
         self.firing.values().chain(&self.ended).collect()
     }

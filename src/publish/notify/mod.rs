@@ -145,7 +145,6 @@ async fn wait(
     }
 }
 
-/// Why a post was not accepted.
 struct Refused {
     why: String,
     /// Nobody answered: the next post would wait as long.
