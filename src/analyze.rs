@@ -22,10 +22,10 @@ use crate::pipeline::ThresholdOverrides;
 /// Bytes read between two calls of `progress`.
 const STRIDE: u64 = 16 << 20;
 
-/// The report of one file; `progress` is called with the bytes read so far and all of them.
+/// The report of one file; `progress` is called with the bytes read so far and the total.
 ///
 /// # Errors
-/// What is wrong with the file, named.
+/// What is wrong with the file, which is named.
 pub fn file(path: &Path, overrides: &ThresholdOverrides, progress: &dyn Fn(u64, u64)) -> Result<FullReport, String> {
     let name = path.display().to_string();
     let fail = |error: &dyn std::fmt::Display| format!("{name}: {error}");
@@ -51,10 +51,10 @@ fn read(path: &Path, progress: &dyn Fn(u64, u64)) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The report of a batch by itself: exact, in what memory there is.
+/// The report of a batch by itself: exact, using all available memory.
 ///
 /// # Errors
-/// When the device fails, or the batch holds nothing to measure.
+/// If the device fails, or the batch holds nothing to measure.
 pub fn report(
     backend: Arc<dyn Backend>,
     batch: EmbeddingBatch,

@@ -1,7 +1,7 @@
-//! Builds, spawns, drains. The only file that starts threads and tasks of the service's own.
+//! Builds, spawns, drains. Only this file starts the service's own threads and tasks.
 //!
-//! Guarantees: on shutdown the sockets close first, then every accepted batch is merged, every open window is published as
-//! incomplete, and everything published is stored. Must not: decide anything about a batch.
+//! Guarantees: on shutdown the sockets close first, then every accepted batch is merged, every open window is published
+//! as incomplete, and everything published is stored. Must not: decide anything about a batch.
 
 use kernels::word::Word;
 use std::sync::Arc;
@@ -30,41 +30,41 @@ use kernels::fault::{DeviceEvent, FallbackReason};
 use kernels::priority::{ACCUMULATE_NICENESS, SPECTRUM_NICENESS, give_way};
 use kernels::provenance::Device;
 
-/// How often the passing of time is looked at.
+/// How often the clock is checked.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Why the service cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The history.
+    /// The history cannot be opened or read.
     #[error(transparent)]
     History(#[from] HistoryError),
-    /// The metrics, which is a fault of the program.
+    /// The metrics; this would be a bug.
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
-    /// The kernels.
+    /// The compute device cannot be opened.
     #[error(transparent)]
     Compute(#[from] ComputeError),
-    /// A socket.
+    /// A bound socket has no address.
     #[error("the listening socket has no address: {0}")]
     Socket(std::io::Error),
-    /// A thread.
+    /// The system cannot start another thread.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
 }
 
 /// Bound sockets.
 pub struct Listeners {
-    /// HTTP and gRPC.
+    /// For HTTP and gRPC.
     pub main: TcpListener,
-    /// /metrics, if on an address of its own.
+    /// For /metrics, if it has an address of its own.
     pub metrics: Option<TcpListener>,
 }
 
 /// Runs until `shutdown` fires (or its sender is dropped), then drains.
 ///
 /// # Errors
-/// When something cannot be built; once serving, it does not fail.
+/// If something cannot be built; once it is serving, it does not fail.
 pub async fn run(config: Config, listeners: Listeners, shutdown: oneshot::Receiver<()>) -> Result<(), StartError> {
     let started = Instant::now();
     let resources = BackendResources {
@@ -76,11 +76,11 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: oneshot::Receiv
     let choice = config.backend;
     let chosen = tokio::task::spawn_blocking(move || choose::open(choice, &resources)).await;
     let Chosen { backend, why } = chosen.map_err(|error| ComputeError::Device(error.to_string()))??;
-    tracing::info!(backend = %backend.device(), %why, "chose what computes");
+    tracing::info!(backend = %backend.device(), %why, "chose the compute device");
     run_with(config, listeners, shutdown, backend).await
 }
 
-/// As [`run`], with a backend of the caller's.
+/// As [`run`], with the caller's backend.
 ///
 /// # Errors
 /// As [`run`].
@@ -121,12 +121,12 @@ pub async fn run_with(
         .collect();
 
     tell_manager(NotifyState::Ready);
-    // A dropped sender means stop, too.
+    // A dropped sender also means stop. Then, in order: drain, sockets, ticker, pipeline threads, last alerts.
     let _ = shutdown.await;
     tell_manager(NotifyState::Stopping);
     tracing::info!("stopping: no more pushes are accepted, open windows are published as incomplete");
     let draining = Arc::clone(&pipeline);
-    // The drain may wait for the registry and hand out windows; it is short, but not for this thread.
+    // The drain may wait for the registry and closes windows; it is short, but still too long for this thread.
     let _ = tokio::task::spawn_blocking(move || draining.drain(Timestamp::now())).await;
     let _ = stop.send(true);
     for server in servers {
@@ -140,15 +140,15 @@ pub async fn run_with(
         let _ = notifier.await;
     }
     if let Some(fault) = site.pipeline.reports.history.fault() {
-        tracing::error!(fault, "the last reports could not be stored");
+        tracing::error!(fault, "could not store the last reports");
     }
     Ok(())
 }
 
-/// Tells the service manager at NOTIFY_SOCKET, as systemd gives one for `Type=notify`; without one, nobody.
+/// Notifies the service manager at NOTIFY_SOCKET, which systemd sets for `Type=notify`; does nothing without it.
 fn tell_manager(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "the service manager at NOTIFY_SOCKET could not be told");
+        tracing::warn!(%error, "could not notify the service manager at NOTIFY_SOCKET");
     }
 }
 
@@ -190,16 +190,17 @@ fn build(config: &Config, backend: Arc<dyn Backend>) -> Result<(Site, Ingest), S
     Ok((Site { pipeline, bodies, events, max_series, spectrum_threads }, ingest))
 }
 
-/// `compute-worker`: computes for the service that started this process, until that is gone.
+/// `compute-worker`: computes for the service that started this process, until the service is gone.
 ///
 /// # Errors
-/// When no service started it, or the stream to it fails.
+/// If no service started it, or the stream to the service fails.
 #[cfg(target_os = "linux")]
 pub fn compute_worker(args: &ComputeWorkerArgs) -> Result<(), String> {
     use crate::compute::worker::child;
     use tokio::signal::unix::{SignalKind, signal};
 
-    // What stops the service may reach its workers, too, but it drains with their help, and they end with it.
+    // Signals that stop the service may reach its workers too. The service drains with their help, and they end with
+    // it.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -221,18 +222,18 @@ pub fn compute_worker(args: &ComputeWorkerArgs) -> Result<(), String> {
     }
 }
 
-/// As on Linux, where it is.
+/// The stub for other systems.
 ///
 /// # Errors
 /// Always.
 #[cfg(not(target_os = "linux"))]
 pub fn compute_worker(args: &ComputeWorkerArgs) -> Result<(), String> {
-    Err(format!("{} is driven on Linux only", args.device))
+    Err(format!("{} is supported on Linux only", args.device))
 }
 
-/// Counts and logs what goes wrong with a device and is made good.
+/// Counts and logs device failures that were recovered from.
 fn watch(backend: &dyn Backend, metrics: &Arc<ServiceMetrics>) {
-    // Every label is there from the start, so that a rate sees the first event.
+    // Creates every label at the start, so that a rate sees the first event.
     for reason in FallbackReason::VARIANTS {
         metrics.compute_fallbacks.with_label_values(&[reason.word()]);
     }
@@ -248,7 +249,7 @@ fn watch(backend: &dyn Backend, metrics: &Arc<ServiceMetrics>) {
             reason = reason.word(),
             %detail,
             pause_s = pause.as_secs(),
-            "the compute worker failed: its job is done by the cpu backend, another worker takes over after the pause; \
+            "the compute worker failed: the cpu backend does its job, and another worker takes over after the pause; \
              if this goes on, use --backend cpu"
         ),
         DeviceEvent::Restarted => {
@@ -258,7 +259,6 @@ fn watch(backend: &dyn Backend, metrics: &Arc<ServiceMetrics>) {
     }));
 }
 
-/// Accumulate and spectrum threads.
 struct PipelineThreads {
     accumulate: Vec<JoinHandle<()>>,
     spectrum: Vec<JoinHandle<()>>,

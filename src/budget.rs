@@ -1,17 +1,17 @@
-//! A byte budget: memory is reserved before it is allocated, and given back when its guard drops.
+//! A byte budget: memory is reserved before it is allocated, and released when its guard drops.
 //!
-//! Guarantees: the guards never sum to more than the limit. `try_reserve` answers at once; `reserve` waits, and who asks
-//! for more than the limit waits for all of it and then works alone. Smaller requests pass one that waits, but not for
-//! ever. Must not: be asked to wait by a thread that holds a guard of the same budget: that is what keeps it free of
+//! Guarantees: the guards never add up to more than the limit. `try_reserve` answers immediately; `reserve` waits, and
+//! a request for more than the limit waits for all of it and then works alone. Smaller requests may pass a waiting one,
+//! but not forever. Must not: be waited for by a thread that holds a guard of the same budget; this rules out
 //! deadlocks.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Requests that may pass one that waits for more memory.
+/// How many requests may pass one that waits for more memory.
 const MOST_PASSED: usize = 64;
 
-/// Bytes that may be in use at once.
+/// The bytes that may be in use at once.
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
@@ -22,46 +22,42 @@ pub struct Budget {
 #[derive(Debug, Default)]
 struct Reserved {
     used: usize,
-    /// Tickets of the requests that wait, in their order, with how many have passed each.
+    /// Tickets of the waiting requests, in order, and how many others have passed each.
     waiting: VecDeque<(u64, usize)>,
     tickets: u64,
 }
 
-/// Bytes taken from a budget.
 #[derive(Debug)]
-pub struct Reservation {
+pub(crate) struct Reservation {
     budget: Arc<Budget>,
     bytes: usize,
 }
 
 impl Budget {
-    /// A budget of `limit` bytes.
-    pub fn new(limit: usize) -> Arc<Self> {
+    pub(crate) fn new(limit: usize) -> Arc<Self> {
         Arc::new(Self { limit, usage: Mutex::default(), freed: Condvar::new() })
     }
 
-    /// The limit, in bytes.
-    pub fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Bytes reserved now.
-    pub fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.usage().used
     }
 
-    /// Whether so many bytes fit when nothing else is reserved.
-    pub fn holds(&self, bytes: usize) -> bool {
+    /// Whether this many bytes fit if nothing else is reserved.
+    pub(crate) fn holds(&self, bytes: usize) -> bool {
         bytes <= self.limit
     }
 
-    /// Takes `bytes`, or `None` when they are not free.
-    pub fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
+    /// Reserves `bytes`; `None` if they are not free.
+    pub(crate) fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Reservation> {
         self.usage().take(bytes, self.limit).then(|| Reservation { budget: Arc::clone(self), bytes })
     }
 
-    /// Waits for `bytes`, or for the whole budget where they are more.
-    pub fn reserve(self: &Arc<Self>, bytes: usize) -> Reservation {
+    /// Waits for `bytes`, or for the whole budget if they exceed it.
+    pub(crate) fn reserve(self: &Arc<Self>, bytes: usize) -> Reservation {
         let bytes = bytes.min(self.limit);
         let mut usage = self.usage();
         let ticket = usage.tickets;
@@ -71,7 +67,7 @@ impl Budget {
             usage = self.freed.wait(usage).unwrap_or_else(PoisonError::into_inner);
         }
         drop(usage);
-        // Whoever waits behind may fit as well.
+        // Later requests may fit as well.
         self.freed.notify_all();
         Reservation { budget: Arc::clone(self), bytes }
     }
@@ -101,13 +97,12 @@ impl Reserved {
 }
 
 impl Reservation {
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Takes as many more bytes as bring it to `bytes`; false when they are not free.
-    pub fn grow_to(&mut self, bytes: usize) -> bool {
+    /// Grows the reservation to `bytes`; false if they are not free.
+    pub(crate) fn grow_to(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         let taken = self.budget.usage().take(more, self.budget.limit);
         self.bytes += if taken { more } else { 0 };
@@ -156,7 +151,7 @@ mod tests {
             for _ in 0..MOST_PASSED {
                 assert_eq!(budget.reserve(4).bytes, 4);
             }
-            // Now the large one has been passed often enough: another small one waits behind it.
+            // The large one has been passed often enough: the next small one waits behind it.
             let small = scope.spawn(|| budget.reserve(4).bytes);
             until(|| budget.usage().waiting.len() == 2);
             assert_eq!(budget.used(), 6);
@@ -175,7 +170,7 @@ mod tests {
                 let (budget, inside, done) = (&budget, &inside, &done);
                 scope.spawn(move || {
                     for turn in 0..200 {
-                        // Some ask for more than there is: they take all of it.
+                        // Some ask for more than there is: they get all of it.
                         let held = budget.reserve((thread * 37 + turn * 11) % 150);
                         assert!(inside.fetch_add(held.bytes, Ordering::SeqCst) + held.bytes <= 100);
                         std::thread::yield_now();

@@ -1,6 +1,6 @@
-//! The service as its own sub-commands call it: JSON over HTTP.
+//! The service as its own subcommands call it: JSON over HTTP.
 //!
-//! Guarantees: an error says what was asked, what came back, and what to do. Must not: know what an answer means.
+//! Guarantees: an error contains the request, the answer, and what to do. Must not: know what an answer means.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use serde_json::Value;
 
 use crate::publish::notify::{caller, plain};
 
-/// How long an answer may take: a report that is waited for may need an eigensolve of d = 8192.
+/// How long an answer may take: a report may have to wait for an eigensolve of d = 8192.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// See the file's head.
+/// A client of one service.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
@@ -22,40 +22,41 @@ pub struct Client {
     token: Option<String>,
 }
 
-/// What a request carries.
+/// Query and body of a request.
 #[derive(Clone, Debug, Default)]
 pub struct RequestParts {
-    /// The query.
+    /// (name, value) pairs of the query.
     pub query: Vec<(String, String)>,
     /// Content type and body.
     pub body: Option<(&'static str, Bytes)>,
 }
 
 impl Client {
-    /// Of the service at `base`.
+    /// A client of the service at `base`.
     ///
     /// # Errors
-    /// When TLS cannot be set up.
+    /// If TLS cannot be set up.
     pub fn new(base: Url, token: Option<String>) -> Result<Self, String> {
         let http = caller(&base, PATIENCE).build();
         Ok(Self { http: http.map_err(|error| plain(&error))?, base, token })
     }
 
-    /// GET of a path, given in segments.
+    /// GETs a path, given as segments.
     ///
     /// # Errors
-    /// What was asked, what came back, and what to do.
+    /// The request, the answer, and what to do.
     pub async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> Result<T, String> {
         let query = query.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect();
         let value = self.call(Method::GET, path, RequestParts { query, body: None }).await?;
-        serde_json::from_value(value)
-            .map_err(|error| format!("GET /{}: not the answer of this version of fullrank: {error}", path.join("/")))
+        serde_json::from_value(value).map_err(|error| {
+            format!("GET /{}: the answer is not from this version of fullrank: {error}", path.join("/"))
+        })
     }
 
-    /// Any request; `Null` where the answer has no body, a string where it is not JSON.
+    /// Sends any request. Returns `Null` if the answer has no body, a string if it is not JSON.
     ///
     /// # Errors
-    /// What was asked, what came back, and what to do.
+    /// The request, the answer, and what to do.
     pub async fn call(&self, method: Method, path: &[&str], sent: RequestParts) -> Result<Value, String> {
         let mut url = self.base.clone();
         url.path_segments_mut()
@@ -89,7 +90,7 @@ impl Client {
 
 fn without_password(url: &Url) -> Url {
     let mut shown = url.clone();
-    // Fails only where there is no host, and so no password.
+    // Fails only if there is no host, and so no password.
     let _ = shown.set_username("").and_then(|()| shown.set_password(None));
     shown
 }

@@ -1,4 +1,4 @@
-//! Grafana's dashboards, as they stand in `dashboards/grafana`. `cargo run --example dashboards` makes those files from the
+//! Grafana's dashboards, as in `dashboards/grafana`. `cargo run --example dashboards` generates those files from the
 //! tables of measures and diagnostics, and a test compares them.
 
 /// (file name, text), in the order in which people look at them.

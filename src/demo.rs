@@ -1,6 +1,7 @@
-//! `fullrank demo`: recorded real trainings, replayed.
+//! `fullrank demo`: replays recordings of real trainings.
 //!
-//! Guarantees: what it says of a run is what the service answered. Must not: know an answer beforehand, except to compare.
+//! Guarantees: everything it prints about a run is the service's answer. Must not: know an answer in advance, except
+//! for comparison.
 
 use reqwest::Method;
 
@@ -9,23 +10,23 @@ use crate::client::{Client, RequestParts};
 use crate::replay::{self, ReplayOverrides};
 use crate::wire::views::RunList;
 
-/// (recording, the state that its training ends in)
+/// (recording, the state in which its training ends)
 const RECORDINGS: [(&[u8], VerdictState); 3] = [
     (include_bytes!("../examples/recordings/simsiam-healthy.safetensors"), VerdictState::Healthy),
     (include_bytes!("../examples/recordings/simsiam-no-stop-gradient.safetensors"), VerdictState::Collapsed),
     (include_bytes!("../examples/recordings/simsiam-no-predictor.safetensors"), VerdictState::Collapsed),
 ];
 
-/// Replays every recording; `say` gets each line of the account. True when every verdict is as expected.
+/// Replays every recording; `say` gets each line of output. True if every verdict is as expected.
 ///
 /// # Errors
-/// When the service cannot be reached or refuses a push.
+/// If the service cannot be reached or refuses a push.
 pub async fn replay(client: &Client, address: &str, say: impl Fn(String)) -> Result<bool, String> {
     let mut as_expected = true;
     for (bytes, expected) in RECORDINGS {
         let recording = replay::recording(bytes, &ReplayOverrides::default())?.ok_or("the recording has no windows")?;
         let run = recording.run.as_str();
-        // A demo before this one may have left its runs in the data directory.
+        // An earlier demo may have left its runs in the data directory.
         let known: RunList = client.get(&["v1", "runs"], &[]).await?;
         if known.runs.iter().any(|known| known.run == run) {
             client.call(Method::DELETE, &["v1", "runs", run], RequestParts::default()).await?;

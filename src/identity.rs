@@ -1,6 +1,6 @@
-//! Names, checked once: of a run, of a layer, of a window.
+//! Names of runs, layers and windows, checked once.
 //!
-//! Guarantees: a [`RunName`] and a [`LayerName`] exist only valid; copies are cheap. Must not: know what they name.
+//! Guarantees: a [`RunName`] and a [`LayerName`] are always valid; copies are cheap. Must not: know what they name.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 use crate::error::{Code, Refusal};
 
-/// The longest name, in characters.
-pub const MAX_NAME: usize = 128;
+pub(crate) const MAX_NAME: usize = 128;
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
@@ -61,29 +60,26 @@ name! {
 }
 
 impl RunName {
-    /// A name that was checked when it was stored.
+    /// A name that was checked before it was stored.
     pub(crate) fn stored(text: &str) -> Self {
         Self(text.into())
     }
 }
 
 impl LayerName {
-    /// A name that was checked when it was stored.
+    /// A name that was checked before it was stored.
     pub(crate) fn stored(text: &str) -> Self {
         Self(text.into())
     }
 }
 
-/// One window of one layer, in one of its revisions.
+/// One revision of one window of one layer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct WindowKey {
-    /// The run.
+pub(crate) struct WindowKey {
     pub run: RunName,
-    /// The layer as pushed.
     pub layer: LayerName,
-    /// The window's number.
     pub window: u64,
-    /// From 1; a restarted trainer's rows for a closed window make the next.
+    /// From 1. A restarted trainer's rows for a closed window make the next revision.
     pub revision: u32,
 }
 

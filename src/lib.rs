@@ -1,14 +1,15 @@
-//! fullrank tells, while a self-supervised training still runs, whether its embeddings are collapsing, and why.
+//! fullrank reports, while a self-supervised training is still running, whether its embeddings are collapsing, and why.
 //!
-//! A batch of embeddings goes one way, through six stages, which [`pipeline`] spells out in three functions:
+//! This is the map of the source. A batch of embeddings passes six stages, which [`pipeline`] spells out in three
+//! functions:
 //!
 //! ```text
 //! ingest -> decode -> accumulate -> spectrum -> diagnose -> publish
 //! ```
 //!
-//! `docs/architecture.md` follows a batch through the files, and says what each room may touch. In the order of reading:
+//! `docs/architecture.md` follows a batch through the files, and says what each room may touch. In reading order:
 //!
-//! | room | what is in it |
+//! | room | contents |
 //! |---|---|
 //! | [`pipeline`] | the line, and its owners: admission, accumulation, reports |
 //! | [`analysis`] | pure: what a batch means, what a window says, the report |
@@ -17,12 +18,12 @@
 //! | [`wire`] | the shape of every answer: JSON, OpenAPI, gRPC |
 //! | [`ingest`] | pushes come in, over HTTP and gRPC |
 //! | [`web`] | the read side, and the page |
-//! | [`server`] | sockets, access, routes |
-//! | [`budget`], [`identity`], [`error`], [`telemetry`], [`traces`] | memory, names, refusals, logs and timings, traces |
+//! | `server` | sockets, access, routes |
+//! | `budget`, [`identity`], [`error`], [`telemetry`], [`traces`] | memory, names, refusals, logs and timings, traces |
 //! | [`app`], [`config`] | build, configure, start, drain |
 //! | [`client`], [`replay`], [`demo`], [`terminal`], [`analyze`], [`plot`], [`dashboards`] | the sub-commands |
 //!
-//! Words: a *run* is one training; a *layer* is where embeddings are taken; a *view* is one of several augmentations of
+//! Words: a *run* is one training; a *layer* is where embeddings are captured; a *view* is one of several augmentations of
 //! the same samples; a *worker* is one distributed process; a *batch* is one push; a *window* is what is measured
 //! together (an epoch, or a step); a *report* is one closed window, measured; a *verdict* is ours, an alert is
 //! Prometheus's.
@@ -53,14 +54,14 @@
 #![forbid(unsafe_code)]
 
 pub mod analysis;
-pub mod budget;
+pub(crate) mod budget;
 pub mod compute;
 pub mod identity;
 pub mod pipeline;
 pub mod publish;
 
 pub mod ingest;
-pub mod server;
+pub(crate) mod server;
 pub mod web;
 pub mod wire;
 

@@ -1,4 +1,4 @@
-//! Arguments, telemetry, exit code. The only file that prints.
+//! Arguments, telemetry, exit code. Only this file prints.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stderr)]
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Prints a line. If nobody reads any further, as behind `head`, the work is still done.
+/// Prints a line. If nobody reads any more, as after `head`, the work is still done.
 fn say(line: impl std::fmt::Display) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
@@ -114,7 +114,7 @@ async fn run_demo(config: Config, once: bool) -> Result<ExitCode, String> {
     let as_expected = match demo::replay(&client, &address, say).await {
         Ok(as_expected) => as_expected,
         Err(error) => {
-            eprintln!("fullrank: the demo could not be replayed: {error}");
+            eprintln!("fullrank: could not replay the demo: {error}");
             false
         }
     };
@@ -151,7 +151,7 @@ fn analyze_files(args: &AnalyzeArgs) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// On standard error, and only on a terminal.
+/// A progress bar on standard error, shown only on a terminal.
 fn bar(length: u64, template: &str) -> ProgressBar {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(length).with_style(style)
@@ -204,7 +204,7 @@ async fn report(args: ReportArgs) -> Result<ExitCode, String> {
 }
 
 fn json(report: &Report) -> String {
-    // Numbers, texts and maps by name: nothing in a report can fail to be written.
+    // Numbers, texts and maps by name: writing a report cannot fail.
     serde_json::to_string(report).unwrap_or_default()
 }
 
@@ -237,7 +237,7 @@ fn man(dir: Option<&Path>) -> Result<ExitCode, String> {
         Some(dir) => clap_mangen::generate_to(Cli::command(), dir),
         None => clap_mangen::Man::new(Cli::command()).render(&mut page),
     };
-    written.map_err(|error| format!("the manual could not be written: {error}"))?;
+    written.map_err(|error| format!("could not write the manual: {error}"))?;
     if dir.is_none() {
         say(String::from_utf8_lossy(&page).trim_end());
     }
@@ -255,7 +255,7 @@ fn write_dashboards(dir: &Path) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Fires on SIGINT or SIGTERM. SIGTERM is caught from now on: it may follow at once after READY=1.
+/// Fires on SIGINT or SIGTERM. SIGTERM is handled from here on: it may follow directly after READY=1.
 fn stop_signal() -> oneshot::Receiver<()> {
     #[cfg(unix)]
     use tokio::signal::unix::{SignalKind, signal};

@@ -1,6 +1,6 @@
-//! The spectrum of a report as a picture: eigenvalues over components, both logarithmic, and the noise floor.
+//! Draws the spectrum of a report: eigenvalues over components, both logarithmic, and the noise floor.
 //!
-//! Must not: compute; what is drawn is what the report says.
+//! Must not: compute; it draws what the report says.
 
 use std::path::Path;
 
@@ -13,11 +13,11 @@ use crate::analysis::report::FullReport;
 
 const SIZE: (u32, u32) = (960, 600);
 
-/// DejaVu Sans, Latin letters only: text is measured, and into a bitmap drawn, with a font of our own, so that the machine
-/// needs none. An SVG names sans-serif, and the viewer takes its own.
+/// DejaVu Sans, Latin letters only: texts are measured, and in bitmaps drawn, with our own font, so the machine needs
+/// none. An SVG names sans-serif, and the viewer uses its own.
 const FONT: &[u8] = include_bytes!("plot/dejavu-sans-latin.ttf");
 
-/// Told apart without red against green (Okabe and Ito 2008).
+/// Colours that are distinguishable without telling red from green (Okabe and Ito 2008).
 const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -27,10 +27,10 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(230, 159, 0),
 ];
 
-/// Draws the spectra of `reports` into `path`, by its ending: .svg or .png.
+/// Draws the spectra of `reports` into `path`, as .svg or .png by its extension.
 ///
 /// # Errors
-/// When the ending is another, no report has a spectrum, or the file cannot be written.
+/// If the extension is another, no report has a spectrum, or the file cannot be written.
 pub fn draw(path: &Path, reports: &[FullReport]) -> Result<(), String> {
     let fail = |error: &dyn std::fmt::Display| format!("--plot {}: {error}", path.display());
     register_font("sans-serif", FontStyle::Normal, FONT).map_err(|_| fail(&"its font cannot be read"))?;
@@ -45,6 +45,7 @@ pub fn draw(path: &Path, reports: &[FullReport]) -> Result<(), String> {
     }
 }
 
+/// Draws the whole picture on `area`.
 fn on<B: DrawingBackend>(area: DrawingArea<B, Shift>, reports: &[FullReport]) -> Result<(), String> {
     let spectra: Vec<(&FullReport, Vec<(f64, f64)>)> = reports.iter().map(|report| (report, points(report))).collect();
     let all = || spectra.iter().flat_map(|(_, points)| points);
@@ -92,7 +93,7 @@ fn on<B: DrawingBackend>(area: DrawingArea<B, Shift>, reports: &[FullReport]) ->
             chart
                 .draw_series(line)
                 .map_err(text)?
-                .label("its noise floor")
+                .label("noise floor")
                 .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(1)));
         }
     }

@@ -1,6 +1,6 @@
-//! `fullrank replay FILE`: recorded embeddings, pushed over HTTP as a trainer would.
+//! `fullrank replay FILE`: pushes recorded embeddings over HTTP as a trainer would.
 //!
-//! A recording is a safetensors file of tensors named `WWW.z1` (WWW: the place of its window, three digits or more), whose
+//! A recording is a safetensors file of tensors named `WWW.z1` (WWW: the window's place, three digits or more), whose
 //! metadata has `run`, `method`, `layer` and `windows`, a JSON list of {"window", "step", "loss"}. Any other .npy or
 //! .safetensors file is one window.
 //!
@@ -18,38 +18,38 @@ use crate::analysis::verdict::VerdictReason;
 use crate::client::{Client, RequestParts};
 use crate::wire::views::PublishedVerdict;
 
-/// The layer of a recording that names none.
+/// The layer of a recording that does not name one.
 const LAYER: &str = "projector";
 
-/// Parameters of a push that a recording's window may have.
+/// Parameters of a push that a recording may hold for each window.
 const OF_WINDOW: [&str; 2] = ["step", "loss"];
 
-/// What is pushed as one run.
+/// The pushes of one run.
 #[derive(Clone, Debug)]
 pub struct Recording {
-    /// Where to.
+    /// The run to push to.
     pub run: String,
-    /// The layer.
+    /// The layer to push to.
     pub layer: String,
-    /// One push a window, in order.
+    /// One push per window, in order.
     pub pushes: Vec<RequestParts>,
 }
 
-/// What the command line says where a file does not.
+/// Values from the command line, for recordings without their own.
 #[derive(Clone, Debug, Default)]
 pub struct ReplayOverrides {
-    /// The run; else the recording's, else the file's name.
+    /// The run; by default the recording's, or the file's name.
     pub run: Option<String>,
-    /// The layer.
+    /// The layer; by default the recording's, or `projector`.
     pub layer: Option<String>,
-    /// The method's word.
+    /// The method; by default the recording's.
     pub method: Option<String>,
 }
 
-/// The recordings in files; those that are one window each make one run together, in the order of the files.
+/// Reads the recordings in files; files that hold one window each make one run together, in order.
 ///
 /// # Errors
-/// What is wrong with a file, named.
+/// What is wrong with a file, which is named.
 pub fn read(paths: &[impl AsRef<Path>], overrides: &ReplayOverrides) -> Result<Vec<Recording>, String> {
     let mut recordings: Vec<Recording> = Vec::new();
     let mut single: Option<Recording> = None;
@@ -77,21 +77,17 @@ pub fn read(paths: &[impl AsRef<Path>], overrides: &ReplayOverrides) -> Result<V
     Ok(recordings)
 }
 
-/// The name that a file gives its run.
 fn named(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' }).take(128).collect()
 }
 
 /// A recording of several windows, if it is one.
-///
-/// # Errors
-/// When its metadata says so, and the rest does not hold it.
-pub fn recording(bytes: &[u8], overrides: &ReplayOverrides) -> Result<Option<Recording>, String> {
+pub(crate) fn recording(bytes: &[u8], overrides: &ReplayOverrides) -> Result<Option<Recording>, String> {
     if bytes.starts_with(b"\x93NUMPY") {
         return Ok(None);
     }
     let (_, header) =
-        SafeTensors::read_metadata(bytes).map_err(|error| format!("it is neither npy nor safetensors: {error}"))?;
+        SafeTensors::read_metadata(bytes).map_err(|error| format!("expected npy or safetensors: {error}"))?;
     let metadata = header.metadata().clone().unwrap_or_default();
     let Some(windows) = metadata.get("windows") else { return Ok(None) };
     let windows: Vec<Value> =
@@ -120,10 +116,10 @@ pub fn recording(bytes: &[u8], overrides: &ReplayOverrides) -> Result<Option<Rec
     Ok(Some(Recording { run, layer: of(&overrides.layer, "layer").unwrap_or_else(|| LAYER.to_string()), pushes }))
 }
 
-/// Pushes it, window by window; `pushed` is called after each. The run's verdict at the end.
+/// Pushes the recording, window by window; `pushed` is called after each. Returns the run's verdict at the end.
 ///
 /// # Errors
-/// When the service cannot be reached or refuses a push.
+/// If the service cannot be reached or refuses a push.
 pub async fn push(client: &Client, recording: &Recording, pushed: &dyn Fn()) -> Result<PublishedVerdict, String> {
     let (run, layer) = (recording.run.as_str(), recording.layer.as_str());
     for sent in &recording.pushes {
@@ -135,7 +131,7 @@ pub async fn push(client: &Client, recording: &Recording, pushed: &dyn Fn()) -> 
     client.get(&["v1", "runs", run, "verdict"], &[]).await
 }
 
-/// The verdict in a line.
+/// The verdict in one line.
 pub fn sentence(published: &PublishedVerdict) -> String {
     let verdict = &published.verdict;
     let reason =

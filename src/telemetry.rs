@@ -1,7 +1,7 @@
 //! Logs, and the guard that times a stage: a tracing span and a histogram in one.
 //!
-//! Guarantees: the six stage words name spans and the `stage` label, and nothing else does; beside them there are the spans
-//! `batch` (from the door to the merge) and `window` (from its close to its report). Must not: name a room.
+//! Guarantees: the six stage names are used only for spans and the `stage` label. There are two more spans: `batch`
+//! (from the endpoint to the merge) and `window` (from its close to its report). Must not: name a room.
 
 use std::io::IsTerminal;
 
@@ -32,8 +32,7 @@ pub struct Stages {
     histograms: [Histogram; 6],
 }
 
-/// Times a stage until it drops.
-pub struct StageGuard {
+pub(crate) struct StageGuard {
     timer: Option<prometheus::HistogramTimer>,
     _span: tracing::span::EnteredSpan,
 }
@@ -42,7 +41,7 @@ impl Stages {
     /// Registers the histogram.
     ///
     /// # Errors
-    /// When the registry has one of that name.
+    /// If the registry already has a histogram of that name.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         // 100 microseconds to 100 seconds: from a small batch to an eigensolve at d = 8192.
         let buckets = prometheus::exponential_buckets(1e-4, 10f64.powf(0.5), 13)?;
@@ -56,7 +55,7 @@ impl Stages {
     }
 
     /// Starts a stage; it ends when the guard drops.
-    pub fn enter(&self, stage: Stage) -> StageGuard {
+    pub(crate) fn enter(&self, stage: Stage) -> StageGuard {
         let word = WORDS[stage as usize];
         let span = tracing::debug_span!("stage", stage = word).entered();
         StageGuard { timer: Some(self.histograms[stage as usize].start_timer()), _span: span }
@@ -76,16 +75,16 @@ impl Drop for StageGuard {
     }
 }
 
-/// Starts logging to standard error: text or JSON lines, filtered by `filter` (`info`, `fullrank=debug`). With `otlp`, an
-/// OpenTelemetry collector's address for gRPC, the spans of batches, windows and their stages go there; at most 2048 wait,
-/// what comes beyond is dropped. Needs a tokio runtime then.
+/// Starts logging to standard error: text or JSON lines, filtered by `filter` (`info`, `fullrank=debug`). With `otlp`,
+/// the gRPC address of an OpenTelemetry collector, the spans of batches, windows and their stages go there; at most
+/// 2048 wait, more are dropped. That needs a tokio runtime.
 ///
 /// # Errors
-/// When the filter or the address cannot be used.
+/// If the filter or the address cannot be used.
 pub fn init(filter: &str, json: bool, otlp: Option<&str>) -> Result<Traces, String> {
     let filter = EnvFilter::try_new(filter).map_err(|e| format!("log filter '{filter}': {e}"))?;
     let (spans, traces) = traces::start(otlp)?;
-    // A log that nobody reads any more is no reason to panic: the complaint about it would go the same way.
+    // If nobody reads the log any more, do not panic: that message would go the same way.
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())

@@ -1,4 +1,4 @@
-//! What people read in a terminal: tables of runs and reports.
+//! What users read in a terminal: tables of runs and reports.
 //!
 //! Must not: print; `main` does.
 
@@ -12,7 +12,7 @@ use crate::analysis::methods;
 use crate::analysis::report::Report;
 use crate::wire::views::{RunList, RunSummary};
 
-/// Runs, worst first.
+/// A table of runs, worst first.
 pub fn runs(list: &RunList) -> String {
     let mut runs: Vec<&RunSummary<String>> = list.runs.iter().collect();
     if runs.is_empty() {
@@ -67,7 +67,6 @@ pub fn report(report: &Report) -> String {
     text
 }
 
-/// Every measure and diagnostic.
 fn values(report: &Report) -> Table {
     let mut table = plain_table(&["measure", "value"]);
     let intervals = &report.computed.intervals;
@@ -105,12 +104,12 @@ fn plain_table(header: &[&str]) -> Table {
     table
 }
 
-/// Without control characters.
+/// Replaces control characters.
 fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).collect()
 }
 
-/// Whole numbers as they are, others with six significant digits.
+/// Whole numbers unchanged, others with six significant digits.
 fn number(value: Option<f64>) -> String {
     let Some(number) = value else { return "undefined".to_string() };
     let magnitude = number.abs();

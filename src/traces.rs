@@ -24,13 +24,13 @@ mod otlp {
 
     use super::Spans;
 
-    /// Traces that wait to be sent. Dropped without [`Traces::flush`], the newest are lost.
+    /// Traces waiting to be sent; without [`Traces::flush`] the newest are lost.
     pub struct Traces(Option<SdkTracerProvider>);
 
     impl Traces {
-        /// Sends what is left. May wait for the collector: not for a thread that serves.
+        /// Sends what is left. May wait for the collector: do not call it from a thread that serves requests.
         pub fn flush(self) {
-            // A collector that has gone needs no complaint.
+            // If the collector is gone, there is nothing to report.
             let _ = self.0.map(|provider| provider.shutdown());
         }
     }
@@ -38,7 +38,7 @@ mod otlp {
     /// Sends spans to the collector at `endpoint`.
     ///
     /// # Errors
-    /// When the address cannot be used.
+    /// If the address cannot be used.
     pub fn start(endpoint: Option<&str>) -> Result<(Spans, Traces), String> {
         let Some(endpoint) = endpoint else { return Ok((None, Traces(None))) };
         let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build();
@@ -48,7 +48,7 @@ mod otlp {
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
             .build();
         let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
-        // The service's own spans only: the exporter's connection has spans, too, and would export itself for ever.
+        // Only the service's own spans: those of the exporter's connection would create new ones forever.
         let ours = Targets::new().with_target("fullrank", LevelFilter::DEBUG);
         let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("fullrank")).with_filter(ours);
         Ok((Some(spans.boxed()), Traces(Some(provider))))

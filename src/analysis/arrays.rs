@@ -5,8 +5,8 @@ use kernels::rows::{Float, Order, Rows};
 use super::decode::error::DecodeError;
 use super::decode::tensor::{Element, Tensor};
 
-/// The largest dimension d of a layer. 4 d (d + 1) bytes of accumulator are 1 GiB there.
-pub const MAX_DIM: usize = 16_384;
+/// The largest dimension d of a layer. Its accumulator takes 4 d (d + 1) bytes, 1 GiB at this size.
+pub(crate) const MAX_DIM: usize = 16_384;
 
 /// A finite N x d array of at most `widest` columns.
 pub(super) fn matrix(tensor: Tensor, widest: usize) -> Result<Rows, DecodeError> {
@@ -55,7 +55,7 @@ fn finite(tensor: &Tensor) -> Result<(), DecodeError> {
     usable(&tensor.name, &rows)
 }
 
-/// 1e300 with its exponent, not its 300 zeros.
+/// Writes 1e300 with its exponent, not its 300 zeros.
 fn written(value: f64) -> String {
     if value.is_finite() { format!("{value:e}") } else { value.to_string() }
 }
@@ -67,7 +67,7 @@ fn flat_shape(shape: &[usize]) -> (usize, usize) {
     }
 }
 
-/// A float tensor as f64 values, for the small arrays of pushed moments.
+/// A tensor as f64 values, for the small arrays of pushed moments.
 pub(super) fn values(tensor: &Tensor) -> Result<Vec<f64>, DecodeError> {
     let count: usize = tensor.shape.iter().product();
     match tensor.element {
@@ -88,7 +88,7 @@ pub(super) fn values(tensor: &Tensor) -> Result<Vec<f64>, DecodeError> {
     }
 }
 
-/// The type of a tensor, when it holds numbers.
+/// The float type of a tensor; integers count as F64.
 pub(super) fn float_type(tensor: &Tensor) -> Float {
     match tensor.element {
         Element::Float(float) => float,

@@ -1,7 +1,7 @@
-//! What a push means: its tensors by their roles, checked once and for all.
+//! What a push means: its tensors sorted by role and checked once.
 //!
-//! Guarantees: an [`EmbeddingBatch`] exists only valid (known names, aligned rows, one dimension a layer, every value
-//! finite). Must not: merge, measure, or know where the tensors came from.
+//! Guarantees: an [`EmbeddingBatch`] is always valid (known names, aligned rows, one dimension per layer, finite
+//! values). Must not: merge, measure, or know where the tensors came from.
 
 use kernels::rows::Rows;
 
@@ -15,25 +15,22 @@ use super::pushed::PushedMoments;
 use super::role::Role;
 use super::text::shorten;
 
-/// The most views of one push.
-pub const MAX_VIEWS: usize = 64;
+pub(crate) const MAX_VIEWS: usize = 64;
 
-/// One push, valid.
+/// One valid push.
 #[derive(Clone, Debug)]
 pub struct EmbeddingBatch {
-    /// By role, `Embedding` first where it was sent; empty where scores over prototypes are all there is.
+    /// By role, `Embedding` first if it was sent; empty if the push holds only scores over prototypes.
     pub parts: Vec<Part>,
-    /// Where it belongs and what the method needs.
+    /// Where the push belongs and what its method needs.
     pub parameters: Parameters,
-    /// What goes with the rows.
-    pub companions: Companions,
+    pub(crate) companions: Companions,
 }
 
-/// The tensors of pushed moments.
 const MOMENTS: [&str; 6] = ["count", "mean", "m2", "unit_mean", "unit_variance", "unit_m2"];
 
 impl EmbeddingBatch {
-    /// Sorts tensors into roles and checks everything that can be checked without knowing the run.
+    /// Sorts tensors into roles and checks everything that does not depend on the run.
     ///
     /// # Errors
     /// Any [`DecodeError`].
@@ -70,7 +67,7 @@ impl EmbeddingBatch {
         Ok(Self { parts, parameters, companions })
     }
 
-    /// The rows of a role, with which view each array is of; `None` where they were not sent as rows.
+    /// The rows of a role and the view number of each array; `None` if no rows were sent for it.
     pub fn views(&self, role: Role) -> Option<(&[Rows], &[usize])> {
         let part = self.parts.iter().find(|part| part.role == role)?;
         match &part.payload {
@@ -79,7 +76,7 @@ impl EmbeddingBatch {
         }
     }
 
-    /// The layers that get a report of it: the one pushed to, `layer`, and those derived from it.
+    /// The layers that the push reports on: the one pushed to, `layer`, and those derived from it.
     pub fn layers(&self, layer: &str) -> Vec<String> {
         let mut layers: Vec<String> = self.parts.iter().map(|part| format!("{layer}{}", part.role.suffix())).collect();
         if self.companions.samples().is_some() && !layers.iter().any(|known| known == layer) {
@@ -88,7 +85,7 @@ impl EmbeddingBatch {
         layers
     }
 
-    /// Pooled rows of the first role; without one, rows of scores.
+    /// Pooled rows of the first role; for a push without rows, rows of scores.
     pub fn rows(&self) -> u64 {
         let scores = || self.companions.samples().unwrap_or(0) * self.companions.score_views();
         self.parts.first().map_or_else(|| scores() as u64, Part::rows)
@@ -97,7 +94,7 @@ impl EmbeddingBatch {
 
 #[derive(Default)]
 struct Sorted {
-    /// By role, in the roles' order: (view number, 0 for the unnumbered name; rows).
+    /// By role, in role order: (view number, 0 for the unnumbered name; rows).
     views: std::collections::BTreeMap<Role, Vec<(usize, Tensor)>>,
     moments: Vec<Tensor>,
     /// (stem, number, tensor)
@@ -123,7 +120,7 @@ impl Sorted {
             ("pre_bn", None) => Role::PreBn,
             _ => {
                 return Err(DecodeError::Malformed(format!(
-                    "unknown tensor '{}': known are z, z1 z2 ..., teacher1 ..., prediction1 ..., pre_bn, {}, {}",
+                    "unknown tensor '{}': expected one of: z, z1 z2 ..., teacher1 ..., prediction1 ..., pre_bn, {}, {}",
                     shorten(name),
                     companions::known(),
                     MOMENTS.join(", ")
@@ -135,7 +132,7 @@ impl Sorted {
     }
 }
 
-/// `z12` is (`z`, 12); a leading zero is no number.
+/// Splits `z12` into (`z`, 12). A number with a leading zero does not count as one.
 fn split_number(name: &str) -> (&str, Option<usize>) {
     let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
     let digits = &name[stem.len()..];
@@ -146,7 +143,7 @@ fn split_number(name: &str) -> (&str, Option<usize>) {
     }
 }
 
-/// Views in their order, all of one shape, every value usable.
+/// Views in order, all of one shape, all values finite.
 fn align(role: Role, mut numbered: Vec<(usize, Tensor)>) -> Result<Vec<Rows>, DecodeError> {
     numbered.sort_by_key(|(number, _)| *number);
     if numbered.len() > MAX_VIEWS {
@@ -157,7 +154,7 @@ fn align(role: Role, mut numbered: Vec<(usize, Tensor)>) -> Result<Vec<Rows>, De
     }
     let alone = numbered.len() == 1 && numbered[0].0 == 0;
     for (index, (number, tensor)) in numbered.iter().enumerate() {
-        // A teacher may be sent for one view only, whichever: positions matter among a layer's own views alone.
+        // A teacher may be sent for any one view: the numbers must be complete only for a layer's own views.
         if !alone && role == Role::Embedding && *number != index + 1 {
             return Err(DecodeError::Malformed(format!(
                 "view {} is missing before {}: number the views z1, z2, ... or send one z",

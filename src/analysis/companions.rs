@@ -1,7 +1,7 @@
-//! Tensors that go with the rows of a push and are no layer of their own: scores over prototypes, negatives, ids,
-//! labels, weights. What the methods' diagnostics read.
+//! Tensors that accompany the rows of a push but are not layers of their own: scores over prototypes, negatives, ids,
+//! labels, weights. The methods' diagnostics read them.
 //!
-//! Guarantees: a [`Companions`] exists only valid: types, shapes and lengths agree with the rows and with each other.
+//! Guarantees: a [`Companions`] is always valid: types, shapes and lengths agree with the rows and with each other.
 //! Must not: measure.
 
 use std::collections::BTreeMap;
@@ -13,18 +13,19 @@ use super::part::{Part, Payload};
 use super::role::Role;
 use kernels::rows::Rows;
 
-/// The most prototypes K: three sums of K numbers a worker are 24 MiB there.
-pub const MAX_PROTOTYPES: usize = 1 << 20;
+/// The most prototypes K: three sums of K numbers per worker take 24 MiB.
+pub(crate) const MAX_PROTOTYPES: usize = 1 << 20;
 
 /// The widest weight matrix: its d x d products are decomposed.
-pub const MAX_WEIGHT_DIM: usize = 2048;
+pub(crate) const MAX_WEIGHT_DIM: usize = 2048;
 
-/// The most pushed edges a row.
-pub const MAX_EDGES_PER_ROW: usize = 64;
+/// The most pushed edges per row.
+pub(crate) const MAX_EDGES_PER_ROW: usize = 64;
 
-/// See the file's head. N is the number of rows of a view; maps go by the number in the tensor's name.
+/// The companion tensors of one push. N is the number of rows of a view; maps are keyed by the number in the tensor's
+/// name.
 #[derive(Clone, Debug, Default)]
-pub struct Companions {
+pub(crate) struct Companions {
     /// `logits1 ...`: the student's scores over K prototypes, N x K.
     pub logits: BTreeMap<usize, Rows>,
     /// `teacher_logits1 ...`: the teacher's, before centring, N x K.
@@ -33,23 +34,23 @@ pub struct Companions {
     pub codes: BTreeMap<usize, Rows>,
     /// `negative1 ...`: embeddings of other samples, N x d.
     pub negatives: BTreeMap<usize, Rows>,
-    /// What is taken off the teacher's scores, K values.
+    /// The vector subtracted from the teacher's scores, K values.
     pub center: Option<Vec<f64>>,
-    /// The prototypes themselves, K x d.
+    /// The prototypes, K x d.
     pub prototype_weight: Option<Rows>,
     /// The weight of a linear predictor, p = W z, d x d.
     pub predictor_weight: Option<Rows>,
-    /// Which sample a row is of: rows with the same id are views of one sample. N values.
+    /// The sample of each row, N values: rows with the same id are views of one sample.
     pub ids: Option<Vec<i64>>,
     /// The class of each row, N values.
     pub labels: Option<Vec<i64>>,
-    /// Where in the support set each row's nearest neighbour stands, N values.
+    /// The index of each row's nearest neighbour in the support set, N values.
     pub neighbors: Option<Vec<i64>>,
     /// Pairs of related rows: row i of view v (from 0) is node v N + i.
     pub edges: Option<Vec<(usize, usize)>>,
 }
 
-/// Names of tensors that stand alone, with whether they hold indices.
+/// Names of unnumbered tensors, and whether they hold indices.
 const SINGLE: [(&str, bool); 7] = [
     ("center", false),
     ("prototype_weight", false),
@@ -60,31 +61,24 @@ const SINGLE: [(&str, bool); 7] = [
     ("edges", true),
 ];
 
-/// Names that are numbered by view.
 const NUMBERED: [&str; 4] = ["negative", "logits", "teacher_logits", "codes"];
 
-/// Every companion's name, as messages list them.
 pub(super) fn known() -> String {
     let numbered = NUMBERED.map(|stem| format!("{stem}1 ..."));
     let single = SINGLE.map(|(name, _)| name.to_string());
     [numbered.as_slice(), single.as_slice()].concat().join(", ")
 }
 
-/// Whether a tensor of this name is a companion.
 pub(super) fn is_companion(name: &str, stem: &str, numbered: bool) -> bool {
     SINGLE.iter().any(|(single, _)| *single == name) || (numbered && NUMBERED.contains(&stem))
 }
 
-/// Whether a tensor of this name holds integers.
-pub fn holds_indices(name: &str) -> bool {
+pub(crate) fn holds_indices(name: &str) -> bool {
     SINGLE.iter().any(|(single, indices)| *single == name && *indices)
 }
 
 impl Companions {
-    /// Of (stem, number, tensor) triples, the number 0 where the name has none.
-    ///
-    /// # Errors
-    /// Any [`DecodeError`].
+    /// From (stem, number, tensor) triples; the number is 0 if the name has none.
     pub(super) fn new(tensors: Vec<(String, usize, Tensor)>, parts: &[Part]) -> Result<Self, DecodeError> {
         let mut found = Self::default();
         for (stem, number, tensor) in tensors {
@@ -114,22 +108,20 @@ impl Companions {
         Ok(())
     }
 
-    /// Rows of a view, where the scores tell.
-    pub fn samples(&self) -> Option<usize> {
+    /// The rows of a view, if scores were sent.
+    pub(crate) fn samples(&self) -> Option<usize> {
         self.scores().next().map(|(_, rows)| rows.len())
     }
 
-    /// Number of views that have scores.
-    pub fn score_views(&self) -> usize {
+    pub(crate) fn score_views(&self) -> usize {
         self.logits.len().max(self.teacher_logits.len()).max(self.codes.len())
     }
 
-    /// K, where the scores tell.
-    pub fn prototypes(&self) -> Option<usize> {
+    /// K, if scores were sent.
+    pub(crate) fn prototypes(&self) -> Option<usize> {
         self.scores().next().map(|(_, rows)| rows.dim())
     }
 
-    /// Every score tensor with its name.
     fn scores(&self) -> impl Iterator<Item = (String, &Rows)> {
         let logits = self.logits.iter().map(|(number, rows)| (format!("logits{number}"), rows));
         let teacher = self.teacher_logits.iter().map(|(number, rows)| (format!("teacher_logits{number}"), rows));
@@ -144,7 +136,7 @@ impl Companions {
         for (name, rows) in self.scores() {
             if rows.dim() != count {
                 return Err(DecodeError::WrongLength(format!(
-                    "tensor {name} has {} columns but others over the prototypes have {count}: one column a prototype",
+                    "tensor {name} has {} columns but others over the prototypes have {count}: one column per prototype",
                     rows.dim()
                 )));
             }
@@ -159,16 +151,15 @@ impl Companions {
         for (name, length) in lengths {
             if let Some(length) = length.filter(|length| *length != count) {
                 return Err(DecodeError::WrongLength(format!(
-                    "tensor {name} has {length} rows but the scores are over {count} prototypes: one row a prototype"
+                    "tensor {name} has {length} rows but the scores are over {count} prototypes: one row per prototype"
                 )));
             }
         }
         Ok(())
     }
 
-    /// What has one row a sample.
     fn check_rows(&self, parts: &[Part]) -> Result<(), DecodeError> {
-        // What stands before batch norm may have other rows.
+        // The layer before batch norm may have other rows.
         let of_part = parts.iter().filter(|part| part.role != Role::PreBn).find_map(|part| match &part.payload {
             Payload::Views(views) => Some(views[0].len()),
             Payload::Moments(_) => None,
@@ -226,7 +217,7 @@ impl Companions {
                 return Err(wrong_width(&format!("negative{number}"), rows, dim));
             }
         }
-        // Prototypes may live in another space than z: DINO's stand behind its bottleneck.
+        // Prototypes may live in another space than z: DINO's come after its bottleneck.
         match &self.predictor_weight {
             Some(weight) if (weight.len(), weight.dim()) != (dim, dim) => {
                 Err(wrong_width("predictor_weight", weight, dim))
@@ -264,9 +255,9 @@ fn check_type(tensor: &Tensor) -> Result<(), DecodeError> {
     Ok(())
 }
 
-/// Rows that are no probabilities would make every entropy of them nonsense.
+/// If the rows are not probabilities, their entropies mean nothing.
 fn check_probabilities(name: &str, rows: &Rows) -> Result<(), DecodeError> {
-    // Each value is rounded by u of itself, so their sum by u; a half-precision softmax adds some of its own.
+    // Each value is rounded by u relative to itself, so the sum is too; a half-precision softmax adds its own error.
     let tolerance = 0.01 + 4.0 * rows.float().unit_roundoff();
     let mut row = vec![0.0; rows.dim()];
     for index in 0..rows.len() {
@@ -274,7 +265,7 @@ fn check_probabilities(name: &str, rows: &Rows) -> Result<(), DecodeError> {
         let sum: f64 = row.iter().sum();
         if row.iter().any(|p| *p < 0.0) || (sum - 1.0).abs() > tolerance {
             return Err(DecodeError::Malformed(format!(
-                "row {index} of {name} sums to {sum:.4} or holds a negative value: codes are probabilities over the prototypes, one sample a row"
+                "row {index} of {name} sums to {sum:.4} or holds a negative value: codes are probabilities over the prototypes, one row per sample"
             )));
         }
     }
@@ -292,7 +283,7 @@ fn integers(tensor: &Tensor) -> Result<Vec<i64>, DecodeError> {
 fn pairs(tensor: &Tensor) -> Result<Vec<(usize, usize)>, DecodeError> {
     if tensor.shape[1] != 2 {
         return Err(DecodeError::Malformed(format!(
-            "tensor edges has shape {:?}: it must be E x 2, one pair of rows a line",
+            "tensor edges has shape {:?}: it must be E x 2, one pair of rows per line",
             tensor.shape
         )));
     }

@@ -1,17 +1,17 @@
-//! The pure room: what a batch means, what it adds to a window, and what the window says.
+//! The pure room: what a batch means, what it adds to a window, and what the window shows.
 //!
 //! Guarantees: the same inputs give the same bits. Must not: open sockets or files, read a clock, start threads,
 //! lock, log, or name any other room. Time, devices and parallelism come in as arguments.
 
-pub mod arrays;
+pub(crate) mod arrays;
 pub mod batch;
-pub mod companions;
+pub(crate) mod companions;
 pub mod decode;
 pub mod measures;
 pub mod methods;
 pub mod parameters;
 pub mod part;
-pub mod pushed;
+pub(crate) mod pushed;
 pub mod report;
 pub mod role;
 pub mod text;

@@ -1,7 +1,7 @@
-//! What a push says besides its numbers: where it belongs, and what a method's diagnostics need.
+//! The parameters of a push: where it belongs, and what the method's diagnostics need.
 //!
-//! Guarantees: one parser for the query, tensor metadata, JSON keys and the gRPC header; a parameter given twice
-//! with two values is refused. Must not: know any door.
+//! Guarantees: one parser for the query, tensor metadata, JSON keys and the gRPC header; a parameter given twice with
+//! different values is refused. Must not: know which endpoint a push came through.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use strum::{Display, EnumString, IntoStaticStr, VariantNames};
 use super::decode::error::DecodeError;
 use super::text::shorten;
 
-/// The training method a run says it uses.
+/// The training method that a run names.
 #[derive(
     Clone,
     Copy,
@@ -48,8 +48,8 @@ pub enum Method {
     Other,
 }
 
-/// Numbers that a method's diagnostics need, all f64.
-pub const SCALARS: [&str; 17] = [
+/// Numbers that the methods' diagnostics need, all f64.
+pub(crate) const SCALARS: [&str; 17] = [
     "loss",
     "temperature",
     "teacher_temperature",
@@ -69,46 +69,46 @@ pub const SCALARS: [&str; 17] = [
     "rankme_centered",
 ];
 
-/// The least temperature or count: scores over less overflow.
+/// The least temperature or count: smaller ones would make the scores overflow.
 const LEAST: f64 = 1e-6;
 
-/// Those that nothing can be computed with at or below 0. A queue may be empty, and a loss without negatives.
+/// Parameters that must be positive. A queue may be empty, and a loss may have no negatives.
 const POSITIVE: [&str; 4] = ["temperature", "teacher_temperature", "prototypes", "batch_size"];
 
-/// The most workers a run may have: each holds an accumulator of its own.
-pub const MAX_WORKERS: u32 = 4096;
+/// The most workers of a run: each has its own accumulator.
+pub(crate) const MAX_WORKERS: u32 = 4096;
 
 /// The greatest window number: the history keeps signed 64-bit integers.
-pub const MAX_WINDOW: u64 = i64::MAX as u64;
+pub(crate) const MAX_WINDOW: u64 = i64::MAX as u64;
 
-/// The parameters of one push. Absent is `None`.
+/// The parameters of one push; an absent one is `None`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Parameters {
     /// Rows with the same number are measured together.
     pub window: Option<u64>,
     /// The trainer's step counter.
     pub step: Option<u64>,
-    /// Which distributed process, from 0.
+    /// The number of this distributed process, from 0.
     pub worker: Option<u32>,
-    /// Of how many.
+    /// How many workers there are.
     pub workers: Option<u32>,
-    /// The client's random number, new at each start of the trainer.
+    /// A random number that the client draws at each start of the trainer.
     pub session: Option<u64>,
-    /// This worker's running number in this layer and session.
+    /// This worker's sequence number in this layer and session.
     pub seq: Option<u64>,
-    /// This worker's last batch of the window.
+    /// True for this worker's last batch of the window.
     pub last: Option<bool>,
-    /// Answer with the report instead of at once.
+    /// Answer with the report instead of immediately.
     pub wait: Option<bool>,
-    /// Keep the second moment of unit rows too, so that measures of it are exact at any number of rows.
-    pub unit_moments: Option<bool>,
-    /// False: a window of which every batch says so is measured without eigenvalues.
+    /// Also keep the second moment of unit rows, so that its measures are exact for any number of rows.
+    pub(crate) unit_moments: Option<bool>,
+    /// False: if every batch of a window says so, it is measured without eigenvalues.
     pub spectrum: Option<bool>,
-    /// In what arithmetic the rows' products are summed.
+    /// The arithmetic in which the products of rows are summed.
     pub precision: Option<Precision>,
     /// The training method.
     pub method: Option<Method>,
-    /// Finite numbers by their name in [`SCALARS`].
+    /// Finite numbers by name, from [`SCALARS`].
     pub scalars: BTreeMap<&'static str, f64>,
 }
 
@@ -116,7 +116,7 @@ impl Parameters {
     /// Sets one parameter from its text.
     ///
     /// # Errors
-    /// `Malformed` when the name is unknown, the text is not of its type, or another value was given before.
+    /// `Malformed` if the name is unknown, the text has the wrong type, or a different value was given before.
     pub fn set(&mut self, name: &str, text: &str) -> Result<(), DecodeError> {
         match name {
             "window" => fill(&mut self.window, name, integer(name, text)?),
@@ -144,7 +144,7 @@ impl Parameters {
             )));
         };
         let value: f64 = text.parse().map_err(|_| wrong_type(name, text, "a number"))?;
-        // A diverged loss is worth knowing but no number to keep; it is refused like any value that is not finite.
+        // A diverged loss is worth knowing, but it is not a number; it is refused like any value that is not finite.
         if !value.is_finite() {
             return Err(wrong_type(name, text, "a finite number; leave it out where it has none"));
         }
@@ -154,10 +154,10 @@ impl Parameters {
         }
     }
 
-    /// Checks what spans several parameters.
+    /// Checks rules that involve several parameters.
     ///
     /// # Errors
-    /// `Malformed` when worker is not below workers, or a windowless push is one of several workers'.
+    /// `Malformed` if worker is not below workers, or one of several workers pushes without a window.
     pub fn check(&self) -> Result<(), DecodeError> {
         if let Some(window) = self.window.or(self.step).filter(|window| *window > MAX_WINDOW) {
             return Err(DecodeError::Malformed(format!(
@@ -190,7 +190,7 @@ impl Parameters {
         }
         if self.window.is_none() && workers > 1 {
             return Err(DecodeError::Malformed(format!(
-                "a push of one of {workers} workers needs window: without it nobody knows which batches belong together"
+                "a push by one of {workers} workers needs window: it shows which batches belong together"
             )));
         }
         Ok(())
@@ -221,7 +221,6 @@ fn boolean(name: &str, text: &str) -> Result<bool, DecodeError> {
     }
 }
 
-/// One of an enum's words.
 fn word<T: FromStr + VariantNames>(name: &str, text: &str) -> Result<T, DecodeError> {
     text.parse().map_err(|_| wrong_type(name, text, &format!("one of {}", T::VARIANTS.join(", "))))
 }

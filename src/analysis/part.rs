@@ -1,4 +1,4 @@
-//! One role of a batch: its views, or the moments that the trainer took itself.
+//! One role of a batch: its views, or moments that the trainer computed.
 
 use kernels::rows::Rows;
 
@@ -8,21 +8,21 @@ use super::role::Role;
 /// The numbers of one role.
 #[derive(Clone, Debug)]
 pub enum Payload {
-    /// V views of N rows each, aligned: row i of every view is the same sample.
+    /// V aligned views of N rows each: row i of every view is the same sample.
     Views(Vec<Rows>),
-    /// Moments that the trainer took itself.
+    /// Moments that the trainer computed.
     Moments(Box<PushedMoments>),
 }
 
 /// One role of a batch.
 #[derive(Clone, Debug)]
 pub struct Part {
-    /// Which layer of the push it belongs to.
+    /// The role of these numbers in the layer pushed to.
     pub role: Role,
     /// Its numbers.
     pub payload: Payload,
-    /// Which view each array is of, from 1: `teacher2` alone is of the second.
-    pub views_sent: Vec<usize>,
+    /// The view number of each array, from 1: `teacher2` alone is of view 2.
+    pub(crate) views_sent: Vec<usize>,
 }
 
 impl Part {

@@ -1,7 +1,7 @@
-//! Moments that a trainer took itself: checked tensors in place of rows.
+//! Moments that a trainer computed: checked tensors in place of rows.
 //!
-//! Guarantees: what is taken can be the second moment of some rows, up to the trainer's rounding. Must not: repair what is
-//! not.
+//! Guarantees: accepted moments can be those of real rows, up to the trainer's rounding. Must not: repair moments that
+//! cannot.
 
 use nalgebra::DMatrix;
 
@@ -12,7 +12,7 @@ use kernels::moments::{Moments, UnitMoments};
 use kernels::packed::Packed;
 use kernels::rows::Float;
 
-/// Moments that a trainer took itself and pushed instead of rows.
+/// Moments that a trainer computed and pushed instead of rows.
 #[derive(Clone, Debug)]
 pub struct PushedMoments {
     /// `count`, `mean`, `m2`.
@@ -21,7 +21,7 @@ pub struct PushedMoments {
     pub unit: Option<UnitMoments>,
     /// `unit_m2`: the centred second moment of the unit rows.
     pub unit_scatter: Option<Packed>,
-    /// The coarsest type among the tensors: it bounds what the trainer's sums can resolve.
+    /// The coarsest type among the tensors; it limits the precision of the trainer's sums.
     pub float: Float,
 }
 
@@ -81,7 +81,7 @@ fn scatter(tensor: &Tensor, dim: usize) -> Result<Packed, DecodeError> {
             let bound = (packed.diagonal(i) * packed.diagonal(j)).sqrt();
             if value.abs() > bound * (1.0 + 1e-3) + 1e-6 * packed.trace() / dim as f64 {
                 return Err(DecodeError::Malformed(format!(
-                    "m2 holds {value} at ({i}, {j}), above sqrt(m2_ii m2_jj) = {bound}: it is no second moment"
+                    "m2 holds {value} at ({i}, {j}), above sqrt(m2_ii m2_jj) = {bound}: m2 is not a second moment"
                 )));
             }
         }

@@ -1,7 +1,7 @@
-//! A window's reports: their shape, which the answers, the history and the OpenAPI document share, and the one pure
+//! A window's reports: their shape, shared by the answers, the history and the OpenAPI document, and the one pure
 //! function that makes them.
 //!
-//! Guarantees: what is undefined is `None`, which is null in JSON. Must not: solve (the spectra come in), lock, or read a
+//! Guarantees: an undefined value is `None`, null in JSON. Must not: solve (the spectra are arguments), lock, or read a
 //! clock.
 
 use std::collections::BTreeMap;
@@ -28,125 +28,115 @@ pub struct Report {
     pub layer: String,
     /// The window's number.
     pub window: u64,
-    /// From 1; a restarted trainer's rows for a closed window make the next.
+    /// From 1. A restarted trainer's rows for a closed window make the next revision.
     pub revision: u32,
-    /// The greatest step pushed.
+    /// The largest step pushed.
     pub step: Option<u64>,
     /// Pooled rows: samples x views.
     pub rows: u64,
-    /// N.
+    /// N, the number of samples.
     pub samples: u64,
-    /// V.
+    /// V, the number of views per sample.
     pub views: usize,
-    /// d; 0 where scores over prototypes were all there was.
+    /// The dimension d; 0 if only scores over prototypes were sent.
     pub dim: usize,
-    /// False for a report of a window that still takes rows.
+    /// False while the window still accepts rows.
     pub closed: bool,
-    /// Whether every worker's rows are in.
+    /// Whether the rows of every worker are in.
     pub complete: bool,
-    /// RFC 3339; null while open.
+    /// RFC 3339; null while the window is open.
     pub closed_at: Option<String>,
     /// The newest loss pushed.
     pub loss: Option<f64>,
     /// The measures.
     #[schema(inline)]
     pub measures: Measures,
-    /// The methods' diagnostics by group; null without their inputs, and in derived layers.
+    /// The methods' diagnostics by group; null if their inputs were not sent, and in derived layers.
     pub methods: Diagnostics,
-    /// What computed it, and how exactly.
+    /// What computed the report, and how exactly.
     pub computed: Computed,
-    /// What a reader should know.
+    /// Notes for the reader.
     pub notes: Vec<String>,
-    /// The verdict, not latched.
+    /// The verdict of this window, not latched.
     pub verdict: Verdict,
 }
 
-/// What a report was computed by, and how exactly.
+/// What computed a report, and how exactly.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Computed {
-    /// Such as `cpu` or `cpu+cuda:0`.
+    /// The devices, such as `cpu` or `cpu+cuda:0`.
     pub device: String,
     /// The arithmetic behind the moments: `f64`, `f32`, `bf16`.
     pub kernel: String,
-    /// The eigensolver; empty where none ran.
+    /// The eigensolver; empty if none ran.
     pub solver: String,
-    /// Whether every measure comes from all rows: false where one is sampled, estimated or skipped.
+    /// Whether every measure uses all rows: false if one is sampled, estimated or skipped.
     pub exact: bool,
-    /// Measures that are estimates, because the spectrum was too large to be solved.
+    /// Measures that are estimates, because the spectrum was too large to solve.
     pub estimated: Vec<String>,
-    /// 95 % confidence intervals, or bounds by the noise floor, by measure.
+    /// By measure: 95 % confidence intervals, or bounds set by the noise floor.
     #[schema(value_type = BTreeMap<String, Vec<f64>>)]
     pub intervals: BTreeMap<String, (f64, f64)>,
-    /// Over what alpha was fitted.
+    /// The ranks that alpha was fitted over.
     pub alpha_fit: Option<AlphaFit>,
-    /// How RankMe was taken.
+    /// The variant of RankMe.
     pub rankme: Option<RankMe>,
-    /// The thresholds in force.
+    /// The thresholds the verdict used.
     pub thresholds: BTreeMap<String, f64>,
 }
 
-/// What a window has gathered: the layer that was pushed and those derived from it.
+/// What a window has gathered, for the layer pushed to and those derived from it.
 #[derive(Clone, Debug, Default)]
 pub struct Content {
     /// By role.
     pub roles: BTreeMap<Role, Accumulator>,
-    /// For the methods' diagnostics.
-    pub gathered: Gathered,
+    pub(crate) gathered: Gathered,
     /// The newest value of each scalar parameter.
     pub scalars: BTreeMap<&'static str, f64>,
 }
 
-/// What a report is of.
 #[derive(Clone, Debug, Default)]
-pub struct Heading {
-    /// The run's name; empty for a file.
+pub(crate) struct Heading {
     pub run: String,
-    /// The layer as pushed.
     pub layer: String,
-    /// The window's number.
     pub window: u64,
-    /// The window's revision.
     pub revision: u32,
-    /// The greatest step pushed.
     pub step: Option<u64>,
-    /// How the window closed; `None`: it still takes rows.
+    /// How the window closed; `None` if it still accepts rows.
     pub closed: Option<Closed>,
-    /// How the window came together.
     pub notes: Vec<String>,
 }
 
 /// How a window closed.
 #[derive(Clone, Debug, Default)]
 pub struct Closed {
-    /// Whether every worker's rows are in.
+    /// Whether the rows of every worker are in.
     pub complete: bool,
     /// RFC 3339; `None` for a file.
     pub at: Option<String>,
 }
 
-/// How a window is judged.
-pub struct Judging<'a> {
-    /// Thresholds in force.
+pub(crate) struct Judging<'a> {
     pub thresholds: &'a Thresholds,
-    /// The method that the run named.
     pub method: Option<Method>,
-    /// The verdict's memory by role; `None`: the rows stand alone, as in a file.
+    /// The verdict's memory by role; `None` if the rows stand alone, as in a file.
     pub memory: Option<&'a mut BTreeMap<Role, VerdictMemory>>,
-    /// Whether diagnostics may factorise d x d matrices: not when the solvers are behind, nor above their memory.
+    /// Whether diagnostics may factorise d x d matrices: not if the solvers are behind or the memory limit does not
+    /// allow it.
     pub factorise: bool,
 }
 
-/// A report with its eigenvalues.
+/// A report and its eigenvalues.
 #[derive(Debug)]
 pub struct FullReport {
     /// The report.
     pub report: Report,
-    /// `None` where the solver failed or was skipped. Fewer values than d where the spectrum was estimated.
+    /// `None` if the solver failed or was skipped. Fewer than d values if the spectrum was estimated.
     pub spectrum: Option<Spectrum>,
 }
 
-/// The report alone: the spectrum has an answer of its own.
+/// The report alone: the spectrum has its own endpoint.
 impl Serialize for FullReport {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.report.serialize(serializer)
@@ -154,28 +144,26 @@ impl Serialize for FullReport {
 }
 
 impl FullReport {
-    /// The eigenvalues, descending: all of them, or of an estimated spectrum the first that are known.
+    /// The eigenvalues, descending: all of them, or for an estimated spectrum the first ones.
     pub fn eigenvalues(&self) -> Option<&[f64]> {
         self.spectrum.as_ref().map(|spectrum| spectrum.values.as_slice())
     }
 
-    /// Whether every eigenvalue is known; without a spectrum there is nothing to know.
-    pub fn complete_spectrum(&self) -> Option<bool> {
+    /// Whether every eigenvalue is known; `None` without a spectrum.
+    pub(crate) fn complete_spectrum(&self) -> Option<bool> {
         self.eigenvalues().map(|values| values.len() == self.report.dim)
     }
 }
 
-/// What [`make`] made.
 #[derive(Debug)]
-pub struct MadeReports {
-    /// The pushed layer's report first, then those of the layers derived from it.
+pub(crate) struct MadeReports {
+    /// The report of the layer pushed to, then those of the layers derived from it.
     pub reports: Vec<FullReport>,
-    /// Solutions that failed their checks.
     pub failures: usize,
 }
 
-/// Measures, diagnoses and judges a window whose spectra are solved.
-pub fn make(
+/// Measures, diagnoses and judges a window whose spectra are known.
+pub(crate) fn make(
     content: &Content,
     mut solved: BTreeMap<Role, Solved>,
     heading: &Heading,
@@ -210,14 +198,14 @@ pub fn make(
     MadeReports { reports, failures }
 }
 
-const WARMING_UP: &str = "warming up: an untrained network looks collapsed, so no collapse is called until the embeddings have spread out in two windows or the warm-up has passed";
+const WARMING_UP: &str = "warming up: an untrained network looks collapsed, so no collapse is reported until the embeddings have spread out in two windows or the warm-up is over";
 
-const SEND_Z: &str = "send z for the measures of the embeddings: scores over prototypes came without";
+const SEND_Z: &str = "only scores over prototypes were sent: send z as well to measure the embeddings";
 
-/// One role of a window on its way to its report.
+/// One role of a window, on its way to its report.
 struct MeasuredRole<'a> {
     role: Role,
-    /// `None`: only scores over prototypes came, so there are no rows to measure.
+    /// `None` if only scores over prototypes were sent: there are no rows to measure.
     rows: Option<&'a Accumulator>,
     measured: Measured,
     solved: Solved,
@@ -335,19 +323,18 @@ impl MeasuredRole<'_> {
         statistics.is_some_and(|statistics| !statistics.has_negative)
     }
 
-    /// What no alarm says, but a reader should know.
     fn remarks(&self) -> Vec<String> {
         let m = &self.measured.measures;
         let dim = self.rows.map_or(0.0, |rows| rows.moments.dim() as f64);
         let mut notes = Vec::new();
         for (what, count) in [("are dead", m.dead_dims), ("copy others", m.duplicate_dims)] {
             if let Some(count) = count.filter(|count| dim > 1.0 && *count >= dim / 2.0 && m.entropy_rank.is_some()) {
-                notes.push(format!("{count} of {dim} coordinates {what}: the rest may still be spread out"));
+                notes.push(format!("{count} of {dim} coordinates {what}: the others may still be spread out"));
             }
         }
         if self.non_negative() {
             notes.push(
-                "no entry is below zero, as behind a ReLU: the scale axis compares with the run's own best windows and needs five of them"
+                "no entry is negative, as after a ReLU: the scale axis compares with the run's own best windows and needs five of them"
                     .to_string(),
             );
         }
@@ -355,7 +342,6 @@ impl MeasuredRole<'_> {
     }
 }
 
-/// Sizes of what was measured.
 struct ReportSizes {
     rows: u64,
     samples: u64,

@@ -1,8 +1,8 @@
-//! What a set of rows is to its layer.
+//! The role of a set of rows in its layer.
 
 use serde::{Deserialize, Serialize};
 
-/// What a set of rows is to its layer. Every role but `Embedding` is a derived layer of its own.
+/// The role of a set of rows in its layer. Every role but `Embedding` is a derived layer of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Role {
     /// `z`, or `z1 z2 ...`: the layer itself.
@@ -20,8 +20,8 @@ pub enum Role {
 }
 
 impl Role {
-    /// What is added to the layer's name, such as `:teacher`.
-    pub fn suffix(self) -> &'static str {
+    /// The suffix of the layer's name, such as `:teacher`.
+    pub(crate) fn suffix(self) -> &'static str {
         match self {
             Role::Embedding => "",
             Role::Teacher => ":teacher",

@@ -1,7 +1,7 @@
-//! Texts from outside, as messages may show them.
+//! External text, made safe to show in messages.
 
-/// A text from outside, cut to what fits a message.
-pub fn shorten(text: &str) -> String {
+/// Shortens external text to what fits in a message.
+pub(crate) fn shorten(text: &str) -> String {
     match text.char_indices().nth(64) {
         Some((end, _)) => format!("{}...", text[..end].escape_debug()),
         None => text.escape_debug().to_string(),

@@ -1,7 +1,7 @@
-//! What one window of one layer has gathered: the accumulator that batches are added to and workers merged into.
+//! What one window of one layer has gathered: the accumulator that batches are added to and workers are merged into.
 //!
-//! Guarantees: `merge` in worker order gives the same bits whatever order the workers' batches came in.
-//! Must not: multiply matrices (the backend's kernels do, and hand their results in).
+//! Guarantees: `merge` in worker order gives the same bits whatever the order in which the workers' batches came. Must
+//! not: multiply matrices (the backend's kernels do, and pass in the results).
 
 use super::part::Payload;
 use super::pushed::PushedMoments;
@@ -19,24 +19,24 @@ pub struct Accumulator {
     pub samples: u64,
     /// V.
     pub views: usize,
-    /// Of the pooled rows of all views.
+    /// Moments of the pooled rows of all views.
     pub moments: Moments,
-    /// Of the unit rows; `None` once moments without unit fields came in.
+    /// Moments of the unit rows; `None` once moments without unit fields came in.
     pub unit: Option<UnitMoments>,
-    /// Centred second moment of the unit rows, where a trainer sent it.
-    pub unit_scatter: Option<Packed>,
-    /// `None` once moments came in.
-    pub statistics: Option<RowStatistics>,
-    /// `None` once moments came in.
+    /// Centred second moment of the unit rows, if a trainer sent it.
+    pub(crate) unit_scatter: Option<Packed>,
+    /// `None` once pushed moments came in.
+    pub(crate) statistics: Option<RowStatistics>,
+    /// `None` once pushed moments came in.
     pub reservoir: Option<Reservoir>,
-    /// With two views or more.
+    /// `None` with a single view.
     pub pairs: Option<ViewMoments>,
     /// The coarsest type of the rows.
     pub float: Float,
 }
 
 impl Accumulator {
-    /// Of one batch of rows, with what the kernels made of it.
+    /// One batch of rows, with the kernels' results for it.
     pub fn from_views(views: &[Rows], moments: Moments, pairs: Option<ViewMoments>, capacity: usize) -> Self {
         let mut pass = RowPass::new(views[0].dim(), capacity);
         for view in views {
@@ -55,8 +55,7 @@ impl Accumulator {
         }
     }
 
-    /// Of moments that the trainer took.
-    pub fn from_moments(pushed: PushedMoments) -> Self {
+    pub(crate) fn from_moments(pushed: PushedMoments) -> Self {
         Self {
             samples: pushed.moments.rows(),
             views: 1,
@@ -70,7 +69,7 @@ impl Accumulator {
         }
     }
 
-    /// Adds the rows of `other`, which has the same dimension and number of views.
+    /// Adds the rows of `other`, which must have the same dimension and number of views.
     pub fn merge(&mut self, other: &Accumulator) {
         self.samples += other.samples;
         self.unit_scatter = match (&self.unit_scatter, &other.unit_scatter, &self.unit, &other.unit) {
@@ -89,14 +88,14 @@ impl Accumulator {
         self.float = self.float.max(other.float);
     }
 
-    /// Bytes that an accumulator of this shape takes, its row reservoir apart.
+    /// Bytes of an accumulator of this shape, without its row reservoir.
     pub fn bytes(views: usize, dim: usize) -> usize {
         4 * dim * (dim + 1) + ViewMoments::bytes(views, dim) + 32 * dim
     }
 }
 
 /// Whether a payload can join an accumulator of `dim` and `views`.
-pub fn fits(payload: &Payload, dim: usize, views: usize) -> bool {
+pub(crate) fn fits(payload: &Payload, dim: usize, views: usize) -> bool {
     match payload {
         Payload::Views(rows) => rows[0].dim() == dim && rows.len() == views,
         Payload::Moments(pushed) => pushed.moments.dim() == dim && views == 1,

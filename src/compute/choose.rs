@@ -1,7 +1,7 @@
-//! From `--backend` to a backend, and the reason in words.
+//! Turns `--backend` into a backend, with the reason in words.
 //!
-//! Guarantees: an explicit choice is met or refused with the remedy; only `auto` may end elsewhere than it began. Must not:
-//! fall back in silence.
+//! Guarantees: an explicit choice is met, or refused with the remedy; only `auto` may fall back to another device. Must
+//! not: fall back silently.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,10 +12,10 @@ use kernels::backend::{Backend, ComputeError};
 use kernels::cpu::Cpu;
 use kernels::provenance::Device;
 
-/// What `--backend` asks for.
+/// The values of `--backend`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BackendChoice {
-    /// The best there is.
+    /// The best device there is.
     #[default]
     Auto,
     /// Pure Rust on the CPU.
@@ -26,11 +26,11 @@ pub enum BackendChoice {
     TorchCuda(u8),
 }
 
-/// A backend, and why it.
+/// A backend, and why it was chosen.
 pub struct Chosen {
-    /// What computes.
+    /// The device's kernels.
     pub backend: Arc<dyn Backend>,
-    /// In words, for the log.
+    /// The reason, for the log.
     pub why: String,
 }
 
@@ -53,7 +53,7 @@ impl FromStr for BackendChoice {
 }
 
 impl BackendChoice {
-    /// Why this build cannot meet it on any machine; `None`: it may.
+    /// Why this build cannot meet the choice on any machine; `None` if it may.
     pub fn complaint(self) -> Option<String> {
         match self {
             BackendChoice::Auto | BackendChoice::Cpu => None,
@@ -78,10 +78,10 @@ impl fmt::Display for BackendChoice {
 
 const HAS_LIBTORCH: bool = cfg!(all(feature = "torch", target_os = "linux"));
 
-/// Opens what was asked for.
+/// Opens the backend that was asked for.
 ///
 /// # Errors
-/// When an explicit choice cannot be met, with the remedy.
+/// If an explicit choice cannot be met; the text holds the remedy.
 pub fn open(choice: BackendChoice, resources: &BackendResources) -> Result<Chosen, ComputeError> {
     if let Some(complaint) = choice.complaint() {
         return Err(ComputeError::Device(complaint));
@@ -106,7 +106,7 @@ pub fn open(choice: BackendChoice, resources: &BackendResources) -> Result<Chose
     }
 }
 
-/// The device behind workers, and what is to be said of its memory.
+/// The device behind compute workers, and a text about its memory.
 #[cfg(target_os = "linux")]
 fn supervised(device: Device, resources: &BackendResources) -> Result<(Arc<dyn Backend>, String), ComputeError> {
     use super::worker::Supervised;
@@ -123,5 +123,5 @@ fn supervised(device: Device, resources: &BackendResources) -> Result<(Arc<dyn B
 
 #[cfg(not(target_os = "linux"))]
 fn supervised(device: Device, _resources: &BackendResources) -> Result<(Arc<dyn Backend>, String), ComputeError> {
-    Err(ComputeError::Device(format!("{device} is driven on Linux only")))
+    Err(ComputeError::Device(format!("{device} is supported on Linux only")))
 }

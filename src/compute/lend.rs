@@ -7,7 +7,6 @@ use nalgebra::DMatrix;
 
 use crate::analysis::methods::DiagnosticKernels;
 
-/// Why a spectrum is missing.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SolveError {
     #[error(transparent)]
@@ -18,14 +17,12 @@ pub(super) enum SolveError {
     Estimate(String),
 }
 
-/// Eigenvalues that passed their checks.
 pub(super) struct CheckedEigenvalues {
     pub(super) eigenvalues: Eigenvalues,
-    /// What solved; `None` where all were zero.
+    /// The solver used; `None` if all eigenvalues are zero.
     pub(super) provenance: Option<Provenance>,
 }
 
-/// Solves a problem and checks the solution.
 pub(super) fn eigenvalues(backend: &dyn Backend, problem: &EigenProblem) -> Result<CheckedEigenvalues, SolveError> {
     if problem.is_zero() {
         let eigenvalues = problem.check(vec![0.0; problem.matrix().nrows()])?;
@@ -35,8 +32,8 @@ pub(super) fn eigenvalues(backend: &dyn Backend, problem: &EigenProblem) -> Resu
     Ok(CheckedEigenvalues { eigenvalues: problem.check(solution.values)?, provenance: Some(solution.provenance) })
 }
 
-/// Runs `work` with the device's kernels; an error of the device is a text for the report's notes.
-pub fn with_kernels<T>(backend: &dyn Backend, work: impl FnOnce(&DiagnosticKernels<'_>) -> T) -> T {
+/// Runs `work` with the device's kernels; a device error becomes a text for the report's notes.
+pub(crate) fn with_kernels<T>(backend: &dyn Backend, work: impl FnOnce(&DiagnosticKernels<'_>) -> T) -> T {
     let text = |error: ComputeError| error.to_string();
     let solve = |matrix: &DMatrix<f64>| {
         let problem = EigenProblem::from_gram(matrix.clone(), matrix.nrows());

@@ -1,4 +1,4 @@
-//! One batch's rows, reduced on a device to what a window keeps of them.
+//! Reduces one batch's rows on a device to what a window keeps of them.
 
 use kernels::backend::{Backend, CenteredRows, ComputeError};
 use kernels::moments::Moments;
@@ -15,12 +15,9 @@ use crate::analysis::part::{Part, Payload};
 use crate::analysis::window::Accumulator;
 use kernels::view_moments::ViewMoments;
 
-/// The rows of one role, reduced as the push asks; with `unit_moments` the second moment of the unit rows as well.
-/// `precision` holds where the push does not name one.
-///
-/// # Errors
-/// When the device fails.
-pub fn reduce(
+/// Reduces the rows of one role as the push asks; with `unit_moments` also the second moment of the unit rows.
+/// `precision` applies if the push does not name one.
+pub(crate) fn reduce(
     backend: &dyn Backend,
     part: &Part,
     asked: &Parameters,
@@ -50,7 +47,7 @@ pub fn reduce(
     Ok(rows)
 }
 
-/// The second moment of the unit rows of all views: as much work again as the moments.
+/// The second moment of the unit rows of all views: as much work as the moments.
 fn unit_scatter(backend: &dyn Backend, views: &[Rows]) -> Result<Option<Packed>, ComputeError> {
     let mut sum: Option<Moments> = None;
     for unit in views.iter().filter_map(Rows::unit) {
@@ -63,10 +60,7 @@ fn unit_scatter(backend: &dyn Backend, views: &[Rows]) -> Result<Option<Packed>,
     Ok(sum.map(|moments| moments.scatter().clone()))
 }
 
-/// Adds one batch's part in the methods' diagnostics.
-///
-/// # Errors
-/// When the device fails, in words.
-pub fn gather(backend: &dyn Backend, batch: &EmbeddingBatch, gathered: &mut Gathered) -> Result<(), String> {
+/// Adds one batch to the methods' diagnostics.
+pub(crate) fn gather(backend: &dyn Backend, batch: &EmbeddingBatch, gathered: &mut Gathered) -> Result<(), String> {
     with_kernels(backend, |kernels| gathered.add(batch, kernels))
 }

@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Time since some start, which never goes back.
+/// Time since some start; it never goes back.
 pub type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
 
-/// See the file's head.
+/// The threads, deadlines and memory of a backend.
 #[derive(Clone)]
 pub struct BackendResources {
-    /// Threads of large products.
+    /// Threads for large products.
     pub threads: usize,
-    /// How long a compute worker may take to get ready, and how much longer a job may take than its size explains.
+    /// How long a compute worker may take to start, and how much longer a job may take than its size explains.
     pub patience: Duration,
-    /// Bytes of a card's memory that the compute workers may take; `None`: a quarter of what is free at the start.
+    /// Bytes of GPU memory for the compute workers; `None`: a quarter of what is free at the start.
     pub gpu_memory_bytes: Option<u64>,
-    /// For deadlines and pauses.
+    /// The clock for deadlines and pauses.
     pub clock: Clock,
 }

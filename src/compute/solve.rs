@@ -1,7 +1,7 @@
 //! The eigenvalue problems of a window: its covariance, its second moment and its unit rows.
 //!
-//! Guarantees: eigenvalues are checked before they are used; what cannot be had is left out, and the notes say why; the
-//! memory of a solve is reserved first. Must not: pass an estimate off as a spectrum.
+//! Guarantees: eigenvalues are checked before they are used; what is not available is left out, and the notes give the
+//! reason; the memory of a solve is reserved first. Must not: pass an estimate off as a spectrum.
 
 use std::sync::Arc;
 
@@ -17,20 +17,18 @@ use crate::analysis::measures::{Solved, uniformity};
 use crate::analysis::window::Accumulator;
 use crate::budget::{Budget, Reservation};
 
-/// What solves: a device, and the memory that solves may take.
+/// A device and the memory for its solves.
 pub struct Solver {
     /// The device.
     pub backend: Arc<dyn Backend>,
-    /// The memory.
+    /// The memory for solves.
     pub memory: Arc<Budget>,
 }
 
-/// Why a window is measured without eigenvalues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SkipReason {
-    /// The solvers are behind.
+pub(crate) enum SkipReason {
+    /// The spectrum threads are behind.
     Behind,
-    /// No batch asked for them.
     NotAsked,
 }
 
@@ -39,24 +37,22 @@ impl SkipReason {
         match self {
             SkipReason::Behind => "the eigenvalues of this window were skipped: the spectrum threads are behind",
             SkipReason::NotAsked => {
-                "every batch of this window came with spectrum=false: what needs eigenvalues is left out, and the window counts neither towards a collapse nor out of one"
+                "every batch of this window came with spectrum=false: measures that need eigenvalues are left out, and the window counts neither towards a collapse nor towards recovery"
             }
         }
     }
 
-    /// What is solved where nothing is.
-    pub fn solved(self) -> Solved {
+    pub(crate) fn solved(self) -> Solved {
         Solved { notes: vec![self.note().to_string()], ..Solved::default() }
     }
 }
 
-/// What was found of a spectrum.
 enum FoundSpectrum {
     All(CheckedEigenvalues),
     Part(Box<Estimate>),
 }
 
-/// The spectra of one window as they come in.
+/// The spectra of one window, collected one by one.
 #[derive(Default)]
 struct Findings {
     provenances: Provenances,
@@ -80,7 +76,6 @@ impl Findings {
         }
     }
 
-    /// The eigenvalues, or the estimate.
     fn split(
         &mut self,
         what: &str,
@@ -98,8 +93,8 @@ impl Findings {
 }
 
 impl Solver {
-    /// The three spectra of a window and its uniformity, each as far as it can be had.
-    pub fn solve(&self, rows: &Accumulator) -> Solved {
+    /// The three spectra of a window and its uniformity, as far as they are available.
+    pub(crate) fn solve(&self, rows: &Accumulator) -> Solved {
         let moments = &rows.moments;
         let _memory = self.memory.reserve(self.scratch_bytes(rows));
         let mut findings = Findings::default();
@@ -123,13 +118,13 @@ impl Solver {
         Solved { spectrum, second_moment, estimate, second_estimate, unit, uniformity, provenances, notes, failures }
     }
 
-    /// Memory for factorisations of d x d matrices in the diagnostics, eight of them at a time in those between views;
-    /// `None` where the budget could never hold an exact solve.
-    pub fn reserve_factorisations(&self, dim: usize) -> Option<Reservation> {
+    /// Reserves memory for factorisations of d x d matrices in the diagnostics, of which those between views use eight
+    /// at a time; `None` if the budget could never hold an exact solve.
+    pub(crate) fn reserve_factorisations(&self, dim: usize) -> Option<Reservation> {
         self.memory.holds(exact_bytes(dim)).then(|| self.memory.reserve(64 * dim * dim))
     }
 
-    /// The covariance and the second moment, one after the other: each gives its memory back before the next takes its own.
+    /// The covariance and the second moment, one after the other: each releases its memory before the next reserves.
     fn both(&self, rows: &Accumulator) -> [Result<FoundSpectrum, SolveError>; 2] {
         let moments = &rows.moments;
         let dim = moments.dim();
@@ -147,7 +142,7 @@ impl Solver {
         [self.estimate(&Operator::covariance(moments)), self.estimate(&Operator::second_moment(moments))]
     }
 
-    /// The covariance of the unit rows, and whether it is of all of them.
+    /// The covariance of the unit rows, and whether it includes all of them.
     fn unit_covariance(
         &self,
         rows: &Accumulator,
@@ -166,19 +161,18 @@ impl Solver {
         }
     }
 
-    /// Bytes that the solves of a window take at most, one after another.
+    /// The most bytes that the solves of a window need, one after another.
     fn scratch_bytes(&self, rows: &Accumulator) -> usize {
         let dim = rows.moments.dim();
         let exact = exact_bytes(dim);
         let large = if self.memory.holds(exact) { exact } else { lanczos::scratch_bytes(dim) };
         let Some(reservoir) = &rows.reservoir else { return large };
         let kept = reservoir.distinct_kept();
-        // The unit rows, the weighted ones, and these as a matrix; then the smaller Gram matrix's solve.
+        // The unit rows, the weighted rows, and those as a matrix; then the solve of the smaller Gram matrix.
         let sample = 24 * dim * kept + exact_bytes(kept.min(dim));
         if reservoir.complete() && kept < dim { sample } else { large.max(sample) }
     }
 
-    /// What a reader should know of estimates.
     fn estimated(&self, dim: usize, covariance: Option<&Estimate>, second: Option<&Estimate>) -> Option<String> {
         let named = [("entropy_rank", covariance), ("rankme", second)];
         let named: Vec<&str> = named.iter().filter(|(_, found)| found.is_some()).map(|(name, _)| *name).collect();
@@ -196,7 +190,7 @@ impl Solver {
         (!named.is_empty()).then_some(text)
     }
 
-    /// The spectrum of a matrix too large to be solved, as far as it can be known.
+    /// The spectrum of a matrix too large to solve, as far as it can be estimated.
     fn estimate(&self, operator: &Operator<'_>) -> Result<FoundSpectrum, SolveError> {
         let text = |error: ComputeError| error.to_string();
         let kernels = lanczos::LanczosKernels {
@@ -213,7 +207,7 @@ impl Solver {
         })
     }
 
-    /// Through the smaller of X^T X and X X^T: they share their nonzero eigenvalues.
+    /// Solves the smaller of X^T X and X X^T: they share their nonzero eigenvalues.
     fn by_gram(&self, rows: &[(Vec<f64>, f64)], centre: &[f64]) -> Result<CheckedEigenvalues, SolveError> {
         let x = spectrum::weighted_columns(rows, centre);
         let gram = self.backend.gram(&x, x.ncols() > x.nrows())?;
@@ -226,16 +220,16 @@ impl Solver {
     }
 }
 
-/// What estimates a spectrum: the products are this process's own.
+/// Estimates a spectrum; the products run in this process.
 const LANCZOS: Provenance = Provenance { device: Device::Cpu, kernel: "lanczos" };
 
-/// Bytes that all eigenvalues of a d x d matrix take: the matrix, the solver's copy of it or the worker's, with a libtorch
-/// worker both, and the solver's panels (four partial products of 48 columns are most of them).
-pub fn exact_bytes(dim: usize) -> usize {
+/// Bytes for all eigenvalues of a d x d matrix: the matrix, a copy by the solver or the worker (both with a libtorch
+/// worker), and the solver's panels (mostly four partial products of 48 columns).
+pub(crate) fn exact_bytes(dim: usize) -> usize {
     24 * dim * dim + 8192 * dim
 }
 
-/// Which measures come from a sample of the rows.
+/// A note on measures that come from a sample of the rows.
 fn sampled(rows: &Accumulator, unit_exact: bool) -> Option<String> {
     rows.reservoir.as_ref().filter(|reservoir| !reservoir.complete())?;
     let sampled =

@@ -1,8 +1,8 @@
-//! The libtorch backend: the kernels on tensors, on libtorch's CPU or a CUDA device. The only file that names tch.
+//! The libtorch backend: the kernels on tensors, on libtorch's CPU or a CUDA device. Only this file names tch.
 //!
-//! Guarantees: each row goes to the device once, in its own type; f64 results come back. f32 products are f32, not TF32:
-//! `Torch::open` tries one that TF32 would get wrong. Memory on the device is bounded whatever the number of rows.
-//! Must not: call a method of tch that panics (all are `f_`), or be used in the service's own process: libtorch may crash.
+//! Guarantees: each row goes to the device once, in its own type; the results are f64. f32 products are f32, not TF32:
+//! `Torch::open` tries one that TF32 would get wrong. Memory on the device is bounded for any number of rows. Must not:
+//! call a method of tch that panics (use the `f_` ones), or run in the service's own process: libtorch may crash.
 
 use nalgebra::DMatrix;
 use tch::{Kind, Tensor};
@@ -30,7 +30,7 @@ struct Sums {
     rows: f64,
     mean: Tensor,
     scatter: Tensor,
-    /// Beside a scatter from f32 products: its diagonal and the entries (k, k + 1), in f64.
+    /// For a scatter from f32 products: its diagonal and the entries (k, k + 1), in f64.
     exact: Option<[Tensor; 2]>,
 }
 
@@ -40,27 +40,27 @@ impl Torch {
     /// Opens a device, with `threads` threads for libtorch's own kernels on the CPU.
     ///
     /// # Errors
-    /// When there is no such device, or it does not compute f32 products in f32.
+    /// If there is no such device, or it does not compute f32 products in f32.
     pub fn open(device: Device, threads: usize) -> Result<Self, ComputeError> {
         let on = match device {
             Device::Torch => tch::Device::Cpu,
             Device::Cuda(index) => {
                 if !tch::utils::has_cudart() {
                     return Err(ComputeError::Device(format!(
-                        "{device} is not there: this libtorch knows no CUDA (libtorch_cuda.so is not where the loader \
+                        "{device} is not available: this libtorch has no CUDA (libtorch_cuda.so is not where the loader \
                          looks; LD_LIBRARY_PATH must name the lib folder of a libtorch for CUDA)"
                     )));
                 }
                 let visible = tch::Cuda::device_count();
                 if i64::from(index) >= visible {
                     return Err(ComputeError::Device(format!(
-                        "{device} is not there: libtorch sees {visible} CUDA devices (numbers start at 0; look at \
-                         nvidia-smi and at CUDA_VISIBLE_DEVICES)"
+                        "{device} is not available: libtorch sees {visible} CUDA devices (numbers start at 0; check \
+                         nvidia-smi and CUDA_VISIBLE_DEVICES)"
                     )));
                 }
                 tch::Device::Cuda(index.into())
             }
-            Device::Cpu => return Err(ComputeError::Device("cpu is no device of libtorch".to_string())),
+            Device::Cpu => return Err(ComputeError::Device("the device cpu does not use libtorch".to_string())),
         };
         tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
         let torch = Self { device, on };
@@ -68,8 +68,8 @@ impl Torch {
         Ok(torch)
     }
 
-    /// 1 + 2^-12 is an f32 and no TF32, whose mantissa has 10 bits: times the identity it must come back whole. The
-    /// matrix is large enough for the kernels that real rows meet.
+    /// 1 + 2^-12 is an f32 but not a TF32, whose mantissa has 10 bits: multiplied by the identity it must come back
+    /// unchanged. The matrix is large enough to reach the kernels that real rows use.
     fn multiplies_in_f32(&self) -> Result<(), ComputeError> {
         let value = 1.0 + 2f64.powi(-12);
         let made = || {
@@ -95,7 +95,7 @@ impl Torch {
         Tensor::f_from_data_size(bytes, &shape, kind(rows.float()))?.f_to_device(self.on)
     }
 
-    /// X^T: nalgebra lays out columns, libtorch rows.
+    /// X^T: nalgebra stores columns, libtorch rows.
     fn transposed(&self, x: &DMatrix<f64>) -> TchResult<Tensor> {
         let shape = [x.ncols() as i64, x.nrows() as i64];
         Tensor::f_from_slice(x.as_slice())?.f_reshape(shape)?.f_to_device(self.on)
@@ -119,7 +119,7 @@ impl Torch {
         sums.ok_or_else(|| tch::TchError::Shape("no rows".to_string()))
     }
 
-    /// Around the slab's own mean, which a second sum corrects for what rounding left of it, as on the CPU.
+    /// Around the slab's own mean; a second sum corrects for what rounding left in it, as on the CPU.
     fn sum_f64(&self, slab: &Tensor, count: usize, d: usize) -> TchResult<Sums> {
         let mean = mean(slab, count)?;
         let mut scatter = self.zeros(&[d as i64, d as i64])?;
@@ -132,9 +132,9 @@ impl Torch {
         centred(count, mean, scatter, &left)
     }
 
-    /// Products in f32 of rows that were centred in f64, and scaled by a power of two so that no square over- or
-    /// underflows; the blocks' sums are added in f64. The squares and the products of neighbouring coordinates are summed in
-    /// f64 besides: what the rounding is measured by.
+    /// Products in f32 of rows that were centred in f64 and scaled by a power of two so that no square over- or
+    /// underflows; the blocks' sums are added in f64. The squares and the products of neighbouring coordinates are also
+    /// summed in f64, to measure the rounding.
     fn sum_f32(&self, slab: &Tensor, count: usize, d: usize) -> TchResult<Sums> {
         let mean = mean(slab, count)?;
         let above = slab.f_amax(0, false)?.f_to_kind(Kind::Double)?.f_sub(&mean)?;
@@ -153,12 +153,12 @@ impl Torch {
             let product = scaled.f_tr()?.f_matmul(&scaled)?;
             let _ = scatter.f_add_(&product.f_to_kind(Kind::Double)?)?;
         }
-        // Twice, because its square may overflow.
+        // Scale twice, because its square may overflow.
         let _ = scatter.f_mul_scalar_(scale)?.f_mul_scalar_(scale)?;
         Ok(Sums { rows: count as f64, mean, scatter, exact: Some(exact) })
     }
 
-    /// The sums on the host, the diagonal and the measured errors of the rounding in their places.
+    /// The sums on the host, with the diagonal and the measured rounding errors filled in.
     fn taken(&self, sums: &Sums, n: usize, d: usize) -> TchResult<Moments> {
         let mean = host(&sums.mean, d)?;
         let mut scatter = DMatrix::from_vec(d, d, host(&sums.scatter, d * d)?);
@@ -170,7 +170,7 @@ impl Torch {
             scatter.set_diagonal(&host(squares, d)?.into());
         }
         for k in 0..d {
-            // A sum of squares is not negative; what is below zero is rounding.
+            // A sum of squares is not negative; anything below zero is rounding.
             scatter[(k, k)] = scatter[(k, k)].max(0.0);
         }
         let kernel = if sums.exact.is_some() { "f32" } else { "f64" };
@@ -235,7 +235,7 @@ impl Backend for Torch {
 
     fn eigenvalues(&self, symmetric: &DMatrix<f64>) -> Result<Solution, ComputeError> {
         let dim = symmetric.nrows();
-        // The lower triangle is the upper one of what libtorch sees.
+        // Our lower triangle is the upper triangle in libtorch's layout.
         let made = || host(&self.transposed(symmetric)?.f_linalg_eigvalsh("U")?, dim);
         let values = made().map_err(|error| unsolved(error, dim))?;
         Ok(Solution { values, provenance: Provenance { device: self.device, kernel: "eigh" } })
@@ -245,7 +245,7 @@ impl Backend for Torch {
         let dim = symmetric.nrows();
         let made = || {
             let (values, vectors) = self.transposed(symmetric)?.f_linalg_eigh("U")?;
-            // libtorch orders them ascending.
+            // libtorch sorts them ascending.
             Ok((host(&values.f_flip([0])?, dim)?, host(&vectors.f_tr()?.f_flip([0])?, dim * dim)?))
         };
         let (values, vectors) = made().map_err(|error| unsolved(error, dim))?;
@@ -274,7 +274,7 @@ impl Torch {
 }
 
 impl Sums {
-    /// Chan, Golub and LeVeque's update, as `Moments::merge`.
+    /// The update of Chan, Golub and LeVeque, as in `Moments::merge`.
     fn merge(&mut self, other: &Sums, d: usize) -> TchResult<()> {
         let (a, b) = (self.rows, other.rows);
         let delta = other.mean.f_sub(&self.mean)?;
@@ -293,7 +293,7 @@ impl Sums {
     }
 }
 
-/// What f32 may lose of the covariance: with `auto` no more than the rows' own type had lost before (C14).
+/// How much f32 may lose of the covariance: with `auto` no more than the rows' own type has lost already (C14).
 fn may_lose(fast: &Moments, rows: &Rows, precision: Precision) -> f64 {
     if precision == Precision::Fast { f64::INFINITY } else { spectrum::input_floor(rows.resolution(), fast) }
 }
@@ -307,7 +307,7 @@ fn kind(float: Float) -> Kind {
     }
 }
 
-/// (first row, rows) of at most [`SLAB_BYTES`], but never less than a block.
+/// (first row, rows) of at most [`SLAB_BYTES`], but at least one block.
 fn slabs(rows: usize, row_bytes: usize) -> impl Iterator<Item = (usize, usize)> {
     let most = (SLAB_BYTES / row_bytes.max(1)).max(BLOCK_ROWS);
     (0..rows).step_by(most).map(move |first| (first, most.min(rows - first)))
@@ -325,7 +325,7 @@ fn sum_of_rows(rows: &Tensor) -> TchResult<Tensor> {
     rows.f_sum_dim_intlist(0, false, Kind::Double)
 }
 
-/// mu = shift + delta and M2 = product - n delta delta^T, where delta is the mean of what is `left` around the shift.
+/// mu = shift + delta and M2 = product - n delta delta^T, where delta is the mean of `left` around the shift.
 fn centred(count: usize, mean: Tensor, mut scatter: Tensor, left: &Tensor) -> TchResult<Sums> {
     let rows = count as f64;
     let delta = left.f_div_scalar(rows)?;
@@ -342,7 +342,7 @@ fn host(tensor: &Tensor, count: usize) -> TchResult<Vec<f64>> {
 
 fn failed(error: tch::TchError) -> ComputeError {
     let text = error.to_string();
-    // libtorch appends its own stack.
+    // libtorch appends its own stack trace.
     let first = text.lines().next().unwrap_or_default().to_string();
     if text.contains("out of memory") || text.contains("can't allocate memory") {
         return ComputeError::OutOfMemory(first);

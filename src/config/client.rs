@@ -1,4 +1,4 @@
-//! The flags of the sub-commands that call a running service.
+//! The flags of the subcommands that call a running service.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use super::serve::{read_token, url};
 use crate::client::Client;
 use crate::replay::ReplayOverrides;
 
-/// Where the service is.
+/// Address and token of the service.
 #[derive(Debug, Args)]
 pub struct ServiceArgs {
     /// Address of the service.
@@ -26,7 +26,7 @@ pub struct RunsArgs {
     /// Where the service is.
     #[command(flatten)]
     pub service: ServiceArgs,
-    /// The service's answer, as JSON.
+    /// Print the service's answer as JSON.
     #[arg(long)]
     pub json: bool,
 }
@@ -39,10 +39,10 @@ pub struct ReportArgs {
     /// Only this layer.
     #[arg(long)]
     pub layer: Option<String>,
-    /// This window's reports instead of the newest.
+    /// Print this window's reports instead of the newest.
     #[arg(long)]
     pub window: Option<u64>,
-    /// JSON, one report per line.
+    /// Print JSON, one report per line.
     #[arg(long)]
     pub json: bool,
     /// Where the service is.
@@ -53,16 +53,16 @@ pub struct ReportArgs {
 /// Arguments of `replay`.
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// Recordings, as examples/README.md describes them; or .npy and .safetensors files, one window each, in this order.
+    /// Recordings as described in examples/README.md; or .npy and .safetensors files, one window each, in this order.
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
-    /// The run; else the recording's, else the first file's name.
+    /// The run; by default the recording's, or the first file's name.
     #[arg(long)]
     run: Option<String>,
-    /// The layer; else the recording's, else projector.
+    /// The layer; by default the recording's, or projector.
     #[arg(long)]
     layer: Option<String>,
-    /// The method's word, such as simsiam; else the recording's.
+    /// The method, such as simsiam; by default the recording's.
     #[arg(long)]
     method: Option<String>,
     /// Where the service is.
@@ -82,14 +82,14 @@ impl ServiceArgs {
     /// A client of that service.
     ///
     /// # Errors
-    /// When the token cannot be read.
+    /// If the token cannot be read.
     pub fn client(&self) -> Result<Client, String> {
         Client::new(self.url.clone(), self.token_file.as_deref().map(read_token).transpose()?)
     }
 }
 
 impl ReplayArgs {
-    /// What the command line says where a recording does not.
+    /// Values for recordings that do not have their own.
     pub fn overrides(&self) -> ReplayOverrides {
         ReplayOverrides { run: self.run.clone(), layer: self.layer.clone(), method: self.method.clone() }
     }

@@ -1,6 +1,6 @@
-//! Arguments: one flattened struct per subject, every flag with a FULLRANK_ twin, every complaint at once.
+//! Arguments: one flattened struct per subject, a FULLRANK_ variable for every flag, all errors reported at once.
 //!
-//! Guarantees: what `check` returns can be served. Must not: open anything but the files it is pointed at.
+//! Guarantees: a config returned by `check` can be served. Must not: open files other than those it names.
 
 mod client;
 mod serve;
@@ -17,11 +17,12 @@ use kernels::provenance::Device;
 use self::serve::ThresholdArgs;
 use crate::pipeline::ThresholdOverrides;
 
-pub use self::client::{HealthcheckArgs, ReplayArgs, ReportArgs, RunsArgs, ServiceArgs};
-pub use self::serve::{Config, ServeArgs};
+pub use self::client::{HealthcheckArgs, ReplayArgs, ReportArgs, RunsArgs};
+pub use self::serve::Config;
+pub(crate) use self::serve::ServeArgs;
 pub use self::show::effective;
 
-/// `--version`; without libtorch there is one backend.
+/// Text of `--version`. Without libtorch there is one backend.
 static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
     let features = [("otlp", cfg!(feature = "otlp")), ("torch", cfg!(feature = "torch"))];
     let features: Vec<&str> = features.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect();
@@ -36,7 +37,7 @@ const EXIT_CODES: &str = "Exit codes:
   1  the answer is no: healthcheck found no ready service, or the demo ended in other verdicts than recorded
   2  it could not be done, for a reason in the command line, a file, or the service's answer: the message says which";
 
-/// Watches the embeddings of self-supervised training runs, and says whether and why they are collapsing.
+/// Watches the embeddings of self-supervised training runs, and reports whether and why they are collapsing.
 #[derive(Debug, Parser)]
 #[command(name = "fullrank", version, long_version = LONG_VERSION.as_str(), propagate_version = true, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -50,9 +51,9 @@ pub struct Cli {
 pub enum Command {
     /// Receive embeddings and publish verdicts.
     Serve(Box<ServeArgs>),
-    /// Serve, fed with recorded real trainings: one healthy, two collapsing.
+    /// Serve, with recordings of real trainings: one healthy, two collapsing.
     Demo(Box<DemoArgs>),
-    /// Measure and judge files: .npy or .safetensors.
+    /// Measure and judge files (.npy or .safetensors).
     Analyze(AnalyzeArgs),
     /// Push recorded embeddings to a running service, as a trainer would.
     Replay(ReplayArgs),
@@ -60,26 +61,26 @@ pub enum Command {
     Report(ReportArgs),
     /// List the runs of a service, worst first.
     Runs(RunsArgs),
-    /// Ask whether a service accepts pushes: exit code 0 or 1.
+    /// Check whether a service accepts pushes (exit code 0 or 1).
     Healthcheck(HealthcheckArgs),
-    /// Print what `serve` would run with, and where each value is from; secrets are hidden.
+    /// Print the values that `serve` would use, and where each comes from; secrets are hidden.
     CheckConfig(Box<ServeArgs>),
     /// Print the OpenAPI document.
     Openapi,
-    /// Print a completion script: fullrank completions bash > /etc/bash_completion.d/fullrank
+    /// Print a completion script, as in: fullrank completions bash > /etc/bash_completion.d/fullrank
     Completions {
-        /// For which shell.
+        /// The shell.
         shell: Shell,
     },
-    /// Print the manual page, or write those of all sub-commands.
+    /// Print the manual page, or write those of all subcommands.
     Man {
-        /// Write a page for each sub-command into this directory.
+        /// Write a page for each subcommand into this directory.
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
-    /// Write Grafana's dashboards that fit this binary: fleet.json, run.json and service.json.
+    /// Write Grafana dashboards that match this binary: fleet.json, run.json and service.json.
     Dashboards {
-        /// Into this directory, which is created if need be.
+        /// The directory; created if needed.
         #[arg(long, value_name = "DIR", default_value = ".")]
         dir: PathBuf,
     },
@@ -91,13 +92,13 @@ pub enum Command {
 /// Arguments of `compute-worker`.
 #[derive(Debug, Args)]
 pub struct ComputeWorkerArgs {
-    /// cpu, torch-cpu, cuda:N.
+    /// The device: cpu, torch-cpu or cuda:N.
     #[arg(long, value_parser = Device::from_str)]
     pub device: Device,
-    /// Threads of its kernels on the CPU.
+    /// Threads of the kernels on the CPU.
     #[arg(long, default_value_t = 1)]
     pub threads: usize,
-    /// Its niceness.
+    /// Niceness of the process.
     #[arg(long, default_value_t = 0)]
     pub niceness: i32,
 }
@@ -107,7 +108,7 @@ pub struct ComputeWorkerArgs {
 pub struct DemoArgs {
     #[command(flatten)]
     serve: ServeArgs,
-    /// Stop once the recordings are judged, with exit code 0 if the verdicts are the expected ones.
+    /// Stop once the recordings are judged; exit code 0 if the verdicts are the expected ones.
     #[arg(long)]
     pub once: bool,
 }
@@ -118,7 +119,7 @@ pub struct AnalyzeArgs {
     /// Files of embeddings: z, or z1 z2 ..., N x d.
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
-    /// One JSON report per file, one per line.
+    /// Print one JSON report per file, one per line.
     #[arg(long)]
     pub json: bool,
     /// Draw the spectra of all files into this .svg or .png file.
@@ -129,10 +130,10 @@ pub struct AnalyzeArgs {
 }
 
 impl DemoArgs {
-    /// Checks everything.
+    /// Checks all arguments.
     ///
     /// # Errors
-    /// Every complaint, one per line.
+    /// Every error, one per line.
     pub fn check(self) -> Result<Config, String> {
         self.serve.check()
     }
@@ -142,7 +143,7 @@ impl AnalyzeArgs {
     /// The thresholds to judge by.
     ///
     /// # Errors
-    /// Every complaint, one per line.
+    /// Every error, one per line.
     pub fn overrides(&self) -> Result<ThresholdOverrides, String> {
         let mut complaints = Vec::new();
         let overrides = self.thresholds.read(&mut complaints);

@@ -1,6 +1,6 @@
-//! The flags of `serve`: one struct per subject, every flag with a FULLRANK_ twin, every complaint at once.
+//! The flags of `serve`: one struct per subject, a FULLRANK_ variable for every flag, all errors reported at once.
 //!
-//! Guarantees: what `check` returns can be served. Must not: open anything but the files it is pointed at.
+//! Guarantees: a config returned by `check` can be served. Must not: open files other than those it names.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -35,7 +35,7 @@ pub struct ServeArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct ThresholdArgs {
-    /// TOML file of thresholds by [default], [methods.NAME] and [runs."NAME"].
+    /// TOML file with thresholds under [default], [methods.NAME] and [runs."NAME"].
     #[arg(long, env = "FULLRANK_THRESHOLDS", value_name = "FILE")]
     thresholds: Option<PathBuf>,
 }
@@ -45,19 +45,20 @@ struct ListenArgs {
     /// Address for HTTP/1.1, HTTP/2 and gRPC.
     #[arg(long, env = "FULLRANK_LISTEN", default_value = "127.0.0.1:8417")]
     listen: SocketAddr,
-    /// Serve /metrics on this address instead.
+    /// Separate address for /metrics.
     #[arg(long, env = "FULLRANK_METRICS_LISTEN")]
     metrics_listen: Option<SocketAddr>,
-    /// File that holds the token which clients must send (Bearer, or Basic with any user); required off loopback.
+    /// File with the token that clients must send (Bearer, or Basic with any user); required unless listening on
+    /// loopback only.
     #[arg(long, env = "FULLRANK_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// A further host name that requests may name; addresses and localhost are always allowed.
+    /// Another host name that requests may use; IP addresses and localhost are always allowed.
     #[arg(long = "allowed-host", env = "FULLRANK_ALLOWED_HOSTS", value_delimiter = ',', value_name = "NAME")]
     allowed_hosts: Vec<String>,
     /// Largest body, decompressed.
     #[arg(long, env = "FULLRANK_MAX_BODY_BYTES", default_value_t = 256 << 20)]
     max_body_bytes: usize,
-    /// Bytes of all bodies that are being received or wait to be merged.
+    /// Most bytes of bodies being received or waiting to be merged.
     #[arg(long, env = "FULLRANK_IN_FLIGHT_BYTES", default_value_t = 1 << 30)]
     in_flight_bytes: usize,
     /// Most connections at once.
@@ -66,26 +67,26 @@ struct ListenArgs {
     /// Seconds that a client may take to send a request's header.
     #[arg(long, env = "FULLRANK_HEADER_TIMEOUT_S", default_value_t = 5)]
     header_timeout_s: u64,
-    /// Seconds that a body may stand still.
+    /// Seconds that a body may stall.
     #[arg(long, env = "FULLRANK_BODY_IDLE_TIMEOUT_S", default_value_t = 10)]
     body_idle_timeout_s: u64,
-    /// Lowest average rate of a body once the idle timeout has passed, in bytes per second.
+    /// Lowest average rate of a body after the idle timeout, in bytes per second.
     #[arg(long, env = "FULLRANK_MIN_BODY_RATE", default_value_t = 4096)]
     min_body_rate: u64,
 }
 
 #[derive(Debug, Args)]
 struct PipelineArgs {
-    /// Device: auto (a CUDA device that libtorch sees, else cpu), cpu, torch, torch-cuda or torch-cuda:N.
+    /// Device: auto (a CUDA device if libtorch finds one, otherwise cpu), cpu, torch, torch-cuda or torch-cuda:N.
     #[arg(long, env = "FULLRANK_BACKEND", default_value = "auto", value_parser = BackendChoice::from_str)]
     backend: BackendChoice,
-    /// Bytes of a card's memory that may be used next to a trainer; by default a quarter of what is free at the start.
+    /// Bytes of GPU memory to use next to a trainer; by default a quarter of what is free at the start.
     #[arg(long, env = "FULLRANK_GPU_MEMORY_BYTES")]
     gpu_memory_bytes: Option<u64>,
-    /// Seconds that libtorch's process may take to start, and that a job may take beyond what its size explains.
+    /// Seconds that the libtorch process may take to start, and that a job may take beyond what its size explains.
     #[arg(long, env = "FULLRANK_COMPUTE_TIMEOUT_S", default_value_t = 60)]
     compute_timeout_s: u32,
-    /// Arithmetic for rows whose push does not name one: auto (a faster kernel where it loses no more than the rows' own
+    /// Arithmetic for rows whose push does not name one: auto (a faster kernel if it loses no more than the rows' own
     /// type already has), f64, or fast.
     #[arg(long, env = "FULLRANK_PRECISION", default_value = "auto", value_parser = precision)]
     precision: Precision,
@@ -98,7 +99,8 @@ struct PipelineArgs {
     /// Bytes of accumulators and row samples of all open windows.
     #[arg(long, env = "FULLRANK_ACCUMULATOR_BYTES", default_value_t = 4 << 30)]
     accumulator_bytes: usize,
-    /// Bytes of all solves under way; a spectrum that needs more (24 d^2 + 8192 d) is estimated, and labelled so.
+    /// Most bytes of all solves in progress; a spectrum that needs more (24 d^2 + 8192 d) is estimated, and labelled
+    /// so.
     #[arg(long, env = "FULLRANK_SOLVER_BYTES", default_value_t = 2 << 30)]
     solver_bytes: usize,
     /// Most layers of unexpired runs.
@@ -107,7 +109,7 @@ struct PipelineArgs {
     /// Windows that may wait for their eigenvalues; more are measured without.
     #[arg(long, env = "FULLRANK_SPECTRA_WAITING", default_value_t = 64)]
     spectra_waiting: usize,
-    /// Seconds that a window waits for missing workers once a later one was pushed.
+    /// Seconds that a window waits for missing workers once a later window was pushed.
     #[arg(long, env = "FULLRANK_WINDOW_PATIENCE_S", default_value_t = 60)]
     window_patience_s: u32,
     /// Seconds after finish until a run's series leave /metrics.
@@ -122,7 +124,7 @@ struct PipelineArgs {
 
 #[derive(Debug, Args)]
 struct PublishArgs {
-    /// Directory of the history; without it the history is kept in memory and lost at exit.
+    /// Directory of the history; by default the history is kept in memory and lost at exit.
     #[arg(long, env = "FULLRANK_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Most series of runs in one scrape.
@@ -153,7 +155,7 @@ struct NotifyArgs {
     /// Seconds that a receiver of alerts may take to answer.
     #[arg(long, env = "FULLRANK_NOTIFY_TIMEOUT_S", default_value_t = 10)]
     notify_timeout_s: u64,
-    /// Where people reach this service, for the links in alerts; by default the address it listens on.
+    /// Address of this service for links in alerts; by default the address it listens on.
     #[arg(long, env = "FULLRANK_EXTERNAL_URL", value_name = "URL", value_parser = url)]
     external_url: Option<Url>,
 }
@@ -163,7 +165,7 @@ struct LogArgs {
     /// Log filter, such as info or fullrank=debug.
     #[arg(long, env = "FULLRANK_LOG", default_value = "info")]
     log: String,
-    /// Log JSON lines.
+    /// Log as JSON lines.
     #[arg(long, env = "FULLRANK_LOG_JSON")]
     log_json: bool,
     /// Send traces to this OpenTelemetry collector (OTLP over gRPC), such as http://127.0.0.1:4317.
@@ -194,47 +196,47 @@ fn precision(text: &str) -> Result<Precision, String> {
 /// A checked configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where HTTP and gRPC listen.
+    /// The address of HTTP and gRPC.
     pub listen: SocketAddr,
-    /// Where /metrics listens, if apart.
+    /// The address of /metrics, if separate.
     pub metrics_listen: Option<SocketAddr>,
-    /// Who may come in.
+    /// The token and the allowed host names.
     pub access: Access,
-    /// What bounds pushes on their way in.
+    /// The limits on bodies and connections.
     pub ingest: IngestLimits,
-    /// What bounds the pipeline.
+    /// The limits of the pipeline.
     pub pipeline: Limits,
-    /// Thresholds.
+    /// The thresholds by run and method.
     pub overrides: ThresholdOverrides,
-    /// The device.
+    /// The compute device.
     pub backend: BackendChoice,
-    /// Bytes of a card's memory, if given.
+    /// Bytes of GPU memory, if given.
     pub gpu_memory_bytes: Option<u64>,
-    /// How long a compute worker may take longer than its job explains.
-    pub compute_timeout_s: u32,
-    /// Arithmetic for rows whose push does not name one.
+    /// How much longer a compute worker may take than its job explains.
+    pub(crate) compute_timeout_s: u32,
+    /// The arithmetic for rows whose push does not name one.
     pub precision: Precision,
-    /// Threads that merge.
+    /// Threads that merge batches.
     pub threads: usize,
-    /// Where the history is.
-    pub data_dir: Option<PathBuf>,
-    /// Series cap.
-    pub max_series: usize,
-    /// Who receives alerts.
+    /// The directory of the history; `None`: in memory.
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The most series of runs in one scrape.
+    pub(crate) max_series: usize,
+    /// The receivers of alerts.
     pub notify: Vec<NotifyTarget>,
-    /// Log filter.
+    /// The log filter.
     pub log: String,
-    /// JSON logs.
+    /// Whether to log JSON lines.
     pub log_json: bool,
-    /// Who gets traces.
+    /// The collector of traces.
     pub otlp_endpoint: Option<String>,
 }
 
 impl ServeArgs {
-    /// Checks everything.
+    /// Checks all arguments.
     ///
     /// # Errors
-    /// Every complaint, one per line.
+    /// Every error, one per line.
     pub fn check(self) -> Result<Config, String> {
         let mut complaints = Vec::new();
         let token = self.listen.token(&mut complaints);
@@ -341,7 +343,7 @@ impl NotifyArgs {
                     Ok(url) => {
                         targets.push(NotifyTarget { receiver, url, external_url: external_url.clone(), timeout })
                     }
-                    // The address may hold a secret: it is not said again.
+                    // The address may hold a secret: do not repeat it.
                     Err(why) => complaints.push(format!("{flag}, address {}: {why}", i + 1)),
                 }
             }

@@ -1,6 +1,6 @@
-//! `fullrank check-config`: what `serve` would run with, and where each value is from.
+//! `fullrank check-config`: the values that `serve` would use, and where each comes from.
 //!
-//! Guarantees: of what may hold a secret only the harmless part is shown.
+//! Guarantees: only the harmless part of a value that may hold a secret is shown.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ use crate::publish::notify::origin;
 /// Flags whose value may hold a secret: addresses with passwords or tokens in them.
 const SECRET: [&str; 2] = ["webhooks", "alertmanagers"];
 
-/// One line a flag of `command`: name, value, source.
+/// One line per flag of `command`: name, value, source.
 pub fn effective(command: &Command, matches: &ArgMatches) -> String {
     let mut text = String::new();
     for argument in command.get_arguments() {

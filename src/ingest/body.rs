@@ -1,7 +1,7 @@
-//! Where bodies are received: scratch buffers that are reused, each byte admitted against one budget.
+//! Receives bodies: reused scratch buffers, with every byte admitted against one budget.
 //!
-//! Guarantees: bytes in flight (received, or decoded and not yet merged) never pass the budget; a body that stands still or
-//! crawls is given up. Must not: keep more than [`KEPT_BUFFERS`] idle buffers, or look into a body.
+//! Guarantees: bytes in flight (received, or decoded and not yet merged) never exceed the budget; a body that stalls or
+//! crawls is dropped. Must not: keep more than [`KEPT_BUFFERS`] idle buffers, or look into a body.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,39 +12,35 @@ use tokio::time::Instant;
 use crate::budget::{Budget, Reservation};
 use crate::error::{Code, Refusal};
 
-/// Buffers kept for reuse; fresh memory costs a page fault every 4 KiB.
+/// Buffers kept for reuse; fresh memory costs a page fault per 4 KiB.
 const KEPT_BUFFERS: usize = 4;
-/// The largest buffer kept.
 const KEPT_BYTES: usize = 72 << 20;
-/// A body of unknown length is admitted in steps of at least this.
+/// A body of unknown length is admitted in steps of at least this size.
 const STEP: usize = 1 << 20;
 
-/// What bounds pushes on their way in.
 #[derive(Clone, Debug)]
 pub struct IngestLimits {
     /// Largest body, decompressed.
     pub max_body_bytes: usize,
     /// Bytes of all bodies in flight.
     pub in_flight_bytes: usize,
-    /// Connections at once.
+    /// Most connections at once.
     pub max_connections: usize,
     /// Seconds for a request's header.
     pub header_timeout_s: u64,
-    /// Seconds that a body may stand still.
+    /// Seconds that a body may stall.
     pub body_idle_timeout_s: u64,
-    /// Lowest average rate of a body, bytes a second.
+    /// Lowest average rate of a body, in bytes per second.
     pub min_body_rate: u64,
 }
 
-/// See the file's head.
 pub struct Bodies {
     limits: IngestLimits,
     budget: Arc<Budget>,
     kept: Mutex<Vec<Vec<u8>>>,
 }
 
-/// A body on its way in.
-pub struct Scratch {
+pub(crate) struct Scratch {
     bodies: Arc<Bodies>,
     reservation: Reservation,
     buffer: Vec<u8>,
@@ -52,26 +48,21 @@ pub struct Scratch {
 }
 
 impl Bodies {
-    /// An empty pool.
-    pub fn new(limits: IngestLimits) -> Arc<Self> {
+    pub(crate) fn new(limits: IngestLimits) -> Arc<Self> {
         Arc::new(Self { budget: Budget::new(limits.in_flight_bytes), limits, kept: Mutex::default() })
     }
 
-    /// What bounds pushes on their way in.
-    pub fn limits(&self) -> &IngestLimits {
+    pub(crate) fn limits(&self) -> &IngestLimits {
         &self.limits
     }
 
-    /// Bytes in flight.
-    pub fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.budget.used()
     }
 
     /// Admits a body of `length` bytes, or of unknown length.
-    ///
-    /// # Errors
-    /// `too_large`, or `overloaded` when others hold the bytes.
-    pub fn admit(self: &Arc<Self>, length: Option<u64>) -> Result<Scratch, Refusal> {
+    /// Refuses with `too_large`, or `overloaded` if other bodies hold the bytes.
+    pub(crate) fn admit(self: &Arc<Self>, length: Option<u64>) -> Result<Scratch, Refusal> {
         let limit = self.limits.max_body_bytes;
         let length = match length {
             Some(length) if length > limit as u64 => return Err(self.too_large(length)),
@@ -107,11 +98,9 @@ impl Bodies {
 }
 
 impl Scratch {
-    /// Appends what came.
-    ///
-    /// # Errors
-    /// `too_large` or `overloaded` as the body grows beyond what was admitted.
-    pub fn append(&mut self, data: &[u8]) -> Result<(), Refusal> {
+    /// Appends received bytes.
+    /// Refuses with `too_large` or `overloaded` if the body grows beyond what was admitted.
+    pub(crate) fn append(&mut self, data: &[u8]) -> Result<(), Refusal> {
         let length = self.buffer.len() + data.len();
         if length > self.bodies.limits.max_body_bytes {
             return Err(self.bodies.too_large(length as u64));
@@ -127,11 +116,9 @@ impl Scratch {
         Ok(())
     }
 
-    /// Admits what decoding will take beside the bytes themselves.
-    ///
-    /// # Errors
-    /// `overloaded`.
-    pub fn admit_decoded(&mut self, bytes: usize) -> Result<(), Refusal> {
+    /// Admits the memory that decoding needs besides the body.
+    /// Refuses with `overloaded`.
+    pub(crate) fn admit_decoded(&mut self, bytes: usize) -> Result<(), Refusal> {
         if self.reservation.grow_to(self.reservation.bytes() + bytes) {
             return Ok(());
         }
@@ -139,10 +126,8 @@ impl Scratch {
     }
 
     /// Waits for the next piece, within the idle timeout and above the lowest rate.
-    ///
-    /// # Errors
-    /// `timeout`.
-    pub async fn next<T>(&self, piece: impl Future<Output = T>) -> Result<T, Refusal> {
+    /// Refuses with `timeout`.
+    pub(crate) async fn next<T>(&self, piece: impl Future<Output = T>) -> Result<T, Refusal> {
         let limits = &self.bodies.limits;
         let idle = Duration::from_secs(limits.body_idle_timeout_s);
         let elapsed = self.started.elapsed();
@@ -150,7 +135,7 @@ impl Scratch {
             return Err(Refusal::over(
                 Code::Timeout,
                 format!(
-                    "{} bytes came in {:.0} s, slower than {} bytes a second",
+                    "{} bytes came in {:.0} s, slower than {} bytes per second",
                     self.buffer.len(),
                     elapsed.as_secs_f64(),
                     limits.min_body_rate
@@ -159,18 +144,18 @@ impl Scratch {
             ));
         }
         tokio::time::timeout(idle, piece).await.map_err(|_| {
-            let what = format!("nothing came for {} s after {} bytes of the body", idle.as_secs(), self.buffer.len());
+            let what =
+                format!("no data arrived for {} s after {} bytes of the body", idle.as_secs(), self.buffer.len());
             Refusal::over(Code::Timeout, what, limits.body_idle_timeout_s)
         })
     }
 
-    /// Bytes so far.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.buffer.len()
     }
 
-    /// The whole body; its memory goes back when the last slice of it is dropped.
-    pub fn into_bytes(self) -> Bytes {
+    /// The whole body; its memory is returned when the last slice of it drops.
+    pub(crate) fn into_bytes(self) -> Bytes {
         Bytes::from_owner(self)
     }
 }

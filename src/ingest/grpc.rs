@@ -1,6 +1,6 @@
 //! Pushes over gRPC: a header, then the tensors' bytes in chunks.
 //!
-//! Guarantees: a push's memory is admitted from its header before a chunk is read. Must not: check what the pipeline
+//! Guarantees: a push's memory is admitted from its header before a chunk is read. Must not: repeat the pipeline's
 //! checks.
 
 use std::time::{Duration, Instant};
@@ -20,17 +20,15 @@ use crate::telemetry::Stage;
 use crate::wire::proto;
 use crate::wire::proto::push_request::Part;
 
-/// Chunks are at most this long.
-pub const MAX_CHUNK_BYTES: usize = 1 << 20;
+pub(crate) const MAX_CHUNK_BYTES: usize = 1 << 20;
 
-/// Messages are decoded up to this length.
-pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
+pub(crate) const MAX_MESSAGE_BYTES: usize = 4 << 20;
 
 /// The `Push` call.
-///
-/// # Errors
-/// Everything in the contract's table of refusals.
-pub async fn push(ingest: &Ingest, stream: Streaming<proto::PushRequest>) -> Result<proto::PushResponse, Refusal> {
+pub(crate) async fn push(
+    ingest: &Ingest,
+    stream: Streaming<proto::PushRequest>,
+) -> Result<proto::PushResponse, Refusal> {
     let started = Instant::now();
     let received = receive(ingest, stream).await;
     let metrics = &ingest.pipeline.reports.metrics;
@@ -46,11 +44,14 @@ pub async fn push(ingest: &Ingest, stream: Streaming<proto::PushRequest>) -> Res
 async fn receive(ingest: &Ingest, mut stream: Streaming<proto::PushRequest>) -> Result<Push, Refusal> {
     let patience = ingest.bodies.limits().header_timeout_s;
     let first = tokio::time::timeout(Duration::from_secs(patience), stream.message()).await.map_err(|_| {
-        Refusal::over(Code::Timeout, format!("no header came within {patience} s of the call"), patience)
+        Refusal::over(Code::Timeout, format!("no header arrived within {patience} s of the call"), patience)
     })?;
     let first = first.map_err(broken)?.and_then(|message| message.part);
     let Some(Part::Header(header)) = first else {
-        return Err(Refusal::new(Code::Malformed, "a push begins with its header: run, layer, parameters, tensors"));
+        return Err(Refusal::new(
+            Code::Malformed,
+            "a push must begin with its header: run, layer, parameters, tensors",
+        ));
     };
     let (run, layer): (RunName, LayerName) = (header.run.parse()?, header.layer.parse()?);
     let mut parameters = Parameters::default();
@@ -62,20 +63,20 @@ async fn receive(ingest: &Ingest, mut stream: Streaming<proto::PushRequest>) -> 
     let mut scratch = ingest.bodies.admit(Some(length as u64))?;
     while let Some(message) = scratch.next(stream.message()).await?.map_err(broken)? {
         let Some(Part::Chunk(chunk)) = message.part else {
-            return Err(Refusal::new(Code::Malformed, "after its header a push holds chunks only"));
+            return Err(Refusal::new(Code::Malformed, "after its header a push must hold only chunks"));
         };
         if chunk.len() > MAX_CHUNK_BYTES {
             let what = format!("a chunk of {} bytes; send more and smaller chunks", chunk.len());
             return Err(Refusal::over(Code::TooLarge, what, MAX_CHUNK_BYTES as u64));
         }
         if scratch.len() + chunk.len() > length {
-            let what = format!("the header's tensors take {length} bytes, but {} came", scratch.len() + chunk.len());
+            let what = format!("the header's tensors take {length} bytes, but {} arrived", scratch.len() + chunk.len());
             return Err(Refusal::new(Code::WrongLength, what));
         }
         scratch.append(&chunk)?;
     }
     if scratch.len() != length {
-        let what = format!("the header's tensors take {length} bytes, but {} came", scratch.len());
+        let what = format!("the header's tensors take {length} bytes, but {} arrived", scratch.len());
         return Err(Refusal::new(Code::WrongLength, what));
     }
     let bytes = scratch.into_bytes();
@@ -87,11 +88,11 @@ async fn receive(ingest: &Ingest, mut stream: Streaming<proto::PushRequest>) -> 
 fn broken(status: Status) -> Refusal {
     match status.code() {
         tonic::Code::OutOfRange => Refusal::over(Code::TooLarge, status.message(), MAX_MESSAGE_BYTES as u64),
-        _ => Refusal::new(Code::Malformed, format!("the stream broke off: {}", status.message())),
+        _ => Refusal::new(Code::Malformed, format!("the stream broke: {}", status.message())),
     }
 }
 
-/// The tensors' types, and how many bytes they take together.
+/// The tensors' types, and their total size in bytes.
 fn layout(tensors: &[proto::Tensor]) -> Result<(Vec<Element>, usize), Refusal> {
     let mut elements = Vec::new();
     let mut total = 0usize;

@@ -1,6 +1,7 @@
 //! Pushes over HTTP: `POST /v1/runs/{run}/layers/{layer}/batches`.
 //!
-//! Guarantees: what can be refused without the body is refused before it is read. Must not: check what the pipeline checks.
+//! Guarantees: what can be refused without the body is refused before it is read. Must not: repeat the pipeline's
+//! checks.
 
 use std::time::Duration;
 
@@ -25,14 +26,13 @@ use crate::telemetry::Stage;
 use crate::wire::extract::{Fields, Segments};
 use crate::wire::views::{PushAccepted, PushReport};
 
-/// A parsed value of two characters (a digit and a comma) takes 32 bytes, and then 8 as a number.
+/// A parsed value of two characters (a digit and a comma) takes 32 bytes, then 8 as a number.
 const JSON_GROWTH: usize = 20;
 
-/// What [`drain_small`] reads at most, and for how long.
+/// The most bytes that [`drain_small`] reads, and for how long.
 const LET_GO_BYTES: u64 = 256 << 10;
 const LET_GO_TIME: Duration = Duration::from_millis(500);
 
-/// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum BodyFormat {
     Safetensors,
@@ -107,15 +107,16 @@ async fn receive(ingest: &Ingest, to: Addressee, headers: &HeaderMap, body: &mut
     Ok(Push { arrival, decode: Box::new(move || decode(format, &bytes, parameters)) })
 }
 
-/// Takes in the rest of a small body that was refused: else the connection would have to be closed, and a client that is
-/// still sending might never see why. One that asked whether to send, or has much to send, is not waited for.
+/// Reads the rest of a small body that was refused: otherwise the connection would have to be closed, and a client that
+/// is still sending might never see the reason. Clients that asked before sending, or have much to send, are not waited
+/// for.
 async fn drain_small(headers: &HeaderMap, body: &mut Body) {
     let small = length_of(headers).ok().flatten().is_some_and(|length| length <= LET_GO_BYTES);
     if !small || headers.contains_key(EXPECT) {
         return;
     }
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
-    // Out of time: the connection closes.
+    // Out of time: close the connection.
     let _ = tokio::time::timeout(LET_GO_TIME, rest).await;
 }
 
@@ -128,7 +129,7 @@ fn decode(format: BodyFormat, bytes: &Bytes, parameters: Parameters) -> Result<D
 }
 
 fn format_of(headers: &HeaderMap) -> Result<BodyFormat, Refusal> {
-    // The decompression layer takes off the encodings it knows.
+    // The decompression layer removes the encodings it supports.
     if let Some(encoding) = headers.get(CONTENT_ENCODING).filter(|encoding| *encoding != "identity") {
         return Err(Refusal::new(
             Code::UnsupportedType,
@@ -163,7 +164,7 @@ async fn read(ingest: &Ingest, body: &mut Body, length: Option<u64>) -> Result<S
         let frame = frame.map_err(|error| {
             Refusal::new(
                 Code::Malformed,
-                format!("the body broke off or cannot be decompressed after {} bytes: {error}", scratch.len()),
+                format!("the body ended early or cannot be decompressed after {} bytes: {error}", scratch.len()),
             )
         })?;
         if let Some(data) = frame.data_ref() {

@@ -1,4 +1,4 @@
-//! A push that was received, handed to the pipeline.
+//! Passes a received push to the pipeline.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::analysis::report::FullReport;
 use crate::error::{Code, Refusal};
 use crate::pipeline::{Accepted, Pipeline, Push};
 
-/// Bodies up to this length are decoded where they arrive: handing them to another thread costs more.
+/// Bodies up to this length are decoded on the spot: moving them to another thread costs more.
 const INLINE_BYTES: usize = 64 * 1024;
 
 /// What both endpoints need.
@@ -32,16 +32,14 @@ impl Ingest {
     }
 }
 
-/// The report that a push waits for; `None` where it does not wait.
+/// The report that a push waits for; `None` if it does not wait.
 pub(super) async fn waited(accepted: &mut Accepted) -> Result<Option<Arc<FullReport>>, Refusal> {
     let Some(report) = accepted.report.take() else { return Ok(None) };
     report.await.map(Some).map_err(|_| {
         let window = accepted.window;
         Refusal::new(
             Code::Internal,
-            format!(
-                "the rows were accepted, but the report of window {window} could not be made; see the service's log"
-            ),
+            format!("the rows were accepted, but making the report of window {window} failed; see the service's log"),
         )
     })
 }

@@ -1,7 +1,7 @@
-//! Summing rows: the queue of accepted batches, and what a thread does with one.
+//! Summing rows: the queue of accepted batches, and what a thread does with each.
 //!
-//! Guarantees: one worker's batches are merged in their order; a panic costs one batch, is counted, and kills no thread.
-//! Must not: spawn (`app` does), or know when a window closes.
+//! Guarantees: one worker's batches are merged in order; a panic costs one batch, is counted, and kills no thread. Must
+//! not: spawn threads (`app` does), or know when a window closes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
@@ -22,7 +22,6 @@ use crate::identity::{LayerName, RunName, WindowKey};
 use crate::publish::ServiceMetrics;
 use crate::telemetry::Stage;
 
-/// A batch to merge.
 pub(super) struct MergeJob {
     pub(super) run: Arc<RunHandle>,
     pub(super) window: WindowKey,
@@ -30,24 +29,20 @@ pub(super) struct MergeJob {
     /// `None`: nothing to merge, only a report to answer with.
     pub(super) batch: Option<(EmbeddingBatch, Slots)>,
     pub(super) reply: Option<Waiter>,
-    /// Memory that is given back when both the window and this job are done with it, and the body.
+    /// Memory and the body, released once both the window and this job are done with them.
     pub(super) holds: Option<(Arc<Reservation>, Bytes)>,
-    /// When its window was opened, if by this batch.
+    /// When its window opened, if this batch opened it.
     pub(super) mark_open: Option<Timestamp>,
-    /// The batch's, from the socket on.
     pub(super) span: tracing::Span,
 }
 
-/// What became of a batch.
 #[derive(Default)]
 pub(super) struct Merged {
-    /// What a reader of the window's report should know.
+    /// A note for the readers of the window's report.
     pub(super) note: Option<String>,
-    /// Its rows are not in the window.
     pub(super) lost_rows: bool,
 }
 
-/// See the file's head.
 pub struct Accumulation {
     backend: Arc<dyn Backend>,
     /// The arithmetic for rows whose push does not name one.
@@ -65,19 +60,18 @@ impl Accumulation {
         self.jobs.push((job.window.run.clone(), job.window.layer.clone(), job.worker), job);
     }
 
-    /// Lets the accumulate threads end once they have merged what is queued.
+    /// Ends the accumulate threads once they have merged what is queued.
     pub fn stop(&self) {
         self.jobs.stop();
     }
 
-    /// Merges the batch of a job into its slots.
     pub(super) fn merge(&self, job: &mut MergeJob) -> Merged {
         let Some((batch, slots)) = job.batch.take().filter(|_| !job.run.is_deleted()) else {
             return Merged::default();
         };
         let merged = catch_unwind(AssertUnwindSafe(|| self.add(&batch, &slots))).unwrap_or_else(|_| {
             self.metrics.worker_panics.inc();
-            Err("a fault of the service".to_string())
+            Err("a bug in the service".to_string())
         });
         drop((batch, slots, job.holds.take()));
         let worker = job.worker;
@@ -95,7 +89,7 @@ impl Accumulation {
         }
     }
 
-    /// Returns why the diagnostics lack this batch, if they do: its rows count all the same.
+    /// Returns the reason if the diagnostics lack this batch; its rows count anyway.
     fn add(&self, batch: &EmbeddingBatch, slots: &Slots) -> Result<Option<String>, String> {
         for (part, slot) in batch.parts.iter().zip(&slots.rows) {
             let timer = self.metrics.stages.enter(Stage::Accumulate);
@@ -107,7 +101,7 @@ impl Accumulation {
                 None => *slot = Some(rows),
             }
         }
-        // HeldRows while it computes: one worker's batches come one after another, and a report so far may wait.
+        // Hold the lock while computing: one worker's batches run one after another, and an interim report may wait.
         let mut gathered = slots.gathered.lock().unwrap_or_else(PoisonError::into_inner);
         let _timer = self.metrics.stages.enter(Stage::Accumulate);
         Ok(gather(&*self.backend, batch, &mut gathered).err())

@@ -1,6 +1,6 @@
-//! Letting pushes in: whether there is room, and for what.
+//! Admitting pushes: whether there is room, and for what.
 //!
-//! Guarantees: answers at once (a full queue or budget is refused, never waited for); a check changes nothing. Must not:
+//! Guarantees: answers immediately (a full queue or budget refuses and never waits); a check changes nothing. Must not:
 //! merge or measure.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,30 +15,28 @@ use crate::budget::{Budget, Reservation};
 use crate::error::{Code, Refusal};
 use crate::publish::History;
 
-/// What bounds the pipeline.
+/// The limits of the pipeline.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Batches accepted and not yet merged.
     pub inbox_batches: usize,
     /// Bytes of accumulators and row samples.
-    pub accumulator_bytes: usize,
-    /// Bytes of all solves under way.
+    pub(crate) accumulator_bytes: usize,
+    /// Bytes of all solves in progress.
     pub solver_bytes: usize,
     /// Layers of runs that have not expired.
     pub streams: usize,
-    /// Windows that wait for their eigenvalues; more are measured without.
-    pub spectra_waiting: usize,
-    /// Seconds that a window waits for missing workers once a later one was pushed.
-    pub window_patience_s: i64,
+    /// Windows that may wait for their eigenvalues; more are measured without.
+    pub(crate) spectra_waiting: usize,
+    /// Seconds that a window waits for missing workers once a later window was pushed.
+    pub(crate) window_patience_s: i64,
     /// Seconds after finish until a run's series leave /metrics.
-    pub run_ttl_s: i64,
+    pub(crate) run_ttl_s: i64,
     /// Seconds without a push after which a run counts as finished.
-    pub idle_finish_s: i64,
+    pub(crate) idle_finish_s: i64,
 }
 
-/// See the file's head.
 pub struct Admission {
-    /// The limits in force.
     pub limits: Limits,
     /// Bytes of accumulators and row samples of open windows, and of closed ones that wait.
     pub memory: Arc<Budget>,
@@ -54,11 +52,11 @@ impl Admission {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Registry> {
-        // Nothing panics under the lock; if it did, the counts in it are still the best there are.
+        // Nothing panics under the lock; if it did, its counts would still be the best available.
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What can be refused before a body is read.
+    /// Refuses what can be refused before a body is read.
     ///
     /// # Errors
     /// `draining`, `storage_full` or `overloaded`.
@@ -68,10 +66,8 @@ impl Admission {
     }
 
     /// Whether pushes are accepted at all.
-    ///
-    /// # Errors
-    /// `draining` or `storage_full`.
-    pub fn is_open(&self) -> Result<(), Refusal> {
+    /// Refuses with `draining` or `storage_full`.
+    pub(crate) fn is_open(&self) -> Result<(), Refusal> {
         if self.is_draining() {
             return Err(Refusal::new(Code::Draining, "the service is stopping: push again once it is back"));
         }
@@ -84,12 +80,10 @@ impl Admission {
         Ok(())
     }
 
-    /// Whether the service is stopping.
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Refuses every push from now on.
     pub(super) fn close(&self) {
         self.draining.store(true, Ordering::Release);
     }
@@ -105,7 +99,6 @@ impl Admission {
         ))
     }
 
-    /// Whether and where a batch may go.
     pub(super) fn check(
         &self,
         registry: &Registry,
@@ -116,7 +109,7 @@ impl Admission {
             Some(layer) => layer.check(batch),
             None => LayerState::default().check(batch),
         };
-        // The drain closes every window: whoever pushes to one meanwhile may come back, and is told so.
+        // The drain closes every window: a client that pushes to one meanwhile may retry, and is told so.
         let checked = checked.map_err(|refusal| self.is_open().err().unwrap_or(refusal))?;
         if matches!(checked, Admissibility::Admit(_)) {
             self.is_open()?;
@@ -124,7 +117,7 @@ impl Admission {
         Ok(checked)
     }
 
-    /// The memory that a batch needs, or the refusal for want of room.
+    /// Reserves the memory that a batch needs, or refuses it if there is no room.
     pub(super) fn reserve(
         &self,
         registry: &Registry,
@@ -163,7 +156,7 @@ impl Admission {
         })
     }
 
-    /// Counts the rows that a refused batch holds and that are not finite; the layer's count, where the layer is known.
+    /// Counts the rows of a refused batch that are not finite; per layer, if the layer is known.
     pub(super) fn count_unusable(&self, arrival: &Arrival, error: &DecodeError) -> Option<u64> {
         let DecodeError::NotFinite { rows, .. } = error else { return None };
         let mut registry = self.lock();
@@ -172,8 +165,7 @@ impl Admission {
         Some(layer.nonfinite_rows)
     }
 
-    /// Batches accepted and not yet merged.
-    pub fn queued(&self) -> usize {
+    pub(crate) fn queued(&self) -> usize {
         self.lock().queued
     }
 

@@ -1,6 +1,7 @@
-//! What is asked of runs besides pushes: close, finish, acknowledge, delete, and the passing of time.
+//! Requests about runs other than pushes: close, finish, acknowledge, delete, and the passing of time.
 //!
-//! Guarantees: a window closes through `LayerState::close` only. Must not: wait; whoever wants the reports gets receivers.
+//! Guarantees: a window closes only through `LayerState::close`. Must not: wait; callers that want the reports get
+//! receivers.
 
 use jiff::Timestamp;
 use tokio::sync::oneshot;
@@ -13,11 +14,9 @@ use crate::error::Refusal;
 use crate::identity::{RunName, WindowKey};
 
 impl Pipeline {
-    /// Closes a window of every layer; a window that is closed already is answered from the history.
-    ///
-    /// # Errors
-    /// `not_found` when no layer of the run has that window.
-    pub fn close_window(&self, run: &str, window: u64, now: Timestamp) -> Result<PendingReports, Refusal> {
+    /// Closes a window of every layer; the history answers for a window that is already closed.
+    /// Refuses with `not_found` if no layer of the run has that window.
+    pub(crate) fn close_window(&self, run: &str, window: u64, now: Timestamp) -> Result<PendingReports, Refusal> {
         let mut registry = self.admission.lock();
         let found = registry.run(run)?;
         let name = found.name.clone();
@@ -30,7 +29,7 @@ impl Pipeline {
             let (sender, receiver) = oneshot::channel();
             match layer.closing.iter_mut().rev().find(|closing| closing.window == window) {
                 Some(closing) => closing.waiters.push(sender),
-                // Stored, or being measured: then the answer comes after that.
+                // Stored or being measured: if being measured, the answer comes afterwards.
                 None => {
                     let key = WindowKey { run: name.clone(), layer: layer_name.clone(), window, revision: 0 };
                     self.reports.queue_stored(key, sender);
@@ -79,7 +78,7 @@ impl Pipeline {
                 closing.waiters.push(sender);
                 reports.push(receiver);
             }
-            // Windows that are being measured count before the run is called finished: a gate may read the verdict next.
+            // Windows being measured count before the run is marked finished: a gate may read the verdict next.
             let (sender, receiver) = oneshot::channel();
             self.reports.queue_passed(&name, layer_name, sender);
             reports.push(receiver);
@@ -87,11 +86,9 @@ impl Pipeline {
         Ok(reports)
     }
 
-    /// Somebody has seen the collapse: the published verdict is the newest window's again.
-    ///
-    /// # Errors
-    /// `not_found` for an unknown run.
-    pub fn acknowledge(&self, run: &str) -> Result<(), Refusal> {
+    /// Acknowledges a collapse: the published verdict is that of the newest window again.
+    /// Refuses with `not_found` for an unknown run.
+    pub(crate) fn acknowledge(&self, run: &str) -> Result<(), Refusal> {
         let mut registry = self.admission.lock();
         registry.run(run)?;
         self.reports.board.acknowledge(run);
@@ -101,7 +98,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Forgets a run: its windows, its history, its series.
+    /// Deletes a run: its windows, its history, its series.
     ///
     /// # Errors
     /// `not_found` for an unknown run.
@@ -115,7 +112,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// What the passing of time brings: overdue windows, idle runs, runs past their time to live, unstored reports.
+    /// Handles the passing of time: overdue windows, idle runs, expired runs, unstored reports.
     pub fn tick(&self, now: Timestamp) {
         let limits = &self.admission.limits;
         let mut registry = self.admission.lock();
@@ -130,7 +127,7 @@ impl Pipeline {
             let age = |since: Timestamp| now.as_second() - since.as_second();
             let (finished_at, idle, expired) = (run.finished_at, age(run.last_push), run.expired);
             if finished_at.is_none() && idle >= limits.idle_finish_s {
-                // The run is here: its name came from the registry under the same lock.
+                // The run exists: its name came from the registry under the same lock.
                 let _ = self.finish_locked(&mut registry, &name, CloseReason::GivenUp, now);
             } else if !expired && finished_at.is_some_and(|at| age(at) >= limits.run_ttl_s) {
                 run.expired = true;
@@ -146,7 +143,7 @@ impl Pipeline {
     /// Refuses further pushes and closes every window as incomplete. The threads end once their queues are empty.
     pub fn drain(&self, now: Timestamp) {
         self.admission.close();
-        self.reports.board.changed(); // watchers end
+        self.reports.board.changed(); // ends the watchers
         let mut registry = self.admission.lock();
         let names: Vec<RunName> = registry.runs.keys().cloned().collect();
         for name in names {

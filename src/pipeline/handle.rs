@@ -1,8 +1,8 @@
-//! A run as work under way holds it.
+//! A run as work in progress refers to it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Tells work under way whether its run is still there: a later run of the same name has another handle.
+/// Lets work in progress check that its run still exists: a later run of the same name has another handle.
 #[derive(Debug, Default)]
 pub(super) struct RunHandle {
     deleted: AtomicBool,

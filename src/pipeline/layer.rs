@@ -1,7 +1,7 @@
-//! What is known of one layer of a run: which windows are open and closed, which batches were claimed.
+//! The state of one layer of a run: open and closed windows, and the sequence numbers already accepted.
 //!
-//! Guarantees: `check` changes nothing, so that a refused batch leaves nothing behind; a (session, worker, seq) is
-//! claimed once. Must not: lock, allocate accumulators, or read a clock.
+//! Guarantees: `check` changes nothing, so a refused batch leaves nothing behind; a (session, worker, seq) is accepted
+//! once. Must not: lock, allocate accumulators, or read a clock.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -22,29 +22,27 @@ use crate::analysis::window::{self, Accumulator};
 use crate::budget::Reservation;
 use crate::error::{Code, Refusal};
 
-/// Who waits for a report.
 pub(super) type Waiter = oneshot::Sender<Arc<FullReport>>;
 
-/// How a window ended: its newest revision, and how many sessions were known then (a session counted later is new).
+/// How a window ended: its newest revision, and how many sessions were known then (a later session is new).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ClosedWindow {
     pub(super) revision: u32,
     pub(super) sessions: u64,
 }
 
-/// See the file's head.
 #[derive(Debug, Default)]
 pub(super) struct LayerState {
     pub(super) dims: BTreeMap<Role, usize>,
     pub(super) workers: u32,
-    /// Session to the order in which it was first seen.
+    /// Sessions, numbered in the order in which they were first seen.
     pub(super) sessions: BTreeMap<u64, u64>,
     pub(super) claimed: BTreeMap<WorkerSession, RangeInclusiveSet<u64>>,
     pub(super) closed: RangeInclusiveMap<u64, ClosedWindow>,
     pub(super) open: BTreeMap<u64, OpenWindow>,
-    /// Closed, in order, until their last batches are merged.
+    /// Closed windows, in order, until their last batches are merged.
     pub(super) closing: VecDeque<Closing>,
-    /// Claimed seqs of windows whose reports are stored: what a restart must find again.
+    /// Accepted sequence numbers of windows whose reports are stored: a restart must find them again.
     pub(super) durable: BTreeMap<WorkerSession, RangeInclusiveSet<u64>>,
     /// Windows that were open when the service stopped without draining.
     pub(super) interrupted: BTreeSet<u64>,
@@ -52,7 +50,6 @@ pub(super) struct LayerState {
     pub(super) verdicts: Arc<Mutex<BTreeMap<Role, VerdictMemory>>>,
 }
 
-/// A window that takes no more rows.
 #[derive(Debug)]
 pub(super) struct Closing {
     pub(super) window: u64,
@@ -60,39 +57,34 @@ pub(super) struct Closing {
     pub(super) complete: bool,
     pub(super) closed_at: Timestamp,
     pub(super) waiters: Vec<Waiter>,
-    /// Sessions known at the close.
     pub(super) sessions: u64,
 }
 
-/// Why a window closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseReason {
     /// Every worker is done with it.
     Done,
-    /// Asked for by close or finish: complete if every worker has sent rows.
+    /// Requested by close or finish: complete if every worker has sent rows.
     Asked,
-    /// A worker is missing for too long, the run went idle, or the service drains.
+    /// A worker is missing for too long, the run is idle, or the service drains.
     GivenUp,
 }
 
-/// Where a batch may go.
 pub(super) struct WindowPlace {
     pub(super) window: u64,
     pub(super) revision: u32,
-    /// Bytes that its accumulators and reservoirs need beyond what the window holds.
+    /// The bytes that its accumulators and reservoirs need beyond what the window holds.
     pub(super) bytes: usize,
 }
 
-/// What `check` found.
 pub(super) enum Admissibility {
-    /// Its seq was accepted before; the window that it went to, as far as that is known.
+    /// Its seq was accepted before; the window that it went to, if known.
     Duplicate(Option<u64>),
-    /// It may come in.
     Admit(WindowPlace),
 }
 
 impl LayerState {
-    /// Whether and where a batch may go. Changes nothing.
+    /// Decides whether and where a batch may go. Changes nothing.
     pub(super) fn check(&self, batch: &EmbeddingBatch) -> Result<Admissibility, Refusal> {
         let parameters = &batch.parameters;
         let (session, worker) = source(parameters);
@@ -122,7 +114,7 @@ impl LayerState {
         if window > MAX_WINDOW {
             return Err(Refusal::over(
                 Code::Malformed,
-                format!("no number is left after window {MAX_WINDOW}: name a window"),
+                format!("window {MAX_WINDOW} is the last possible number: send window"),
                 MAX_WINDOW,
             ));
         }
@@ -142,7 +134,7 @@ impl LayerState {
         parameters.window.or(parameters.step).unwrap_or_else(next)
     }
 
-    /// The greatest number of a window that was opened.
+    /// The largest number of a window that was opened.
     pub(super) fn newest_window(&self) -> Option<u64> {
         self.open.last_key_value().map(|(window, _)| *window).max(self.last_closed())
     }
@@ -166,7 +158,7 @@ impl LayerState {
                 return Err(Refusal::new(
                     Code::DimensionMismatch,
                     format!(
-                        "window {window} has {known} view(s) a sample, this batch has {views}: push them in separate windows or layers"
+                        "window {window} has {known} view(s) per sample, but this batch has {views}: push them in separate windows or layers"
                     ),
                 ));
             }
@@ -186,7 +178,7 @@ impl LayerState {
         Ok(bytes)
     }
 
-    /// Takes a checked batch in: claims its seq, opens its window. Returns the slots it is merged into.
+    /// Admits a checked batch: records its seq and opens its window. Returns the slots it is merged into.
     pub(super) fn admit(
         &mut self,
         batch: &EmbeddingBatch,
@@ -219,12 +211,12 @@ impl LayerState {
         slots
     }
 
-    /// A window as it opens: later ones may be open already.
+    /// Called when a window opens; later ones may be open already.
     fn opened(&mut self, at: &WindowPlace, session: u64, now: Timestamp) -> OpenWindow {
         let interrupted = self.interrupted.remove(&at.window);
         let later = || self.open.range(at.window.saturating_add(1)..).map(|(_, open)| open);
         if at.revision > 1 {
-            // A restarted trainer goes through its windows again: what it had pushed before does not hurry it.
+            // A restarted trainer repeats its windows: what it had pushed before does not hurry it.
             let hurried = later().any(|open| open.sessions.contains(&session));
             return OpenWindow::new(at.revision, hurried.then_some(now), interrupted);
         }
@@ -234,13 +226,12 @@ impl LayerState {
         opened
     }
 
-    /// Windows that every worker is done with.
     fn finished_windows(&self) -> Vec<u64> {
         let done = |open: &OpenWindow| (0..open.workers).all(|worker| open.done.contains(&worker));
         self.open.iter().filter(|(_, open)| done(open)).map(|(window, _)| *window).collect()
     }
 
-    /// Closes the windows that every worker is done with; whoever waits for the one just pushed to waits for its close.
+    /// Closes the windows that every worker is done with; a push that waits for one of them waits for its close.
     pub(super) fn close_finished(&mut self, pushed: u64, reply: &mut Option<Waiter>, now: Timestamp) {
         for window in self.finished_windows() {
             self.close(window, CloseReason::Done, now);
@@ -252,14 +243,13 @@ impl LayerState {
         }
     }
 
-    /// Windows whose missing workers have had their time.
+    /// Windows whose missing workers have run out of time.
     pub(super) fn overdue_windows(&self, now: Timestamp, patience_s: i64) -> Vec<u64> {
         let overdue =
             |open: &OpenWindow| open.later_since.is_some_and(|since| now.as_second() - since.as_second() >= patience_s);
         self.open.iter().filter(|(_, open)| overdue(open)).map(|(window, _)| *window).collect()
     }
 
-    /// Moves a window from open to closing.
     pub(super) fn close(&mut self, window: u64, reason: CloseReason, now: Timestamp) {
         let Some(mut content) = self.open.remove(&window) else { return };
         let missing: Vec<String> =
@@ -302,7 +292,7 @@ impl LayerState {
         ready
     }
 
-    /// A window's report is about to be stored: its seqs survive a restart from then on.
+    /// Called when a window's report is about to be stored: from then on its seqs survive a restart.
     pub(super) fn settle(&mut self, closing: &Closing) {
         for (source, claims) in &closing.content.claims {
             let durable = self.durable.entry(*source).or_default();
@@ -313,8 +303,10 @@ impl LayerState {
 
 fn closed_window(window: u64, parameters: &Parameters) -> String {
     let how = match parameters.window {
-        Some(_) => "by `last`, a later window, close, finish, its time, or a stop of the service",
-        None => "by the push that its step numbered: a push without window is a window of its own, so send window",
+        Some(_) => "by `last`, a later window, close, finish, a timeout, or a stop of the service",
+        None => "by a push without window, which is a window of its own numbered by its step: send window",
     };
-    format!("window {window} is closed, {how}; number a new window, or send the session number of a restarted trainer")
+    format!(
+        "window {window} is closed, {how}; use a new window number, or send the session number of a restarted trainer"
+    )
 }

@@ -1,6 +1,6 @@
 //! A layer's memory as JSON for the history, and back: what a restart must find again.
 //!
-//! Guarantees: only what stored reports stand for is written; rows of open windows are not in it. Must not: touch disk.
+//! Guarantees: only what stored reports cover is written; rows of open windows are not. Must not: touch the disk.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -27,7 +27,6 @@ struct LayerMemory {
     verdicts: BTreeMap<Role, VerdictMemory>,
 }
 
-/// The layer's durable memory.
 pub(super) fn to_json(layer: &LayerState) -> String {
     let bounds = |range: &RangeInclusive<u64>| (*range.start(), *range.end());
     let memory = LayerMemory {
@@ -41,14 +40,11 @@ pub(super) fn to_json(layer: &LayerState) -> String {
         nonfinite_rows: layer.nonfinite_rows,
         verdicts: layer.verdicts.lock().unwrap_or_else(PoisonError::into_inner).clone(),
     };
-    // Plain numbers and words: nothing in it can fail to be written.
+    // Plain numbers and words: writing them cannot fail.
     serde_json::to_string(&memory).unwrap_or_default()
 }
 
-/// The layer that `to_json` wrote, with its closed windows.
-///
-/// # Errors
-/// When the text is not that.
+/// The layer that `to_json` wrote, and its closed windows.
 pub(super) fn from_json(text: &str, closed: &[StoredClose]) -> Result<LayerState, serde_json::Error> {
     let memory: LayerMemory = serde_json::from_str(text)?;
     let seqs: BTreeMap<_, _> = memory

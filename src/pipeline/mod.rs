@@ -1,15 +1,15 @@
-//! The line: from a push to its window's published report.
+//! The path from a push to its window's published report.
 //!
-//! A batch goes one way, through six stages, whose words name the tracing spans and the `stage` label:
+//! A batch passes six stages, whose names are used for the tracing spans and the `stage` label:
 //!
 //! ```text
 //! ingest -> decode -> accumulate -> spectrum -> diagnose -> publish
 //! ```
 //!
 //! [`Pipeline::submit`] decodes a push, admits it and queues it; [`Pipeline::accumulate`] merges it into its window and
-//! closes windows that are done; [`Pipeline::report`] solves, judges and publishes closed windows. Three owners stand
-//! under it: [`Admission`] knows every run and decides who comes in, [`Accumulation`] sums rows, [`Reports`] makes and
-//! keeps reports.
+//! closes windows that are done; [`Pipeline::report`] solves, judges and publishes closed windows. Three parts do the
+//! work: [`Admission`] knows every run and admits pushes, [`Accumulation`] sums rows, [`Reports`] makes and stores
+//! reports.
 //!
 //! Guarantees: an accepted batch is merged exactly once; a refused one leaves nothing behind; reports of a layer are
 //! judged in the order its windows closed. Must not: open sockets, or read a clock (`now` is an argument).
@@ -36,11 +36,13 @@ use crate::error::Refusal;
 use crate::identity::RunName;
 use crate::telemetry::Stage;
 
-pub use accumulation::Accumulation;
-pub use admission::{Admission, Limits};
+pub(crate) use accumulation::Accumulation;
+pub(crate) use admission::Admission;
+pub use admission::Limits;
 pub use overrides::ThresholdOverrides;
-pub use push::{Accepted, Arrival, Decode, PendingReports, Push};
-pub use registry::OpenView;
+pub use push::{Accepted, Arrival, Push};
+pub(crate) use push::{Decode, PendingReports};
+pub(crate) use registry::OpenView;
 pub use reports::Reports;
 
 use accumulation::MergeJob;
@@ -49,18 +51,19 @@ use layer::Admissibility;
 use registry::{Registry, Repeated};
 use report_task::ReportTask;
 
-/// See the file's head.
+/// Admission, accumulation and reports of every run.
 pub struct Pipeline {
-    /// Who comes in.
+    /// Admits pushes.
     pub admission: Admission,
-    /// What sums rows.
+    /// Sums rows.
     pub accumulation: Accumulation,
-    /// What makes, publishes and stores reports.
+    /// Makes, publishes and stores reports.
     pub reports: Reports,
 }
 
 impl Pipeline {
-    /// Takes a push in, or refuses it. May decode for a while: not for a thread that serves sockets when the body is large.
+    /// Accepts or refuses a push. May decode for a while: do not call it from a thread that serves sockets if the body
+    /// is large.
     ///
     /// # Errors
     /// Everything in the contract's table of refusals.
@@ -75,12 +78,12 @@ impl Pipeline {
         accepted
     }
 
-    /// Merges batches until told to stop: what an accumulate thread runs.
+    /// Merges batches until told to stop; an accumulate thread runs this.
     pub fn accumulate(&self) {
         self.accumulation.jobs.work(|job| self.merge(job));
     }
 
-    /// Makes reports until told to stop: what a spectrum thread runs.
+    /// Makes reports until told to stop; a spectrum thread runs this.
     pub fn report(&self) {
         self.reports.work(|task| self.publish(task));
     }
@@ -115,7 +118,6 @@ impl Pipeline {
         }
     }
 
-    /// Answers a push that was accepted before.
     fn answer_again(&self, registry: MutexGuard<'_, Registry>, repeated: Repeated, arrival: &Arrival) -> Accepted {
         let mut accepted = repeated.accepted;
         if let Some(job) = repeated.job {
@@ -124,11 +126,11 @@ impl Pipeline {
         if let Some(waiter) = repeated.stored {
             let window = arrival.window(accepted.window, 0);
             if let Some(waiter) = waiter {
-                // By the thread that stores this layer's reports, after what is under way.
+                // Answered by the thread that stores this layer's reports, after the work in progress.
                 self.reports.queue_stored(window.clone(), waiter);
             }
             drop(registry);
-            // The report tells how many rows there were.
+            // The report holds the number of rows.
             let stored = self.reports.history.report(&window.run, &window.layer, window.window);
             accepted.rows = stored.map_or(0, |stored| stored.report.rows);
         }
@@ -151,7 +153,7 @@ impl Pipeline {
         self.forget_if_deleted(&job.run, &job.window.run);
     }
 
-    /// Sends the closed windows of a run, whose batches are all merged, to the spectrum threads.
+    /// Sends the closed windows of a run whose batches are all merged to the spectrum threads.
     fn report_closed(&self, registry: &mut Registry, run: &str) {
         for task in registry.closed_windows(run) {
             self.reports.queue_closed(task);
@@ -166,8 +168,8 @@ impl Pipeline {
         let _timer = self.reports.metrics.stages.enter(Stage::Publish);
         if let Some(closing) = task.closing.take() {
             let mut registry = self.admission.lock();
-            // Under the lock: a run that is deleted now must not come back, and what is stored of it must not be older
-            // than what another thread stored.
+            // Under the lock: a run deleted now must not come back, and its stored state must not be older than what
+            // another thread stored.
             if let Some(memory) = registry.settle_window(&task, &closing) {
                 self.reports.store(&task, &closing, memory, &reports);
             }
@@ -178,7 +180,7 @@ impl Pipeline {
         task.answer(reports.first());
     }
 
-    /// What was written of a run after it was deleted is deleted, too.
+    /// Deletes what was written of a run after it was deleted.
     fn forget_if_deleted(&self, run: &RunHandle, name: &RunName) {
         if run.is_deleted() && !self.admission.lock().runs.contains_key(name) {
             self.reports.history.delete(name);

@@ -1,6 +1,7 @@
-//! A window that takes rows: what came, from whom, and who is done.
+//! A window that accepts rows: what came, from which workers, and which of them are done.
 //!
-//! Guarantees: each batch is counted in the window that its slots belong to. Must not: decide when to close (`layer` does).
+//! Guarantees: each batch is counted in the window that its slots belong to. Must not: decide when to close (`layer`
+//! does).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -18,28 +19,26 @@ use crate::analysis::role::Role;
 use crate::analysis::window::Accumulator;
 use crate::budget::Reservation;
 
-/// One worker's accumulator of one role; empty until its first batch is merged.
+/// One worker's accumulator for one role; empty until its first batch is merged.
 pub(super) type Slot = Arc<Mutex<Option<Accumulator>>>;
 
 /// What one worker's batches add up to for the methods' diagnostics.
 pub(super) type GatheredSlot = Arc<Mutex<Gathered>>;
 
-/// Where one batch is merged.
+/// The accumulators that one batch is merged into.
 pub(super) struct Slots {
-    /// Part by part.
     pub(super) rows: Vec<Slot>,
     pub(super) gathered: GatheredSlot,
 }
 
-/// A batch's place: the trainer's session and the worker in it.
+/// A batch's source: the trainer's session and the worker in it.
 pub(super) type WorkerSession = (u64, u32);
 
-/// What a window holds of one worker's role.
 #[derive(Debug, Default)]
 pub(super) struct HeldRows {
     slot: Slot,
     rows: u64,
-    /// Whether f64 rows are among them: those are kept as they are, all others exactly as f32.
+    /// Whether f64 rows are among them: those are kept as f64, all others exactly as f32.
     wide: bool,
     pub(super) reservoir_bytes: usize,
 }
@@ -54,7 +53,7 @@ impl HeldRows {
         }
     }
 
-    /// Bytes that the reservoir may take once this part is merged.
+    /// Bytes that the reservoir may need once this part is merged.
     pub(super) fn reservoir_after(held: Option<&HeldRows>, part: &Part) -> usize {
         let (rows, wide) = Self::with(held, part);
         Reservoir::bytes(reservoir::CAPACITY, rows, part.dim(), if wide { 8 } else { 4 })
@@ -67,26 +66,22 @@ impl HeldRows {
     }
 }
 
-/// A window that takes rows.
 #[derive(Debug)]
 pub(super) struct OpenWindow {
     pub(super) revision: u32,
     pub(super) views: BTreeMap<Role, usize>,
     pub(super) slots: BTreeMap<(Role, u32), HeldRows>,
-    /// By worker, with the bytes reserved for it.
+    /// By worker, and the bytes reserved for it.
     pub(super) gathered: BTreeMap<u32, (GatheredSlot, [usize; 6])>,
     pub(super) done: BTreeSet<u32>,
     pub(super) contributed: BTreeSet<u32>,
     pub(super) workers: u32,
     pub(super) rows: u64,
     pub(super) step: Option<u64>,
-    /// The newest value of each scalar parameter.
     pub(super) scalars: BTreeMap<&'static str, f64>,
-    /// Whether any batch wants the eigenvalues.
     pub(super) spectrum: bool,
     /// Batches queued and not yet merged.
     pub(super) pending: usize,
-    /// When a later window was first pushed.
     pub(super) later_since: Option<Timestamp>,
     pub(super) claims: BTreeMap<WorkerSession, RangeInclusiveSet<u64>>,
     pub(super) sessions: BTreeSet<u64>,
@@ -128,7 +123,6 @@ impl OpenWindow {
         }
     }
 
-    /// Whether this batch went into it.
     pub(super) fn holds(&self, parameters: &Parameters) -> bool {
         let claims = self.claims.get(&source(parameters));
         parameters.seq.zip(claims).is_some_and(|(seq, claims)| claims.contains(&seq))
@@ -146,7 +140,7 @@ impl OpenWindow {
         self.spectrum |= parameters.spectrum != Some(false);
         self.pending += 1;
         self.reservations.push(memory);
-        // A batch without a window is a window of its own.
+        // A batch without a window number is a window of its own.
         if parameters.last == Some(true) || parameters.window.is_none() {
             self.done.insert(worker);
         }
@@ -162,12 +156,11 @@ impl OpenWindow {
         Slots { rows: slots, gathered: Arc::clone(gathered) }
     }
 
-    /// What the workers gathered, in worker order.
     pub(super) fn gathered_slots(&self) -> Vec<GatheredSlot> {
         self.gathered.values().map(|(slot, _)| Arc::clone(slot)).collect()
     }
 
-    /// The window's accumulators by role, each role's in worker order.
+    /// The window's accumulators by role, each in worker order.
     pub(super) fn by_role(&self) -> BTreeMap<Role, Vec<Slot>> {
         let mut roles: BTreeMap<Role, Vec<Slot>> = BTreeMap::new();
         for ((role, _), held) in &self.slots {
@@ -176,12 +169,11 @@ impl OpenWindow {
         roles
     }
 
-    /// What a reader should know about how the window came together.
     pub(super) fn all_notes(&self) -> Vec<String> {
         let mut notes = self.notes.clone();
         if self.sessions.len() > 1 && self.workers == 1 {
             notes.push(format!(
-                "rows of {} sessions are in this window: the trainer restarted within it",
+                "this window has rows from {} sessions: the trainer restarted within it",
                 self.sessions.len()
             ));
         }

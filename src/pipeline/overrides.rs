@@ -1,5 +1,5 @@
-//! Which thresholds hold for which run: the built-in ones of its method, then those of a file: its default, its method's,
-//! the run's own.
+//! Which thresholds apply to which run: the built-in ones of its method, then those of a file: the default, the
+//! method's, the run's own.
 
 use std::collections::BTreeMap;
 
@@ -37,10 +37,10 @@ struct OverridesFile {
 }
 
 impl ThresholdOverrides {
-    /// Reads and checks a whole file.
+    /// Parses and checks a whole file.
     ///
     /// # Errors
-    /// Every complaint, one a line.
+    /// Every error, one per line.
     pub fn parse(text: &str) -> Result<Self, String> {
         let file: OverridesFile = toml::from_str(text).map_err(|e| e.to_string())?;
         let mut complaints = Vec::new();
@@ -61,7 +61,7 @@ impl ThresholdOverrides {
         if complaints.is_empty() { Ok(parsed) } else { Err(complaints.join("\n")) }
     }
 
-    /// The thresholds in force for a run.
+    /// The thresholds that apply to a run.
     pub fn thresholds(&self, run: &str, method: Option<Method>) -> Thresholds {
         let mut thresholds = Thresholds::for_method(method);
         let of_method = method.and_then(|method| self.methods.get(&method));

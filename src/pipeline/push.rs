@@ -1,4 +1,4 @@
-//! A push on its way in, and the answer to it.
+//! A push to the pipeline, and the answer to it.
 
 use std::sync::Arc;
 
@@ -14,27 +14,27 @@ use crate::identity::{LayerName, RunName, WindowKey};
 
 /// A push as the HTTP and the gRPC endpoint build it.
 pub struct Push {
-    /// How it came and where it goes.
+    /// Where it came from and where it goes.
     pub arrival: Arrival,
-    /// Decodes the body; run on a thread that may be busy for a while.
+    /// Decodes the body; run it on a thread that may be busy for a while.
     pub decode: Decode,
 }
 
 /// Decodes a body to its tensors and all its parameters.
-pub type Decode = Box<dyn FnOnce() -> Result<(Vec<Tensor>, Parameters), DecodeError> + Send>;
+pub(crate) type Decode = Box<dyn FnOnce() -> Result<(Vec<Tensor>, Parameters), DecodeError> + Send>;
 
-/// How a push came and where it goes.
+/// Where a push came from and where it goes.
 #[derive(Clone, Debug)]
 pub struct Arrival {
-    /// `http` or `grpc`.
+    /// The endpoint's label: `http` or `grpc`.
     pub door: &'static str,
-    /// The run.
+    /// The run pushed to.
     pub run: RunName,
-    /// The layer.
+    /// The layer pushed to.
     pub layer: LayerName,
-    /// The body, decompressed: whoever holds it holds its place in the budget of bodies, until it is merged.
+    /// The decompressed body: it keeps its share of the budget for bodies until it is merged.
     pub body: Bytes,
-    /// When it came.
+    /// When it arrived.
     pub arrived: Timestamp,
 }
 
@@ -45,14 +45,14 @@ pub struct Accepted {
     pub window: u64,
     /// Rows admitted to the window so far.
     pub rows: u64,
-    /// It was here before, and counts once.
+    /// The same batch came before, and counts once.
     pub duplicate: bool,
-    /// With `wait`: the report, when it is ready.
+    /// With `wait`: the report, once it is ready.
     pub report: Option<oneshot::Receiver<Arc<FullReport>>>,
 }
 
-/// Reports that are on their way, one per layer.
-pub type PendingReports = Vec<oneshot::Receiver<Arc<FullReport>>>;
+/// Reports in progress, one per layer.
+pub(crate) type PendingReports = Vec<oneshot::Receiver<Arc<FullReport>>>;
 
 /// Both ends of the answer to a push that waits for its report.
 pub(super) fn channel(wait: Option<bool>) -> (Option<Waiter>, Option<oneshot::Receiver<Arc<FullReport>>>) {
@@ -64,7 +64,6 @@ pub(super) fn channel(wait: Option<bool>) -> (Option<Waiter>, Option<oneshot::Re
 }
 
 impl Arrival {
-    /// The window that it goes to.
     pub(super) fn window(&self, window: u64, revision: u32) -> WindowKey {
         WindowKey { run: self.run.clone(), layer: self.layer.clone(), window, revision }
     }

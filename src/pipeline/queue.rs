@@ -1,13 +1,12 @@
-//! A queue that keeps the order of each key and lets threads take turns between keys.
+//! A queue that keeps the order within each key and lets threads take turns between keys.
 //!
-//! Guarantees: items of one key are handled one at a time, in their order; a key with much to do holds up no other, as long
-//! as a thread is free. Must not: bound itself (admission does), or know what an item is.
+//! Guarantees: items of one key are handled one at a time, in order; a busy key does not hold up the others as long as
+//! a thread is free. Must not: limit its own length (admission does), or know what an item is.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// See the file's head.
 #[derive(Debug)]
 pub(super) struct KeyedQueue<K, T> {
     state: Mutex<Pending<K, T>>,
@@ -16,11 +15,11 @@ pub(super) struct KeyedQueue<K, T> {
 
 #[derive(Debug)]
 struct Pending<K, T> {
-    /// Items by key; a key is here while it waits or one of its items is handled.
+    /// Items by key; a key is present while it waits or one of its items is being handled.
     items: HashMap<K, VecDeque<T>>,
     /// Keys that wait for a thread.
     ready: VecDeque<K>,
-    /// Keys one of whose items is handled.
+    /// Keys that have an item being handled.
     handled: usize,
     stopped: bool,
 }
@@ -31,7 +30,7 @@ impl<K: Clone + Eq + Hash, T> KeyedQueue<K, T> {
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Adds an item at the end of its key's.
+    /// Adds an item at the end of its key's queue.
     pub(super) fn push(&self, key: K, item: T) {
         let mut state = self.lock();
         match state.items.get_mut(&key) {
@@ -52,7 +51,6 @@ impl<K: Clone + Eq + Hash, T> KeyedQueue<K, T> {
         }
     }
 
-    /// Lets the threads end once everything is handled.
     pub(super) fn stop(&self) {
         self.lock().stopped = true;
         self.changed.notify_all();

@@ -1,7 +1,7 @@
-//! All runs, and their layers: what the lock in `admission` guards.
+//! All runs and their layers: the data behind the lock in `admission`.
 //!
-//! Guarantees: a batch is taken in whole; a run that was deleted is never found again through its handle. Must not:
-//! compute, lock, or read a clock.
+//! Guarantees: a batch is admitted whole; a deleted run is never found through its old handle. Must not: compute, lock,
+//! or read a clock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,57 +23,50 @@ use crate::error::Refusal;
 use crate::identity::{LayerName, RunName, WindowKey};
 use crate::publish::{PushView, StoredRun};
 
-/// One training.
 #[derive(Debug)]
 pub(super) struct RunState {
     pub(super) name: RunName,
-    /// Shared with everything that is under way for this run.
+    /// Shared with all work in progress for this run.
     pub(super) handle: Arc<RunHandle>,
     pub(super) method: Option<Method>,
     pub(super) last_push: Timestamp,
     pub(super) finished_at: Option<Timestamp>,
-    /// Its series have left /metrics, and it counts no longer towards the limit of streams.
+    /// Its series have left /metrics, and it no longer counts towards the limit on streams.
     pub(super) expired: bool,
     pub(super) layers: BTreeMap<LayerName, LayerState>,
 }
 
-/// See the file's head.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     pub(super) runs: BTreeMap<RunName, RunState>,
-    /// Batches accepted and not yet merged.
     pub(super) queued: usize,
 }
 
 /// An open window as the read side shows it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct OpenView {
-    /// Its number.
     pub window: u64,
     /// Rows admitted so far.
     pub rows: u64,
 }
 
-/// A batch that was taken in.
 pub(super) struct Admitted {
     pub(super) job: MergeJob,
     pub(super) accepted: Accepted,
     pub(super) view: PushView,
-    /// Rows of all roles.
     pub(super) rows: u64,
 }
 
 /// The answer to a push that was accepted before.
 pub(super) struct Repeated {
     pub(super) accepted: Accepted,
-    /// Answers with the report so far, after what is under way.
+    /// Answer with the report so far, after the work in progress.
     pub(super) job: Option<MergeJob>,
-    /// The window is stored, or about to be; whoever waits for its report.
+    /// The window is stored, or about to be; the client that waits for its report.
     pub(super) stored: Option<Option<Waiter>>,
 }
 
 impl Registry {
-    /// Layers of runs that have not expired.
     pub(super) fn streams(&self) -> usize {
         self.runs.values().filter(|run| !run.expired).map(|run| run.layers.len()).sum()
     }
@@ -82,7 +75,6 @@ impl Registry {
         self.runs.get_mut(run).ok_or_else(|| Refusal::not_found(format!("run {}", run.escape_debug())))
     }
 
-    /// The run of that name, which is new or known.
     pub(super) fn open_run(&mut self, name: &RunName, now: Timestamp) -> &mut RunState {
         self.runs.entry(name.clone()).or_insert_with(|| RunState {
             name: name.clone(),
@@ -95,14 +87,14 @@ impl Registry {
         })
     }
 
-    /// Forgets a run, also for everything that is under way for it.
+    /// Forgets a run, also for all work in progress.
     pub(super) fn delete(&mut self, run: &str) -> Result<(), Refusal> {
         self.run(run)?.handle.delete();
         self.runs.remove(run);
         Ok(())
     }
 
-    /// The layer of work under way, unless its run was deleted meanwhile.
+    /// The layer of work in progress, unless its run was deleted in the meantime.
     fn layer(&mut self, handle: &RunHandle, window: &WindowKey) -> Option<&mut LayerState> {
         if handle.is_deleted() {
             return None;
@@ -110,7 +102,6 @@ impl Registry {
         self.runs.get_mut(&window.run)?.layers.get_mut(&window.layer)
     }
 
-    /// Takes a checked batch in.
     pub(super) fn admit(
         &mut self,
         arrival: &Arrival,
@@ -141,7 +132,7 @@ impl Registry {
         let rows = layer.open.get(&place.window).map_or(0, |open| open.rows);
         let (mut reply, report) = channel(parameters.wait);
         layer.close_finished(place.window, &mut reply, now);
-        // A window that one push opens and closes needs no mark for the case that the service is killed in between.
+        // A window that one push opens and closes needs no mark in case the service is killed in between.
         let mark_open = opened && layer.open.contains_key(&place.window);
         self.queued += 1;
         Admitted {
@@ -161,14 +152,14 @@ impl Registry {
         }
     }
 
-    /// Answers a push whose seq was accepted before.
     pub(super) fn repeat(&mut self, arrival: &Arrival, batch: &EmbeddingBatch, window: Option<u64>) -> Repeated {
         let nothing = Accepted { window: 0, rows: 0, duplicate: true, report: None };
         let mut repeated = Repeated { accepted: nothing, job: None, stored: None };
         let Some(run) = self.runs.get_mut(&arrival.run) else { return repeated };
         let Some(layer) = run.layers.get_mut(&arrival.layer) else { return repeated };
         let window = window.or(layer.newest_window()).unwrap_or(0);
-        // The seq was another window's, and the window that this push names has no report: there is nothing to wait for.
+        // The seq went to another window, and the window that this push names has no report: there is nothing to wait
+        // for.
         let open = layer.open.get(&window);
         let known = open.map_or(layer.closed.contains_key(&window), |open| open.holds(&batch.parameters));
         let (reply, report) = channel(batch.parameters.wait.filter(|_| known));
@@ -176,7 +167,7 @@ impl Registry {
         if let Some(open) = layer.open.get_mut(&window) {
             repeated.accepted.rows = open.rows;
             if reply.is_some() {
-                // After this worker's batches that wait to be merged, the first copy of this one among them.
+                // After this worker's queued batches, which include the first copy of this one.
                 open.pending += 1;
                 self.queued += 1;
                 repeated.job = Some(MergeJob {
@@ -199,7 +190,7 @@ impl Registry {
         repeated
     }
 
-    /// A batch is merged, or could not be. The report so far that its push asked for, if it did.
+    /// A batch was merged, or could not be. Returns the interim report that its push asked for, if any.
     pub(super) fn settle(&mut self, job: &mut MergeJob, merged: Merged) -> Option<ReportTask> {
         self.queued = self.queued.saturating_sub(1);
         let method = self.runs.get(&job.window.run).and_then(|run| run.method);
@@ -216,7 +207,7 @@ impl Registry {
         Some(task)
     }
 
-    /// The closed windows of a run whose batches are all merged, oldest first by layer.
+    /// The closed windows of a run whose batches are all merged, oldest first per layer.
     pub(super) fn closed_windows(&mut self, run: &str) -> Vec<ReportTask> {
         let Some(run) = self.runs.get_mut(run) else { return Vec::new() };
         let mut tasks = Vec::new();
@@ -239,8 +230,8 @@ impl Registry {
         tasks
     }
 
-    /// A window's reports are about to be stored: its seqs survive a restart from then on. What is stored of the run and
-    /// the layer; `None` where the run was deleted meanwhile.
+    /// Called when a window's reports are about to be stored: from then on its seqs survive a restart. Returns what is
+    /// stored of the run and the layer; `None` if the run was deleted in the meantime.
     pub(super) fn settle_window(&mut self, task: &ReportTask, closing: &Closing) -> Option<StoredRun> {
         let layer = self.layer(&task.run, &task.window)?;
         layer.settle(closing);
@@ -252,7 +243,6 @@ impl Registry {
 }
 
 impl RunState {
-    /// Closes every open window.
     pub(super) fn close_all(&mut self, reason: CloseReason, now: Timestamp) {
         for layer in self.layers.values_mut() {
             let windows: Vec<u64> = layer.open.keys().copied().collect();

@@ -15,16 +15,15 @@ use crate::analysis::window::Accumulator;
 use crate::compute::solve::SkipReason;
 use crate::identity::WindowKey;
 
-/// The verdict's memory of a layer, shared between the registry and the reports under way.
+/// A layer's verdict memory, shared between the registry and the reports in progress.
 pub(super) type VerdictMemories = Arc<Mutex<BTreeMap<Role, VerdictMemory>>>;
 
-/// A window to measure, judge and publish.
 pub(super) struct ReportTask {
     pub(super) run: Arc<RunHandle>,
     pub(super) window: WindowKey,
     pub(super) method: Option<Method>,
     pub(super) waiters: Vec<Waiter>,
-    /// `None`: a report of a window that still takes rows.
+    /// `None` for a report of a window that still accepts rows.
     pub(super) closing: Option<Closing>,
     step: Option<u64>,
     notes: Vec<String>,
@@ -53,17 +52,16 @@ impl ReportTask {
         }
     }
 
-    /// Answers whoever waits for the report.
     pub(super) fn answer(self, report: Option<&Arc<FullReport>>) {
         for (waiter, report) in self.waiters.into_iter().zip(std::iter::repeat(report)) {
             if let Some(report) = report {
-                // Whoever waited may have gone.
+                // The client may be gone.
                 let _ = waiter.send(Arc::clone(report));
             }
         }
     }
 
-    /// Taken out of the slots at the close, copied before it.
+    /// Moved out of the slots at the close, copied before it.
     pub(super) fn content(&mut self) -> Content {
         let take = self.closing.is_some();
         let slots = std::mem::take(&mut self.roles);
@@ -96,7 +94,7 @@ impl ReportTask {
     }
 }
 
-/// The workers' accumulators merged in worker order; taken out of the slots at the close, copied before it.
+/// The workers' accumulators merged in worker order; moved out of the slots at the close, copied before it.
 fn merged(slots: &[Slot], take: bool) -> Option<Accumulator> {
     let mut sum: Option<Accumulator> = None;
     for slot in slots {

@@ -1,8 +1,8 @@
-//! Making reports: what waits for the spectrum threads, and a window on its way to its reports.
+//! Making reports: what waits for the spectrum threads, and how a window becomes its reports.
 //!
-//! Guarantees: one layer's windows are judged in their order; what is stored of the published verdict is what is shown; a
-//! report so far moves neither hysteresis nor baseline; a panic costs one report, is counted, and kills no thread. Must
-//! not: decide when a window closes.
+//! Guarantees: one layer's windows are judged in order; the stored verdict is the published one; an interim report
+//! changes neither hysteresis nor baseline; a panic costs one report, is counted, and kills no thread. Must not: decide
+//! when a window closes.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,54 +27,53 @@ use crate::telemetry::Stage;
 /// Windows that may wait for their eigenvalues once half the memory for accumulators is in use.
 const FEW_WAITING: usize = 8;
 
-/// Something for a spectrum thread.
 pub(super) enum Task {
     Report(Box<ReportTask>),
-    /// A report that is stored already, for who waits for it.
+    /// A stored report, for a client that waits for it.
     Stored(WindowKey, Waiter),
     /// Drops the waiter once everything before it is stored.
     Passed(Waiter),
 }
 
-/// What bounds the windows that wait for their eigenvalues.
+/// The limits on the windows that wait for their eigenvalues.
 pub(super) struct Backlog {
-    /// That many may wait.
+    /// How many windows may wait.
     pub(super) windows: usize,
-    /// The accumulators' memory, which waiting windows keep.
+    /// The memory of accumulators, which waiting windows keep.
     pub(super) memory: Arc<Budget>,
 }
 
 impl Backlog {
-    /// Whether as many reports wait for their eigenvalues as may.
+    /// Whether the maximum number of reports wait for their eigenvalues.
     fn is_full(&self, waiting: &AtomicUsize) -> bool {
         let waiting = waiting.load(Ordering::Acquire);
-        // What waits keeps its accumulators: it must not take the room of windows that are open.
+        // Waiting windows keep their accumulators: they must not take the room of open windows.
         let pressed = waiting >= FEW_WAITING && 2 * self.memory.used() > self.memory.limit();
         pressed || waiting >= self.windows
     }
 }
 
-/// See the file's head.
+/// The queue of reports, and what makes and publishes them.
 pub struct Reports {
-    /// The newest of everything.
+    /// The newest state of everything.
     pub board: Arc<Board>,
     /// Everything stored.
     pub history: Arc<History>,
     /// The service's counters.
     pub metrics: Arc<ServiceMetrics>,
-    /// What solves.
+    /// The device that solves.
     pub solver: Solver,
     pub(super) overrides: ThresholdOverrides,
     pub(super) backlog: Backlog,
     pub(super) tasks: KeyedQueue<(RunName, LayerName), Task>,
-    /// Reports waiting with their eigenvalues still to be computed: of closed windows, and of open ones. The second kind
-    /// does not take the first kind's eigenvalues away.
+    /// Reports waiting with their eigenvalues still to be computed: of closed windows, and of open ones. The second
+    /// kind must not take eigenvalues away from the first.
     pub(super) closed_waiting: AtomicUsize,
     pub(super) open_waiting: AtomicUsize,
 }
 
 impl Reports {
-    /// Queues the report of a closed window; without its eigenvalues where the threads are behind.
+    /// Queues the report of a closed window, without eigenvalues if the threads are behind.
     pub(super) fn queue_closed(&self, mut task: ReportTask) {
         if task.skip.is_none() && self.backlog.is_full(&self.closed_waiting) {
             task.skip = Some(SkipReason::Behind);
@@ -83,7 +82,7 @@ impl Reports {
         self.queue(task);
     }
 
-    /// Queues a report of a window that still takes rows.
+    /// Queues a report of a window that still accepts rows.
     pub(super) fn queue_so_far(&self, mut task: ReportTask) {
         if task.skip.is_none() && self.backlog.is_full(&self.open_waiting) {
             task.skip = Some(SkipReason::Behind);
@@ -98,12 +97,12 @@ impl Reports {
         self.push(task.window.clone(), Task::Report(Box::new(task)));
     }
 
-    /// Answers with a stored report, after everything of its layer that is under way.
+    /// Answers with a stored report, after all work in progress on its layer.
     pub(super) fn queue_stored(&self, window: WindowKey, reply: Waiter) {
         self.push(window.clone(), Task::Stored(window, reply));
     }
 
-    /// Drops the waiter once everything of the layer that is under way is stored.
+    /// Drops the waiter once all work in progress on the layer is stored.
     pub(super) fn queue_passed(&self, run: &RunName, layer: &LayerName, waiter: Waiter) {
         self.tasks.push((run.clone(), layer.clone()), Task::Passed(waiter));
     }
@@ -116,18 +115,18 @@ impl Reports {
         if task.closing.is_some() { &self.closed_waiting } else { &self.open_waiting }
     }
 
-    /// Lets the spectrum threads end once they have published what is queued.
+    /// Ends the spectrum threads once they have published what is queued.
     pub fn stop(&self) {
         self.tasks.stop();
     }
 
-    /// Hands each window to `publish` until told to stop.
+    /// Passes each window to `publish` until told to stop.
     pub(super) fn work(&self, publish: impl Fn(ReportTask)) {
         self.tasks.work(|task| match task {
             Task::Report(task) => self.guarded(*task, &publish),
             Task::Stored(window, reply) => {
                 if let Some(report) = self.history.report(&window.run, &window.layer, window.window) {
-                    // Nobody may be waiting any more.
+                    // The client may be gone.
                     let _ = reply.send(report);
                 }
             }
@@ -142,14 +141,13 @@ impl Reports {
         let waiting = task.skip.is_none().then(|| self.waiting(&task));
         if catch_unwind(AssertUnwindSafe(|| publish(task))).is_err() {
             self.metrics.worker_panics.inc();
-            tracing::error!(run = &*run, layer = &*layer, window, "a fault of the service cost this report");
+            tracing::error!(run = &*run, layer = &*layer, window, "a bug in the service cost this report");
         }
         if let Some(waiting) = waiting {
             waiting.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
-    /// Gathers the workers' rows, solves, diagnoses and judges.
     pub(super) fn make(&self, task: &mut ReportTask) -> Vec<Arc<FullReport>> {
         let thresholds = self.overrides.thresholds(&task.window.run, task.method);
         let content = task.content();
@@ -186,8 +184,7 @@ impl Reports {
         content.roles.iter().map(|(role, rows)| (*role, solve(rows))).collect()
     }
 
-    /// Makes a window's reports visible, then durable at the next flush: what is stored of the published verdict is what
-    /// is shown.
+    /// Publishes a window's reports, and stores them at the next flush: the stored verdict is the published one.
     pub(super) fn store(&self, task: &ReportTask, closing: &Closing, run: StoredRun, reports: &[Arc<FullReport>]) {
         self.board.publish(reports);
         self.history.save(Saved {

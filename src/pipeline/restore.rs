@@ -1,4 +1,4 @@
-//! Builds the pipeline from its parts and from what the history remembers.
+//! Builds the pipeline from its parts and from the history.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,9 +22,9 @@ use crate::compute::solve::Solver;
 use crate::identity::{LayerName, RunName};
 use crate::publish::{Board, History, HistoryError, LayerView, Restored, RunView, ServiceMetrics};
 
-/// What a pipeline is made of.
+/// The parts of a pipeline.
 pub struct PipelineParts {
-    /// What bounds it.
+    /// Its limits.
     pub limits: Limits,
     /// Thresholds by run and method.
     pub overrides: ThresholdOverrides,
@@ -32,19 +32,19 @@ pub struct PipelineParts {
     pub backend: Arc<dyn Backend>,
     /// The arithmetic for rows whose push does not name one.
     pub precision: Precision,
-    /// Where the newest of everything goes.
+    /// Holds the newest state of everything.
     pub board: Arc<Board>,
-    /// Where reports are stored.
+    /// Stores reports.
     pub history: Arc<History>,
     /// The service's counters.
     pub metrics: Arc<ServiceMetrics>,
 }
 
 impl Pipeline {
-    /// A pipeline that knows what the history knows.
+    /// A pipeline with everything that the history knows.
     ///
     /// # Errors
-    /// When the history cannot be read.
+    /// If the history cannot be read.
     pub fn new(parts: PipelineParts) -> Result<Self, HistoryError> {
         let PipelineParts { limits, overrides, backend, precision, board, history, metrics } = parts;
         let mut registry = Registry::default();
@@ -87,7 +87,7 @@ fn restore(registry: &mut Registry, board: &Board, history: &History, restored: 
         match layer_memory::from_json(&stored.memory, &stored.closed) {
             Ok(layer) => drop(layers.insert(LayerName::stored(&stored.layer), layer)),
             Err(error) => {
-                tracing::error!(run = restored.run, layer = stored.layer, %error, "a layer's memory cannot be read; it starts anew")
+                tracing::error!(run = restored.run, layer = stored.layer, %error, "a layer's stored memory cannot be read; the layer starts from scratch")
             }
         }
     }
@@ -104,7 +104,7 @@ fn restore(registry: &mut Registry, board: &Board, history: &History, restored: 
         view.step = view.step.max(report.and_then(|report| report.step));
         view.window = view.window.max(report.map(|report| report.window));
         view.loss = view.loss.or(report.and_then(|report| report.loss));
-        // Refused rows are counted by the layer itself, not by its roles.
+        // Refused rows are counted for the layer itself, not for its roles.
         let nonfinite_rows = layers.get(state.layer.as_str()).map_or(0, |layer| layer.nonfinite_rows);
         let shown = LayerView { newest, latched, since_window: state.since_window, nonfinite_rows };
         view.layers.insert(state.layer, shown);

@@ -1,4 +1,4 @@
-//! The newest of everything, in memory: what /metrics, the page and the verdict gate read.
+//! The newest state of everything, in memory: /metrics, the page and the verdict gate read it.
 //!
 //! Guarantees: readers see whole reports. Must not: keep history.
 
@@ -17,49 +17,40 @@ use crate::analysis::report::FullReport;
 use crate::analysis::verdict::VerdictState;
 use crate::identity::RunName;
 
-/// See the file's head.
+/// The newest report and verdict of every layer of every run.
 #[derive(Debug)]
 pub struct Board {
     runs: RwLock<BTreeMap<String, RunView>>,
     changes: watch::Sender<u64>,
     /// Counts every change of the board, pushes included.
     activity: watch::Sender<u64>,
-    /// The change that last took a run away.
+    /// The change that last removed a run.
     removed: AtomicU64,
 }
 
-/// A batch as the board shows it.
 #[derive(Clone, Debug)]
-pub struct PushView {
-    /// The run.
+pub(crate) struct PushView {
     pub run: RunName,
-    /// The layers that get a report of it, roles' suffixes included.
+    /// The layers that the push reports on, roles' suffixes included.
     pub layers: Vec<String>,
-    /// The run's method.
     pub method: Option<Method>,
-    /// The trainer's step.
     pub step: Option<u64>,
-    /// The window that it went to.
     pub window: u64,
-    /// The loss.
     pub loss: Option<f64>,
-    /// When it came.
     pub at: Timestamp,
 }
 
-/// What changed on the board after some change.
 #[derive(Debug)]
-pub struct Changes {
-    /// The newest change: where to go on from.
+pub(crate) struct Changes {
+    /// The newest change: continue from here.
     pub change: u64,
-    /// The runs that changed; `None` when one was taken away, so that all must be read again.
+    /// The runs that changed; `None` if one was removed, so that all must be read again.
     pub runs: Option<Vec<(String, RunView)>>,
 }
 
-/// One run as it is published.
+/// A run's newest published state.
 #[derive(Clone, Debug, Default)]
 pub struct RunView {
-    /// Its method.
     pub method: Option<Method>,
     /// The newest step pushed.
     pub step: Option<u64>,
@@ -67,26 +58,20 @@ pub struct RunView {
     pub window: Option<u64>,
     /// The newest loss pushed.
     pub loss: Option<f64>,
-    /// When rows last came.
     pub last_push: Option<Timestamp>,
-    /// When it was finished.
     pub finished_at: Option<Timestamp>,
-    /// Its series have left /metrics.
     pub expired: bool,
     /// Windows whose rows were lost when the service stopped.
     pub interrupted: Vec<InterruptedWindow>,
     /// Layers, roles' suffixes included.
     pub layers: BTreeMap<String, LayerView>,
-    /// The board's change that last touched it.
     pub change: u64,
 }
 
-/// One layer as it is published.
+/// A layer's newest published state.
 #[derive(Clone, Debug, Default)]
 pub struct LayerView {
-    /// Its newest report.
     pub newest: Option<Arc<FullReport>>,
-    /// The report that latched its verdict.
     pub latched: Option<Arc<FullReport>>,
     /// Since which window the published state holds.
     pub since_window: u64,
@@ -94,31 +79,28 @@ pub struct LayerView {
     pub nonfinite_rows: u64,
 }
 
-/// The published verdict of a run: its worst layer's.
+/// The published verdict of a run: that of its worst layer.
 #[derive(Clone, Debug)]
-pub struct VerdictView {
+pub(crate) struct VerdictView {
     /// The worst layer; `None` before the first report.
     pub layer: Option<String>,
-    /// That layer.
     pub view: LayerView,
 }
 
 impl LayerView {
-    /// The report whose verdict is published: the latched one, else the newest.
-    pub fn shown(&self) -> Option<&Arc<FullReport>> {
+    /// The report whose verdict is published: the latched one, otherwise the newest.
+    pub(crate) fn shown(&self) -> Option<&Arc<FullReport>> {
         self.latched.as_ref().or(self.newest.as_ref())
     }
 
-    /// The published state.
-    pub fn state(&self) -> VerdictState {
+    pub(crate) fn state(&self) -> VerdictState {
         self.shown().map_or(VerdictState::WarmingUp, |published| published.report.verdict.state)
     }
 }
 
 impl RunView {
-    /// The worst layer's published verdict.
-    pub fn verdict(&self) -> VerdictView {
-        // Of equally bad layers the first: a layer stands before those derived from it.
+    pub(crate) fn verdict(&self) -> VerdictView {
+        // The first of equally bad layers: a layer comes before those derived from it.
         let measured = self.layers.iter().rev().filter(|(_, view)| view.newest.is_some());
         let worst = measured.max_by_key(|(_, view)| view.state());
         match worst {
@@ -140,20 +122,20 @@ impl Default for Board {
 }
 
 impl Board {
-    /// Ticks whenever a verdict may have changed.
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    /// Changes whenever a verdict may have changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// Ticks at every change, pushes included.
-    pub fn activity(&self) -> watch::Receiver<u64> {
+    /// Changes at every change of the board, pushes included.
+    pub(crate) fn activity(&self) -> watch::Receiver<u64> {
         self.activity.subscribe()
     }
 
-    /// What changed after the change `seen`; 0 is before everything.
-    pub fn since(&self, seen: u64) -> Changes {
+    /// The changes after the change `seen`; 0 is before all of them.
+    pub(crate) fn since(&self, seen: u64) -> Changes {
         let runs = self.runs.read().unwrap_or_else(PoisonError::into_inner);
-        // Changes are counted under the write lock: whatever this number counts is in `runs`.
+        // Changes are counted under the write lock: every change up to this number is in `runs`.
         let change = *self.activity.borrow();
         let whole = self.removed.load(Ordering::Acquire) > seen && seen > 0;
         let changed = runs.iter().filter(|(_, view)| view.change > seen);
@@ -171,8 +153,7 @@ impl Board {
         self.runs.read().unwrap_or_else(PoisonError::into_inner).get(run).cloned()
     }
 
-    /// A batch was accepted.
-    pub fn pushed(&self, push: &PushView) {
+    pub(crate) fn pushed(&self, push: &PushView) {
         self.with(&push.run, |view| {
             for layer in &push.layers {
                 view.layers.entry(layer.clone()).or_default();
@@ -187,7 +168,7 @@ impl Board {
         });
     }
 
-    /// New reports of one window.
+    /// Records the new reports of one window.
     pub fn publish(&self, reports: &[Arc<FullReport>]) {
         for published in reports {
             let report = &published.report;
@@ -210,7 +191,7 @@ impl Board {
                         "verdict"
                     );
                 }
-                // Interrupted windows stand under the layer as pushed, without a role.
+                // Interrupted windows are listed under the layer as pushed, without a role.
                 let pushed = report.layer.split(':').next().unwrap_or("");
                 run.interrupted.retain(|cut_off| cut_off.window != report.window || cut_off.layer != pushed);
             });
@@ -218,21 +199,18 @@ impl Board {
         self.changed();
     }
 
-    /// Non-finite rows refused so far in a layer.
-    pub fn nonfinite(&self, run: &str, layer: &str, rows: u64) {
+    pub(crate) fn nonfinite(&self, run: &str, layer: &str, rows: u64) {
         self.with(run, |view| view.layers.entry(layer.to_string()).or_default().nonfinite_rows = rows);
     }
 
-    /// The run was finished.
-    pub fn finished(&self, run: &str, at: Option<Timestamp>) {
+    pub(crate) fn finished(&self, run: &str, at: Option<Timestamp>) {
         self.with(run, |view| {
             view.finished_at = at;
             view.interrupted.clear();
         });
     }
 
-    /// Unlatches the run's verdicts.
-    pub fn acknowledge(&self, run: &str) {
+    pub(crate) fn acknowledge(&self, run: &str) {
         self.with(run, |view| {
             for layer in view.layers.values_mut() {
                 if layer.latched.take().is_some()
@@ -246,8 +224,8 @@ impl Board {
         self.changed();
     }
 
-    /// The run's series leave /metrics, and its verdicts are unlatched.
-    pub fn expire(&self, run: &str) {
+    /// Removes the run's series from /metrics, and unlatches its verdicts.
+    pub(crate) fn expire(&self, run: &str) {
         self.acknowledge(run);
         self.with(run, |view| view.expired = true);
         self.changed();
@@ -263,13 +241,13 @@ impl Board {
         self.changed();
     }
 
-    /// Puts a run back as the history knows it.
+    /// Restores a run from the history.
     pub fn restore(&self, run: &str, view: RunView) {
         self.with(run, |known| *known = view);
     }
 
-    /// What of the run's published verdicts must survive a restart.
-    pub fn published(&self, run: &str) -> Vec<PublishedState> {
+    /// The part of the run's published verdicts that must survive a restart.
+    pub(crate) fn published(&self, run: &str) -> Vec<PublishedState> {
         let Some(view) = self.run(run) else { return Vec::new() };
         let place = |full: &Arc<FullReport>| ReportPlace { window: full.report.window, revision: full.report.revision };
         view.layers
@@ -298,7 +276,7 @@ impl Board {
         number
     }
 
-    /// Wakes whoever watches.
+    /// Wakes the watchers.
     pub fn changed(&self) {
         self.changes.send_modify(|count| *count += 1);
         self.count();

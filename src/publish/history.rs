@@ -1,8 +1,8 @@
-//! Reports, spectra, runs and each layer's memory in SQLite: they survive a restart, and sqlite3 opens them.
+//! Reports, spectra, runs and each layer's memory in SQLite: they survive a restart, and sqlite3 can open them.
 //!
-//! Guarantees: what one window brings is written in one transaction and synced (WAL, synchronous FULL) before it counts as
-//! stored; a write that fails is kept, in order, and tried again, and `fault` says why meanwhile.
-//! Must not: be called on a thread that serves sockets, reads of the board excepted.
+//! Guarantees: everything from one window is written in one transaction and synced (WAL, synchronous FULL) before it
+//! counts as stored; a failed write is kept, in order, and retried, and `fault` gives the reason meanwhile. Must not:
+//! be called on a thread that serves sockets.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -20,31 +20,31 @@ use crate::analysis::parameters::Method;
 use crate::analysis::report::FullReport;
 use crate::identity::WindowKey;
 
-/// See the file's head.
+/// The SQLite database and the writes that wait for it.
 pub struct History {
     writer: Mutex<Connection>,
-    /// Writes to come, in order: those that failed first.
+    /// Pending writes, in order, those that failed first.
     pending: Mutex<VecDeque<Write>>,
-    /// A second connection, so that reads do not wait for a sync; `None` in memory, where there is one.
+    /// A second connection, so that reads do not wait for a sync; `None` in memory, where there is only one.
     reader: Option<Mutex<Connection>>,
     fault: Mutex<Option<String>>,
     _lock: Option<File>,
 }
 
-/// Reports as they were stored.
+/// A page of stored reports.
 #[derive(Debug)]
 pub struct ReportPage {
     /// JSON, oldest first.
     pub reports: Vec<String>,
-    /// The window to go on from.
+    /// The window where the next page starts.
     pub next: Option<u64>,
 }
 
 impl History {
-    /// Opens or makes `fullrank.sqlite3` under `directory`, or a history in memory.
+    /// Opens or creates `fullrank.sqlite3` in `directory`, or a history in memory.
     ///
     /// # Errors
-    /// When it cannot be used.
+    /// If it cannot be used.
     pub fn open(directory: Option<&Path>) -> Result<Self, HistoryError> {
         let Some(directory) = directory else {
             let connection = Connection::open_in_memory()?;
@@ -76,33 +76,39 @@ impl History {
         }
     }
 
-    /// Why writes fail at the moment.
+    /// Why writes currently fail.
     pub fn fault(&self) -> Option<String> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Will store at the next `flush` what one window brought.
-    pub fn save(&self, saved: Saved) {
+    /// Queues everything from one window for the next `flush`.
+    pub(crate) fn save(&self, saved: Saved) {
         self.push(Write::Save(Box::new(saved)));
     }
 
-    /// Notes that a window holds rows that a kill would lose.
-    pub fn mark_open(&self, window: &WindowKey, now: Timestamp) {
+    /// Records that a window holds rows that a kill would lose.
+    pub(crate) fn mark_open(&self, window: &WindowKey, now: Timestamp) {
         self.push(Write::MarkOpen { window: window.clone(), now });
         self.flush();
     }
 
-    /// Will store the run's own row at the next `flush`; once finished, nothing of it is interrupted any more.
-    pub fn save_run(&self, run: &str, method: Option<Method>, last_push: Timestamp, finished_at: Option<Timestamp>) {
+    /// Queues the run's own row for the next `flush`; a finished run has no interrupted windows.
+    pub(crate) fn save_run(
+        &self,
+        run: &str,
+        method: Option<Method>,
+        last_push: Timestamp,
+        finished_at: Option<Timestamp>,
+    ) {
         self.push(Write::Run { run: run.to_string(), method, last_push, finished_at });
     }
 
-    /// Will forget at the next `flush` that the run's verdicts are latched.
-    pub fn unlatch(&self, run: &str) {
+    /// Queues unlatching the run's verdicts for the next `flush`.
+    pub(crate) fn unlatch(&self, run: &str) {
         self.push(Write::Unlatch { run: run.to_string() });
     }
 
-    /// Will forget the run at the next `flush`.
+    /// Queues deleting the run for the next `flush`.
     pub fn delete(&self, run: &str) {
         self.push(Write::Delete { run: run.to_string() });
     }
@@ -119,7 +125,7 @@ impl History {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what is to be written; what fails stays first in line for the next time.
+    /// Writes everything queued; a write that fails stays first in the queue.
     pub fn flush(&self) {
         let connection = self.writer();
         let mut fault = None;
@@ -133,9 +139,9 @@ impl History {
         }
         let mut known = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         if known.is_none() && fault.is_some() {
-            tracing::error!(error = fault, "the history cannot be written; pushes are refused until it can");
+            tracing::error!(error = fault, "cannot write the history; pushes are refused until that works again");
         } else if known.is_some() && fault.is_none() {
-            tracing::info!("the history can be written again");
+            tracing::info!("writing the history works again");
         }
         *known = fault;
     }
@@ -147,7 +153,8 @@ impl History {
         }
     }
 
-    /// Closed windows `from ..= to`, oldest first, every revision; whole windows until at least `limit` reports are there.
+    /// Closed windows `from ..= to`, oldest first, every revision; whole windows until there are at least `limit`
+    /// reports.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -178,7 +185,7 @@ impl History {
         })
     }
 
-    /// The newest revision of a window's report, or of the newest window.
+    /// The newest revision of a window's report, or the newest window's.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -186,7 +193,7 @@ impl History {
         self.read(|connection| load(connection, run, layer, window, None))
     }
 
-    /// As [`History::newest`], where nothing can be done about an error.
+    /// As [`History::newest`], for callers that cannot handle an error.
     pub fn report(&self, run: &str, layer: &str, window: u64) -> Option<Arc<FullReport>> {
         self.newest(run, layer, Some(window)).unwrap_or_else(|error| {
             tracing::error!(%error, "a stored report cannot be read");
@@ -194,11 +201,8 @@ impl History {
         })
     }
 
-    /// A report by its revision.
-    ///
-    /// # Errors
-    /// When SQLite fails.
-    pub fn revision(
+    /// One revision of a report.
+    pub(crate) fn revision(
         &self,
         run: &str,
         layer: &str,
@@ -207,7 +211,7 @@ impl History {
         self.read(|connection| load(connection, run, layer, Some(place.window), Some(place.revision)))
     }
 
-    /// Every run, for the start of the service.
+    /// Every run, to restore at the start of the service.
     ///
     /// # Errors
     /// When SQLite fails.

@@ -1,7 +1,7 @@
 //! A layer's whole history in a bounded number of windows, for charts.
 //!
-//! Guarantees: of many windows at most as many reports are read as were asked for; where one stands for several, it is the
-//! worst judged of them, so that a short collapse is not lost. Must not: average (a mean of two ranks is no rank).
+//! Guarantees: at most the requested number of reports is read; one that stands for several windows is the worst judged
+//! of them, so a short collapse is not lost. Must not: average (a mean of two ranks is not a rank).
 
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::Value;
@@ -11,32 +11,24 @@ use super::history_error::HistoryError;
 use super::tables::{as_stored, eigenvalues};
 use crate::analysis::verdict::VerdictState;
 
-/// See the file's head.
 #[derive(Debug)]
-pub struct HistoryPoints {
-    /// How many closed windows there are.
+pub(crate) struct HistoryPoints {
     pub total: usize,
-    /// Those that were chosen, oldest first, the newest revision of each.
+    /// The selected windows, oldest first, the newest revision of each.
     pub windows: Vec<HistoryPoint>,
 }
 
-/// One closed window.
 #[derive(Debug)]
-pub struct HistoryPoint {
-    /// The report, as it was stored.
+pub(crate) struct HistoryPoint {
     pub report: Value,
-    /// Descending, where asked for and known.
+    /// Descending; `None` unless requested and known.
     pub eigenvalues: Option<Vec<f64>>,
 }
 
-/// What is to be read.
 #[derive(Clone, Copy, Debug)]
-pub struct PointsQuery {
-    /// The first window.
+pub(crate) struct PointsQuery {
     pub from: u64,
-    /// The last window.
     pub to: u64,
-    /// Windows at most.
     pub most: usize,
     /// With the eigenvalues.
     pub spectra: bool,
@@ -47,7 +39,7 @@ impl History {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn points(&self, run: &str, layer: &str, query: PointsQuery) -> Result<HistoryPoints, HistoryError> {
+    pub(crate) fn points(&self, run: &str, layer: &str, query: PointsQuery) -> Result<HistoryPoints, HistoryError> {
         self.read(|connection| {
             let all = marks(connection, run, layer, query)?;
             let mut read = connection.prepare_cached(if query.spectra {
@@ -61,7 +53,7 @@ impl History {
                 let row = read.query_row(params![run, layer, window, revision], |row| {
                     Ok((row.get::<_, String>(0)?, row.get::<_, Option<Vec<u8>>>(1)?))
                 });
-                // The run may have been deleted since.
+                // The run may have been deleted meanwhile.
                 let Some((report, blob)) = row.optional()? else { continue };
                 let eigenvalues = blob.as_deref().map(eigenvalues);
                 windows.push(HistoryPoint { report: serde_json::from_str(&report).unwrap_or_default(), eigenvalues });
@@ -73,9 +65,9 @@ impl History {
 
 type Mark = (i64, u32, Option<VerdictState>);
 
-/// Every window with its newest revision and that one's state. The rows' reports, which are long, are not read.
+/// Every window with its newest revision and that revision's state, without reading the long reports.
 fn marks(connection: &Connection, run: &str, layer: &str, asked: PointsQuery) -> rusqlite::Result<Vec<Mark>> {
-    // A bare column beside max() is that of the row which holds the maximum.
+    // Next to max(), a bare column takes its value from the row with the maximum.
     let mut query = connection.prepare_cached(
         "SELECT window, max(revision), state FROM reports WHERE run = ?1 AND layer = ?2 AND window BETWEEN ?3 AND ?4
          GROUP BY window ORDER BY window",
@@ -84,7 +76,7 @@ fn marks(connection: &Connection, run: &str, layer: &str, asked: PointsQuery) ->
     query.query_map(range, |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?.parse().ok())))?.collect()
 }
 
-/// At most `most` of them, evenly spread: of each stretch the worst, of equally bad ones the last.
+/// At most `most` windows, evenly spread: from each stretch the worst, and of equally bad ones the last.
 fn chosen(all: &[Mark], most: usize) -> Vec<Mark> {
     if all.len() <= most {
         return all.to_vec();

@@ -1,7 +1,7 @@
-//! What the world sees: the board (the newest of everything), the history (SQLite), the metrics, alerts.
+//! What others can see: the board (the newest state of everything), the history (SQLite), the metrics, alerts.
 //!
-//! Guarantees: a verdict once collapsed stays published so until acknowledged, deleted or expired. Must not: compute,
-//! read a clock, or name the pipeline.
+//! Guarantees: a collapsed verdict is latched: it stays published until acknowledged, deleted or expired. Must not:
+//! compute, read a clock, or name the pipeline.
 
 mod board;
 mod history;
@@ -13,12 +13,11 @@ mod saved;
 mod service_metrics;
 mod tables;
 
-pub use board::{Board, Changes, LayerView, PushView, RunView, VerdictView};
-pub use history::{History, ReportPage};
-pub use history_error::HistoryError;
-pub use history_points::{HistoryPoint, HistoryPoints, PointsQuery};
-pub use run_metrics::{RunCollector, log_spaced_components};
-pub use saved::{
-    InterruptedWindow, PublishedState, ReportPlace, Restored, RestoredLayer, Saved, StoredClose, StoredRun,
-};
+pub use board::Board;
+pub(crate) use board::{LayerView, PushView, RunView};
+pub use history::History;
+pub(crate) use history_error::HistoryError;
+pub(crate) use history_points::{HistoryPoint, HistoryPoints, PointsQuery};
+pub use run_metrics::RunCollector;
+pub(crate) use saved::{InterruptedWindow, Restored, Saved, StoredClose, StoredRun};
 pub use service_metrics::{Build, ServiceMetrics};

@@ -1,7 +1,7 @@
-//! The families of runs and layers, built from the board at each scrape, so that a run that ends is gone by itself.
+//! The metrics of runs and layers, built from the board at each scrape, so a run that ends disappears by itself.
 //!
-//! Guarantees: an undefined value has no series; never more series than the cap, and what is left out is counted.
-//! Must not: be labelled by step or window.
+//! Guarantees: an undefined value has no series; there are never more series than the cap, and series left out are
+//! counted. Must not: label by step or window.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::analysis::parameters::Method;
 use crate::analysis::report::Report;
 use crate::analysis::verdict::{Alarm, FiringAlarm, VerdictState};
 
-/// Families that are not in the table of measures: (name, help, labels).
+/// Metrics that are not in the table of measures: (name, help, labels).
 const FAMILIES: [(&str, &str, &[&str]); 15] = [
     (
         "fullrank_components_for_variance",
@@ -33,10 +33,14 @@ const FAMILIES: [(&str, &str, &[&str]); 15] = [
     ),
     (
         "fullrank_approximate",
-        "1 where the newest report's entropy_rank, intrinsic_dimension or rankme is an estimate, else 0",
+        "1 if the newest report's entropy_rank, intrinsic_dimension or rankme is an estimate, else 0",
         &["run", "layer"],
     ),
-    ("fullrank_verdict", "1 for the published state, latched once collapsed", &["run", "layer", "state"]),
+    (
+        "fullrank_verdict",
+        "1 for the published state; latched once collapsed (published until acknowledged)",
+        &["run", "layer", "state"],
+    ),
     (
         "fullrank_verdict_cause",
         "The cause of the published verdict, latched with it; always 1",
@@ -54,15 +58,15 @@ const FAMILIES: [(&str, &str, &[&str]); 15] = [
         &["run", "layer"],
     ),
     ("fullrank_run_loss", "The newest loss pushed", &["run"]),
-    ("fullrank_run_info", "What a run says of itself; always 1", &["run", "method"]),
+    ("fullrank_run_info", "The run's method; always 1", &["run", "method"]),
     ("fullrank_run_step", "The newest step pushed", &["run"]),
     ("fullrank_run_window", "The newest window pushed", &["run"]),
-    ("fullrank_run_last_push_timestamp_seconds", "When rows last came, Unix time", &["run"]),
-    ("fullrank_run_finished", "1 once the run was finished", &["run"]),
+    ("fullrank_run_last_push_timestamp_seconds", "Time of the last push, Unix time", &["run"]),
+    ("fullrank_run_finished", "1 once the run is finished", &["run"]),
     ("fullrank_report_rows", "Pooled rows of the newest window", &["run", "layer"]),
 ];
 
-/// See the file's head.
+/// Collects the metrics of runs and layers from the board.
 pub struct RunCollector {
     board: Arc<Board>,
     metrics: Arc<ServiceMetrics>,
@@ -70,7 +74,6 @@ pub struct RunCollector {
     descriptions: Vec<Desc>,
 }
 
-/// Series of one scrape, by family.
 #[derive(Default)]
 struct Series {
     families: BTreeMap<&'static str, Vec<Metric>>,
@@ -79,10 +82,10 @@ struct Series {
 }
 
 impl RunCollector {
-    /// A collector of everything on the board, at most `max_series` series.
+    /// A collector of everything on the board, with at most `max_series` series.
     ///
     /// # Errors
-    /// When a name is no valid metric name, which is a fault of the program.
+    /// If a name is not a valid metric name, which is a bug.
     pub fn new(board: Arc<Board>, metrics: Arc<ServiceMetrics>, max_series: usize) -> Result<Self, prometheus::Error> {
         let names = |labels: &[&str]| labels.iter().map(|label| (*label).to_string()).collect();
         let mut descriptions = Vec::new();
@@ -109,7 +112,7 @@ impl Collector for RunCollector {
             if run.expired {
                 continue;
             }
-            // A run goes in whole or not at all, so that what is there can be trusted.
+            // A run is included completely or not at all, so that what is there can be trusted.
             let mut mine = Series { measures: empty.clone(), ..Series::default() };
             mine.run(&name, &run);
             for (layer, view) in &run.layers {
@@ -181,7 +184,7 @@ impl Series {
             let value = f64::from(u8::from(*state == shown));
             self.add("fullrank_verdict", labels, &[("state", state.word())], value);
         }
-        // What is latched stays as it was when it was: a run may drift on from one collapse to another.
+        // What is latched keeps its state at that time: a run may drift from one collapse to another.
         let published = &view.shown().unwrap_or(newest).report.verdict;
         self.add("fullrank_verdict_cause", labels, &[("cause", published.cause.word())], 1.0);
         for (family, verdict) in [("fullrank_verdict_alarm", published), ("fullrank_alarm", &report.verdict)] {
@@ -223,7 +226,7 @@ fn scalar_table() -> impl Iterator<Item = (&'static str, &'static str)> {
     TABLE.iter().copied().chain(diagnostics)
 }
 
-/// The values, in the table's order.
+/// In the table's order.
 fn scalars(report: &Report) -> Vec<Option<f64>> {
     let mut values = report.measures.scalars();
     for ((_, names), group) in methods::TABLE.iter().zip(report.methods.groups()) {
@@ -271,8 +274,8 @@ fn counter(labels: &Labels<'_>, value: u64) -> Metric {
     metric
 }
 
-/// Components 1 to 8, then two an octave: 8 2^(k/2) rounded, up to d.
-pub fn log_spaced_components(d: usize) -> impl Iterator<Item = usize> {
+/// Components 1 to 8, then two per octave: 8 2^(k/2) rounded, up to d.
+pub(crate) fn log_spaced_components(d: usize) -> impl Iterator<Item = usize> {
     let spaced = (1..).map(|k| (8.0 * 2f64.powf(f64::from(k) / 2.0)).round() as usize);
     (1..=8).chain(spaced).take_while(move |component| *component <= d)
 }

@@ -1,7 +1,7 @@
-//! The service's own counters, and the registry that everything at /metrics comes from.
+//! The service's own counters, and the registry behind /metrics.
 //!
-//! Guarantees: one registry an instance, so that tests run many services in one process. Must not: hold run series (those
-//! are built at scrape time by `run_metrics`).
+//! Guarantees: each instance has its own registry, so tests can run many services in one process. Must not: hold the
+//! series of runs (`run_metrics` builds those at scrape time).
 
 use std::sync::Arc;
 
@@ -10,34 +10,34 @@ use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use crate::error::Code;
 use crate::telemetry::Stages;
 
-/// What this program is, for `fullrank_build_info`.
+/// Version and build of this program, for `fullrank_build_info`.
 #[derive(Clone, Debug)]
 pub struct Build {
     /// Crate version.
     pub version: &'static str,
-    /// Source revision, where known at build time.
+    /// Source revision, if known at build time.
     pub revision: &'static str,
-    /// `cpu`, `torch`, `torch-cuda:0`.
+    /// The device: `cpu`, `torch`, `torch-cuda:0`.
     pub backend: String,
 }
 
-/// See the file's head.
+/// The service's own metrics.
 #[derive(Debug)]
-#[allow(missing_docs)] // each has its help where it is registered
+#[allow(missing_docs)] // each is documented by its help text
 pub struct ServiceMetrics {
     pub registry: Registry,
     pub stages: Stages,
     pub rows: IntCounter,
-    pub spectra_skipped: IntCounter,
-    pub solver_failures: IntCounter,
-    pub worker_panics: IntCounter,
-    pub series_dropped: IntCounter,
-    pub compute_fallbacks: IntCounterVec,
-    pub compute_worker_restarts: IntCounter,
+    pub(crate) spectra_skipped: IntCounter,
+    pub(crate) solver_failures: IntCounter,
+    pub(crate) worker_panics: IntCounter,
+    pub(crate) series_dropped: IntCounter,
+    pub(crate) compute_fallbacks: IntCounterVec,
+    pub(crate) compute_worker_restarts: IntCounter,
     pub inbox_batches: IntGauge,
     pub streams: IntGauge,
     pub connections: IntGauge,
-    pub accumulator_bytes: IntGauge,
+    pub(crate) accumulator_bytes: IntGauge,
     accepted: IntCounterVec,
     duplicates: IntCounterVec,
     rejected: IntCounterVec,
@@ -45,14 +45,14 @@ pub struct ServiceMetrics {
     bytes: IntCounter,
 }
 
-/// The doors.
+/// Values of the label `door`: the endpoints.
 const DOORS: [&str; 2] = ["http", "grpc"];
 
 impl ServiceMetrics {
-    /// Registers everything.
+    /// Registers all metrics.
     ///
     /// # Errors
-    /// When a name is taken twice, which is a fault of the program.
+    /// If a name is used twice, which is a bug.
     pub fn new(build: &Build, inbox_capacity: usize) -> Result<Arc<Self>, prometheus::Error> {
         let names = Names(Registry::new());
         names
@@ -70,20 +70,18 @@ impl ServiceMetrics {
             )?,
             solver_failures: names
                 .counter("fullrank_solver_failures_total", "Eigensolver results that failed their checks")?,
-            worker_panics: names.counter("fullrank_worker_panics_total", "Faults that cost one batch or report")?,
+            worker_panics: names.counter("fullrank_worker_panics_total", "Bugs that cost one batch or report")?,
             series_dropped: names.counter(
                 "fullrank_series_dropped_total",
                 "Series left out of scrapes because of the cardinality cap",
             )?,
             compute_fallbacks: names.counters(
                 "fullrank_compute_fallbacks_total",
-                "Jobs that the cpu backend did in place of the configured device, by the reason",
+                "Jobs that the cpu backend did in place of the configured device, by reason",
                 &["reason"],
             )?,
-            compute_worker_restarts: names.counter(
-                "fullrank_compute_worker_restarts_total",
-                "Compute workers that took the place of one that failed",
-            )?,
+            compute_worker_restarts: names
+                .counter("fullrank_compute_worker_restarts_total", "Compute workers that replaced a failed one")?,
             inbox_batches: names.gauge("fullrank_inbox_batches", "Batches that wait to be merged")?,
             streams: names.gauge("fullrank_streams", "Layers of unexpired runs")?,
             connections: names.gauge("fullrank_connections", "Open connections")?,
@@ -92,17 +90,17 @@ impl ServiceMetrics {
             accepted: names.counters("fullrank_batches_accepted_total", "Batches accepted", &["door"])?,
             duplicates: names.counters(
                 "fullrank_batches_duplicate_total",
-                "Batches that came again and count once",
+                "Batches that came again (each counts once)",
                 &["door"],
             )?,
             rejected: names.counters(
                 "fullrank_batches_rejected_total",
-                "Batches refused, by the code of the refusal",
+                "Batches refused, by error code",
                 &["door", "reason"],
             )?,
             notifications: names.counters(
                 "fullrank_notifications_total",
-                "Alerts posted to a webhook or to Alertmanager: sent, failed (and tried again), dropped for want of room",
+                "Alerts posted to a webhook or to Alertmanager: sent, failed (and retried), dropped (too many waiting)",
                 &["receiver", "outcome"],
             )?,
             bytes: names.counter("fullrank_received_bytes_total", "Bytes of accepted bodies, decompressed")?,
@@ -112,7 +110,7 @@ impl ServiceMetrics {
         Ok(Arc::new(service))
     }
 
-    /// Every label is there from the start, so that a rate sees the first event.
+    /// Creates every label at the start, so that a rate sees the first event.
     fn start_at_zero(&self) {
         for receiver in ["webhook", "alertmanager"] {
             for outcome in ["sent", "failed", "dropped"] {
@@ -128,8 +126,8 @@ impl ServiceMetrics {
         }
     }
 
-    /// A push of `bytes` was accepted at a door, perhaps as a duplicate, or refused.
-    pub fn pushed(&self, door: &str, bytes: usize, duplicate: Result<bool, Code>) {
+    /// Counts a push of `bytes` at an endpoint: accepted, duplicate or refused.
+    pub(crate) fn pushed(&self, door: &str, bytes: usize, duplicate: Result<bool, Code>) {
         match duplicate {
             Ok(duplicate) => {
                 let counters = if duplicate { &self.duplicates } else { &self.accepted };
@@ -140,18 +138,16 @@ impl ServiceMetrics {
         }
     }
 
-    /// Something was, or was not, told to a receiver of alerts.
+    /// Counts a delivery to a receiver of alerts.
     pub fn notified(&self, receiver: &str, outcome: &str, count: u64) {
         self.notifications.with_label_values(&[receiver, outcome]).inc_by(count);
     }
 
-    /// A batch was refused at a door.
-    pub fn rejected(&self, door: &str, code: Code) {
+    pub(crate) fn rejected(&self, door: &str, code: Code) {
         self.rejected.with_label_values(&[door, code.word()]).inc();
     }
 }
 
-/// Makes and registers metrics.
 struct Names(Registry);
 
 impl Names {
@@ -174,7 +170,7 @@ impl Names {
     }
 
     fn build_info(&self, build: &Build) -> Result<(), prometheus::Error> {
-        let options = Opts::new("fullrank_build_info", "What this program is; always 1");
+        let options = Opts::new("fullrank_build_info", "Version and build of this program; always 1");
         let info = GaugeVec::new(options, &["version", "revision", "backend"])?;
         info.with_label_values(&[build.version, build.revision, &build.backend]).set(1.0);
         self.0.register(Box::new(info))

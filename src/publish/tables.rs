@@ -1,6 +1,6 @@
 //! The history's tables: their schema, and the statements that write and read them.
 //!
-//! Guarantees: one write is one transaction. Must not: keep state, or be used but by `history`.
+//! Guarantees: one write is one transaction. Must not: keep state, or be used outside `history`.
 
 use std::sync::Arc;
 
@@ -33,7 +33,6 @@ CREATE TABLE closed_windows (run TEXT, layer TEXT, window INTEGER, revision INTE
 CREATE TABLE open_windows (run TEXT, layer TEXT, window INTEGER, PRIMARY KEY (run, layer, window)) STRICT, WITHOUT ROWID;
 ";
 
-/// One change of the history.
 pub(super) enum Write {
     Save(Box<Saved>),
     MarkOpen { window: WindowKey, now: Timestamp },
@@ -51,7 +50,7 @@ pub(super) fn migrate(connection: &Connection) -> Result<(), HistoryError> {
     }
 }
 
-/// Windows are below 2^63: the doors refuse others.
+/// Windows are below 2^63: the endpoints refuse larger ones.
 pub(super) fn as_stored(window: u64) -> i64 {
     i64::try_from(window).unwrap_or(i64::MAX)
 }
@@ -61,8 +60,8 @@ pub(super) fn apply(connection: &Connection, write: &Write) -> rusqlite::Result<
     match write {
         Write::Save(saved) => save(&transaction, saved)?,
         Write::MarkOpen { window, now } => {
-            // The run's row first: a run that is killed in its first window is known afterwards, and one that a push
-            // reopened is open.
+            // The run's row first: a run that is killed in its first window is then known afterwards, and one that a
+            // push reopened is open.
             let run_row = "INSERT INTO runs VALUES (?1, NULL, ?2, NULL)
                            ON CONFLICT (run) DO UPDATE SET last_push_at = excluded.last_push_at, finished_at = NULL";
             transaction.execute(run_row, params![&*window.run, now.to_string()])?;
@@ -160,7 +159,7 @@ fn save_report(connection: &Connection, full: &FullReport) -> rusqlite::Result<(
     Ok(())
 }
 
-/// The newest report of a layer, of a window, or of one of its revisions.
+/// The newest report of a layer, a window, or one revision of it.
 pub(super) fn load(
     connection: &Connection,
     run: &str,
@@ -189,7 +188,7 @@ pub(super) fn load(
     query.query_row(params![run, layer, window.map(as_stored), revision], read).optional()
 }
 
-/// Of a blob of little-endian f64.
+/// From a blob of little-endian f64.
 pub(super) fn eigenvalues(blob: &[u8]) -> Vec<f64> {
     blob.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect()
 }

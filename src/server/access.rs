@@ -1,7 +1,7 @@
-//! Who may come in: the token and the Host header, checked before anything else, for every path.
+//! Access control: the token and the Host header, checked before anything else, on every path.
 //!
-//! Guarantees: livez and readyz are open; a web page elsewhere cannot reach a loopback service by a name of its own (DNS
-//! rebinding), for names must be allowed. Must not: say which part of a credential was wrong.
+//! Guarantees: livez and readyz are open; a web page elsewhere cannot reach a loopback service under a name of its own
+//! (DNS rebinding), because names must be allowed. Must not: reveal which part of a credential was wrong.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -14,7 +14,7 @@ use subtle::ConstantTimeEq;
 
 use crate::error::{Code, Refusal};
 
-/// Who may come in.
+/// The token and the allowed host names.
 #[derive(Clone)]
 pub struct Access {
     token: Option<String>,
@@ -29,12 +29,12 @@ impl std::fmt::Debug for Access {
 }
 
 impl Access {
-    /// With a token, everybody needs it; `hosts` are names allowed in addition to addresses and localhost.
-    pub fn new(token: Option<String>, hosts: Vec<String>) -> Self {
+    /// With a token, every request needs it; `hosts` are names allowed besides IP addresses and localhost.
+    pub(crate) fn new(token: Option<String>, hosts: Vec<String>) -> Self {
         Self { token, hosts: hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect() }
     }
 
-    /// The token, for a client of our own.
+    /// The token, for our own client.
     pub fn token(&self) -> Option<&str> {
         self.token.as_deref()
     }
@@ -55,7 +55,7 @@ impl Access {
     fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         let named = headers.get(HOST).and_then(|value| value.to_str().ok());
         let Some(authority) = uri.authority().map(http::uri::Authority::as_str).or(named) else {
-            return Err(Refusal::new(Code::Forbidden, "the request names no host"));
+            return Err(Refusal::new(Code::Forbidden, "the request has no Host header"));
         };
         let host = host_of(authority).to_ascii_lowercase();
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
@@ -64,12 +64,15 @@ impl Access {
         }
         Err(Refusal::new(
             Code::Forbidden,
-            format!("the host name '{}' is not allowed: start with --allowed-host to allow it", host.escape_debug()),
+            format!(
+                "the host name '{}' is not allowed: start the service with --allowed-host to allow it",
+                host.escape_debug()
+            ),
         ))
     }
 }
 
-/// Without the port.
+/// Removes the port.
 fn host_of(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && !host.is_empty() => host,
@@ -77,7 +80,6 @@ fn host_of(authority: &str) -> &str {
     }
 }
 
-/// The secret of a Bearer or Basic credential.
 fn secret(header: &str) -> Option<String> {
     let (scheme, rest) = header.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {
@@ -90,7 +92,6 @@ fn secret(header: &str) -> Option<String> {
     None
 }
 
-/// The middleware.
 pub(super) async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
     if matches!(request.uri().path(), "/livez" | "/readyz") {
         return next.run(request).await;

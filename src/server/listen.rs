@@ -1,7 +1,8 @@
-//! The accept loop: every connection gets deadlines, a place under the cap, and HTTP/1.1 or HTTP/2 by what it speaks.
+//! The accept loop: every connection gets deadlines and a place under the cap, and uses HTTP/1.1 or HTTP/2 as the
+//! client does.
 //!
-//! Guarantees: at the cap a new connection is closed at once, and counted connections never pass it; on shutdown requests
-//! under way are answered. Must not: bind (`app` does), or know a route.
+//! Guarantees: at the cap a new connection is closed immediately, and the count never exceeds it; on shutdown, requests
+//! in progress are answered. Must not: bind (`app` does), or know a route.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,30 +19,29 @@ use tower::ServiceExt;
 use super::patience::{DeadlineStream, InFlight};
 use crate::publish::ServiceMetrics;
 
-/// Requests under way at shutdown are given this long.
+/// How long requests in progress get at shutdown.
 const GRACE: Duration = Duration::from_secs(20);
-/// An HTTP/2 peer that is silent is asked for a sign of life this often.
+/// How often a silent HTTP/2 peer is pinged.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// HTTP/2 flow control: what a peer may send before it is read. Large, for tensors; it is no buffer.
+/// HTTP/2 flow control: what a peer may send before it is read. Large, for tensors; it is not a buffer.
 const STREAM_WINDOW: u32 = 4 << 20;
-/// HTTP/2 streams of one connection.
 const STREAMS: u32 = 64;
-/// Longest HTTP/1 header, and largest HTTP/2 header list.
 const HEADER_BYTES: usize = 64 << 10;
 
-/// What bounds a listener.
 #[derive(Clone)]
-pub struct Listening {
-    /// Connections at once.
+pub(crate) struct Listening {
     pub max_connections: usize,
-    /// Seconds for a request's header.
     pub header_timeout_s: u64,
-    /// The counters.
     pub metrics: Arc<ServiceMetrics>,
 }
 
-/// Accepts until `shutdown` turns true, then lets requests under way finish.
-pub async fn serve(listener: TcpListener, router: Router, listening: Listening, mut shutdown: watch::Receiver<bool>) {
+/// Accepts connections until `shutdown` is true, then lets requests in progress finish.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    listening: Listening,
+    mut shutdown: watch::Receiver<bool>,
+) {
     let places = Arc::new(Semaphore::new(listening.max_connections));
     let graceful = GracefulShutdown::new();
     let builder = builder();
@@ -50,8 +50,8 @@ pub async fn serve(listener: TcpListener, router: Router, listening: Listening, 
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    // Out of file descriptors, usually: it passes, and a loop that spins does not help.
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    // Usually out of file descriptors: it passes, and a busy loop does not help.
+                    tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
@@ -59,7 +59,7 @@ pub async fn serve(listener: TcpListener, router: Router, listening: Listening, 
             () = stopped(&mut shutdown) => break,
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            tracing::debug!("a connection over the cap was closed");
+            tracing::debug!("closed a connection over the cap");
             continue;
         };
         let connection = connect(&builder, stream, &router, &listening);
@@ -75,11 +75,11 @@ pub async fn serve(listener: TcpListener, router: Router, listening: Listening, 
     drop(listener);
     tokio::select! {
         () = graceful.shutdown() => {}
-        () = tokio::time::sleep(GRACE) => tracing::warn!("some requests did not finish before the stop"),
+        () = tokio::time::sleep(GRACE) => tracing::warn!("some requests did not finish before shutdown"),
     }
 }
 
-/// Counts a connection until it drops, also when its task panics.
+/// Counts a connection until it drops, even if its task panics.
 struct Counted(Arc<ServiceMetrics>);
 
 impl Counted {
@@ -95,7 +95,7 @@ impl Drop for Counted {
     }
 }
 
-/// Waits until the value is true, or nobody is left to set it.
+/// Waits until the value is true, or its sender is gone.
 pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
@@ -105,7 +105,7 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(None) // `DeadlineStream` tells an idle connection from a crawling header
+        .header_read_timeout(None) // `DeadlineStream` distinguishes an idle connection from a crawling header
         .max_buf_size(512 << 10)
         .http2()
         .timer(TokioTimer::new())
@@ -125,7 +125,7 @@ fn connect(
     router: &Router,
     listening: &Listening,
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = Box<dyn std::error::Error + Send + Sync>> + use<> {
-    // Small answers should not wait for more.
+    // Send small answers without delay.
     let _ = stream.set_nodelay(true);
     let in_flight = InFlight::default();
     let io =

@@ -1,12 +1,12 @@
-//! The sockets: who may come in, how long a connection may take, and which path is whose.
+//! The sockets: access control, connection timeouts, and routing.
 //!
 //! Must not: know what a push means, or read a report.
 
 mod access;
-pub mod listen;
+pub(crate) mod listen;
 mod monitor;
 mod patience;
 mod routes;
 
-pub use access::Access;
-pub use routes::{metrics_router, router};
+pub(crate) use access::Access;
+pub(crate) use routes::{metrics_router, router};

@@ -1,4 +1,4 @@
-//! The gRPC service: pushes go to `ingest`, everything else to `web`; health and reflection beside them.
+//! The gRPC service: pushes go to `ingest`, everything else to `web`; health and reflection alongside.
 
 use std::pin::Pin;
 
@@ -11,14 +11,13 @@ use crate::web::{Site, rpc};
 use crate::wire::proto;
 use crate::wire::proto::monitor_server::{Monitor, MonitorServer};
 
-/// Monitor, health and reflection.
 pub(super) fn router(site: &Site, ingest: &Ingest) -> Router {
     let service = MonitorService { site: site.clone(), ingest: ingest.clone() };
     let monitor =
         MonitorServer::new(service).max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(usize::MAX);
     let (reporter, health) = tonic_health::server::health_reporter();
     let serving = tonic_health::ServingStatus::Serving;
-    // The reporter's state is in memory: setting it completes at once.
+    // The reporter's state is in memory: setting it completes immediately.
     tokio::spawn(async move { reporter.set_service_status("fullrank.v1.Monitor", serving).await });
     let describe = || {
         tonic_reflection::server::Builder::configure()
@@ -26,7 +25,7 @@ pub(super) fn router(site: &Site, ingest: &Ingest) -> Router {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let mut routes = tonic::service::Routes::new(monitor).add_service(health);
-    // The descriptors are compiled in: that they can be read is held by a test.
+    // The descriptors are compiled in; a test checks that they can be read.
     if let (Ok(v1), Ok(v1alpha)) = (describe().build_v1(), describe().build_v1alpha()) {
         routes = routes.add_service(v1).add_service(v1alpha);
     }

@@ -1,8 +1,8 @@
-//! A socket with deadlines where the HTTP library has none: the first byte, a header that crawls, an idle connection, a
-//! client that never reads.
+//! A socket with the deadlines that the HTTP library lacks: for the first byte, a crawling header, an idle connection,
+//! and a client that never reads.
 //!
-//! Guarantees: a connection that makes no progress ends; one whose request is being served is left alone. Must not: look at
-//! the bytes, but for the first.
+//! Guarantees: a connection that makes no progress ends; one whose request is being served is left alone. Must not:
+//! look at the bytes, except the first.
 
 use std::io;
 use std::pin::Pin;
@@ -15,12 +15,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A connection between requests is kept this long.
+/// How long a connection between requests is kept.
 pub(super) const IDLE: Duration = Duration::from_secs(75);
-/// A client must take some of a response within this time.
+/// A client must read some of a response within this time.
 const WRITE_STALL: Duration = Duration::from_secs(30);
 
-/// Requests being served on one connection.
 #[derive(Clone, Default)]
 pub(super) struct InFlight(Arc<AtomicUsize>);
 
@@ -44,12 +43,11 @@ impl Drop for Serving {
     }
 }
 
-/// See the file's head.
 pub(super) struct DeadlineStream {
     stream: TcpStream,
     in_flight: InFlight,
     header: Duration,
-    /// By when the client must have done what is due.
+    /// When the client must have acted.
     deadline: Instant,
     reading: Reading,
     timer: Pin<Box<Sleep>>,
@@ -58,13 +56,13 @@ pub(super) struct DeadlineStream {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Reading {
-    /// Nothing has come yet: the header's time runs.
+    /// No data yet: the header's deadline is running.
     Start,
-    /// Within an HTTP/1 header: its time runs on.
+    /// Within an HTTP/1 header: its deadline keeps running.
     Header,
     /// Within a request or between two.
     Idle,
-    /// HTTP/2: frames may come at any time.
+    /// HTTP/2: frames may arrive at any time.
     Frames,
 }
 
@@ -75,7 +73,6 @@ impl DeadlineStream {
         Self { stream, in_flight, header, deadline, reading: Reading::Start, timer, write_timer: None }
     }
 
-    /// Something came.
     fn came(&mut self, data: &[u8]) {
         match self.reading {
             _ if self.in_flight.any() => self.rest(),
@@ -93,7 +90,7 @@ impl DeadlineStream {
         }
     }
 
-    /// A request is being served (bodies have limits of their own), or the connection is idle.
+    /// A request is being served (bodies have their own limits), or the connection is idle.
     fn rest(&mut self) {
         if self.reading != Reading::Frames {
             self.reading = Reading::Idle;
@@ -131,7 +128,7 @@ impl AsyncWrite for DeadlineStream {
         if let Poll::Ready(result) = Pin::new(&mut this.stream).poll_write(cx, data) {
             this.write_timer = None;
             if this.reading != Reading::Header {
-                // It is reading a response.
+                // The client is reading a response.
                 this.rest();
             }
             return Poll::Ready(result);

@@ -1,4 +1,4 @@
-//! Which path is whose.
+//! The routes: which handler serves which path.
 
 use std::time::Duration;
 
@@ -19,13 +19,12 @@ use super::monitor;
 use crate::ingest::{Ingest, http};
 use crate::web::{Site, api, events, gate, history, openapi, page, spectrum};
 
-/// Everything on one port.
-pub fn router(site: &Site, ingest: &Ingest, access: &Access, with_metrics: bool) -> Router {
+pub(crate) fn router(site: &Site, ingest: &Ingest, access: &Access, with_metrics: bool) -> Router {
     let push = Router::new()
         .route("/v1/runs/{run}/layers/{layer}/batches", post(http::push))
-        // An encoding that it does not know is passed on, and refused by the handler.
+        // Unknown encodings are passed on, and the handler refuses them.
         .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
-        // The handler bounds bodies itself, byte by byte.
+        // The handler limits bodies itself, byte by byte.
         .layer(DefaultBodyLimit::disable())
         .with_state(ingest.clone());
     let mut read = Router::new()
@@ -50,13 +49,15 @@ pub fn router(site: &Site, ingest: &Ingest, access: &Access, with_metrics: bool)
     if with_metrics {
         read = read.route("/metrics", get(api::metrics).layer(fast_compression()));
     }
-    // For who asks for it; not gRPC, and not event streams, whose events must not wait in a compressor.
+    // Only for clients that ask for it; not for gRPC, and not for event streams, whose events must not wait in a
+    // compressor.
     let read = read.layer(CompressionLayer::new());
     Router::new()
         .merge(push)
         .merge(read.with_state(site.clone()).merge(monitor::router(site, ingest)).layer(
             axum::middleware::from_fn_with_state(
-                // A second more than the gRPC push allows itself, whose refusal says more.
+                // A second more than the gRPC push allows itself, so that its own refusal, which says more, comes
+                // first.
                 Duration::from_secs(site.bodies.limits().body_idle_timeout_s + 1),
                 impatient,
             ),
@@ -66,18 +67,18 @@ pub fn router(site: &Site, ingest: &Ingest, access: &Access, with_metrics: bool)
         .layer(axum::middleware::from_fn_with_state(access.clone(), guard))
 }
 
-/// 90,000 series take 93 ms with or without.
+/// 90,000 series take 93 ms with or without compression.
 fn fast_compression() -> CompressionLayer {
     CompressionLayer::new().quality(CompressionLevel::Fastest)
 }
 
-/// A request body that stands still ends. The HTTP push has its own limits, which answer with a refusal.
+/// Ends request bodies that stall. The HTTP push has its own limits, which answer with a refusal.
 async fn impatient(State(idle): State<Duration>, request: Request, next: Next) -> Response {
     next.run(request.map(|body| Body::new(TimeoutBody::new(idle, body)))).await
 }
 
-/// /metrics and health alone, for a port of their own.
-pub fn metrics_router(site: &Site, access: &Access) -> Router {
+/// Only /metrics and health, for a port of their own.
+pub(crate) fn metrics_router(site: &Site, access: &Access) -> Router {
     Router::new()
         .route("/metrics", get(api::metrics).layer(fast_compression()))
         .route("/livez", get(api::livez))

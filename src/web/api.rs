@@ -21,7 +21,7 @@ use crate::publish::HistoryError;
 use crate::wire::extract::{Fields, Segments};
 use crate::wire::views::{self, ClosedReports, LayerSummary, PublishedVerdict, RunFinished, RunList, RunSummary};
 
-/// Runs what reads the disk on a thread that may wait for it.
+/// Runs work that reads the disk on a thread that may block.
 pub(super) async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
     tokio::task::spawn_blocking(work)
         .await
@@ -91,7 +91,7 @@ pub(super) async fn close_now(site: &Site, run: &str, window: u64) -> Result<Vec
     .await?
 }
 
-/// Reports as they come in; one that could not be made is left out, and its layer's log says why.
+/// Collects reports as they come in; one that failed is left out, and the log says why.
 pub(super) async fn arrived(pending: PendingReports) -> Vec<Arc<FullReport>> {
     let mut reports = Vec::new();
     for report in pending {
@@ -123,11 +123,11 @@ pub(crate) async fn reports(
             limits::MAX_PAGE as u64,
         ));
     }
-    // The cursor is the window to go on from.
+    // The cursor is the window where the next page starts.
     let windows = listing.cursor.or(listing.from).unwrap_or(0)..=listing.to.unwrap_or(u64::MAX);
     let page = on_disk(move || site.history().reports(&run, &layer, windows, limit)).await?;
     let page = page.map_err(|error| unreadable(&error))?;
-    // The texts are JSON already: they go out as they are stored.
+    // The texts are already JSON: they are sent as stored.
     let next = page.next.map_or("null".to_string(), |window| window.to_string());
     let body = format!("{{\"reports\":[{}],\"next\":{next}}}", page.reports.join(","));
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
@@ -138,16 +138,13 @@ pub(super) fn unreadable(error: &HistoryError) -> Refusal {
 }
 
 pub(crate) async fn unknown(uri: http::Uri) -> Refusal {
-    Refusal::new(
-        Code::NotFound,
-        format!("{} is not a path of this service; see /openapi.json", uri.path().escape_debug()),
-    )
+    Refusal::new(Code::NotFound, format!("this service has no path {}; see /openapi.json", uri.path().escape_debug()))
 }
 
 pub(crate) async fn wrong_method(method: http::Method, uri: http::Uri) -> Refusal {
     Refusal::new(
         Code::MethodNotAllowed,
-        format!("{method} is not for {}; see /openapi.json", uri.path().escape_debug()),
+        format!("{} does not support {method}; see /openapi.json", uri.path().escape_debug()),
     )
 }
 

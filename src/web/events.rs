@@ -1,8 +1,8 @@
-//! `GET /v1/events`: what changes on the board, as server-sent events.
+//! `GET /v1/events`: changes of the board, as server-sent events.
 //!
-//! Guarantees: a stream holds nothing but the number of the change that it has told: a reader that is slow or does not read
-//! gets, when it reads on, the newest state in one event of at most [`FRAME_BYTES`]. Streams are counted, and one too many
-//! is refused. Must not: queue.
+//! Guarantees: a stream holds only the number of the last change it has sent: a slow reader, once it reads on, gets the
+//! newest state in one event of at most [`FRAME_BYTES`]. Streams are counted, and refused beyond the limit. Must not:
+//! queue.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -19,12 +19,12 @@ use super::site::{MAX_STREAMS, Site};
 use crate::error::{Code, Refusal};
 use crate::wire::views::RunSummary;
 
-/// Changes that come within this time of an event wait for the next: a training that pushes a hundred batches a second must
-/// not make a browser draw as often.
+/// Changes that come within this time of an event wait for the next: a training that pushes a hundred batches a second
+/// must not make a browser redraw as often.
 const PACE: Duration = Duration::from_millis(250);
-/// Under the time after which the idle connection would be closed, and after which proxies give up.
+/// Shorter than the time after which an idle connection is closed, and after which proxies give up.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Runs' lines of one event; where they are longer, the event says "read them all".
+/// The most bytes of run lines in one event; beyond that the event says "read them all".
 const FRAME_BYTES: usize = 16 << 10;
 
 pub(crate) async fn events(State(site): State<Site>) -> Result<Response, Refusal> {
@@ -34,7 +34,7 @@ pub(crate) async fn events(State(site): State<Site>) -> Result<Response, Refusal
     let place = site.events.take().ok_or_else(|| {
         Refusal::over(
             Code::Overloaded,
-            format!("{MAX_STREAMS} event streams are open: close one, or read /v1/runs from time to time"),
+            format!("{MAX_STREAMS} event streams are open: close one, or poll /v1/runs"),
             MAX_STREAMS as u64,
         )
     })?;
@@ -43,7 +43,7 @@ pub(crate) async fn events(State(site): State<Site>) -> Result<Response, Refusal
     Ok(Sse::new(stream.into_events()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
 }
 
-/// One stream: what it has told.
+/// One stream: the last change that it has sent.
 struct EventStream {
     site: Site,
     activity: watch::Receiver<u64>,
@@ -61,7 +61,7 @@ impl EventStream {
         })
     }
 
-    /// Runs only while the connection takes more; `None` when the service drains.
+    /// Continues only while the connection accepts data; `None` once the service drains.
     async fn next(&mut self) -> Option<Value> {
         if let Some(seen) = self.change {
             self.activity.wait_for(|change| *change > seen).await.ok()?;

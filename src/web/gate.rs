@@ -1,6 +1,7 @@
-//! `GET /v1/runs/{run}/verdict`: the verdict now, or (`wait`) as soon as it is news: a gate for early stopping and CI.
+//! `GET /v1/runs/{run}/verdict`: the verdict now, or (with `wait`) as soon as it changes: a gate for early stopping and
+//! CI.
 //!
-//! Guarantees: an answer by `wait` seconds, at the latest when the service drains. Must not: hold a thread while it waits.
+//! Guarantees: answers within `wait` seconds, or when the service drains. Must not: hold a thread while it waits.
 
 use std::time::Duration;
 
@@ -16,18 +17,18 @@ use crate::error::{Code, Refusal};
 use crate::wire::extract::{Fields, Segments};
 use crate::wire::views::{self, PublishedVerdict};
 
-/// Seconds that an answer may be waited for: proxies in between give up after a few minutes.
+/// The most seconds to wait for an answer: proxies in between give up after a few minutes.
 const LONGEST_WAIT_S: f64 = 300.0;
 
-/// How long after a change of any run this one is looked at: a thousand gates must not be woken by each of a thousand windows.
+/// How long after a change of any run this run is checked: a thousand gates must not wake for each of a thousand
+/// windows.
 const PACE: Duration = Duration::from_millis(250);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GateQuery {
-    /// Seconds.
     wait: Option<f64>,
-    /// The state that the client knows: news is any other.
+    /// The state that the client knows: any other is a change.
     state: Option<String>,
 }
 
@@ -42,7 +43,7 @@ pub(crate) async fn verdict(
         return Err(Refusal::over(Code::Malformed, detail, LONGEST_WAIT_S as u64));
     }
     let known = gate.state.as_deref().map(known_state).transpose()?;
-    // Subscribed before the first look, so that nothing is missed between the two.
+    // Subscribed before the first check, so that no change in between is missed.
     let mut changes = site.board().changes();
     let mut published = views::verdict(site.board(), &run)?;
     let given_up = tokio::time::sleep(Duration::from_secs_f64(wait));
@@ -50,7 +51,7 @@ pub(crate) async fn verdict(
     let first = published.verdict.state;
     let is_news = |state: VerdictState| match known {
         Some(known) => state != known,
-        // A collapse is news to whoever has not said that he knows of it.
+        // A collapse is news to a client that has not said it knows.
         None => state != first || state == VerdictState::Collapsed,
     };
     while !is_news(published.verdict.state) && !site.pipeline.admission.is_draining() {

@@ -1,6 +1,6 @@
-//! A layer's history in columns, and its spectra by window: what a chart needs of a long run, and no more.
+//! A layer's history in columns, and its spectra by window: only what a chart needs of a long run.
 //!
-//! Guarantees: the answer's size does not grow with the history. Must not: judge, or average windows.
+//! Guarantees: the size of the answer does not grow with the history. Must not: judge, or average windows.
 
 use axum::Json;
 use axum::extract::State;
@@ -15,9 +15,9 @@ use crate::publish::{HistoryPoint, HistoryPoints, PointsQuery};
 use crate::wire::extract::{Fields, Segments};
 use crate::wire::views;
 
-/// Windows of one history.
+/// Most windows of one history.
 const MAX_POINTS: usize = 2000;
-/// Windows of one answer with spectra, and components of each.
+/// Most windows in one answer with spectra, and components of each.
 const MAX_SPECTRA: usize = 256;
 
 #[derive(Deserialize)]
@@ -92,8 +92,8 @@ fn spectra_value(run: &str, layer: &str, course: &HistoryPoints, most: usize) ->
     })
 }
 
-/// The share of the variance that the first eigenvalues hold. Of an estimated spectrum only the first are known, so that
-/// their sum is not the variance.
+/// The share of the variance that the first eigenvalues hold. An estimated spectrum has only the first ones, so their
+/// sum is not the variance.
 fn cumulative(window: &HistoryPoint, dim: usize) -> Option<Vec<f64>> {
     let values = window.eigenvalues.as_ref()?;
     let total = match window.report["measures"]["total_variance"].as_f64() {
@@ -108,7 +108,7 @@ fn cumulative(window: &HistoryPoint, dim: usize) -> Option<Vec<f64>> {
     (total > 0.0).then(|| shares.collect())
 }
 
-/// All components, or `most` of them, close together at the start, where a spectrum has its shape.
+/// All components, or `most` of them, denser at the start, where a spectrum has its shape.
 fn components(dim: usize, most: usize) -> Vec<usize> {
     if dim <= most {
         return (1..=dim).collect();
@@ -119,7 +119,7 @@ fn components(dim: usize, most: usize) -> Vec<usize> {
     chosen
 }
 
-/// A chart does not show more digits.
+/// Rounds to the digits that a chart can show.
 fn rounded(value: f64, digits: usize) -> f64 {
     format!("{value:.*e}", digits - 1).parse().unwrap_or(value)
 }
@@ -137,7 +137,7 @@ fn within(name: &str, value: usize, limit: usize) -> Result<usize, Refusal> {
     Err(Refusal::over(Code::Malformed, format!("{name} is {value}: it must be 1 to {limit}"), limit as u64))
 }
 
-/// The asked names with where they stand in a report; without any, every scalar measure.
+/// The requested names and their places in a report; without any, every scalar measure.
 fn names(asked: Option<&str>) -> Result<Vec<(String, String)>, Refusal> {
     let Some(asked) = asked else {
         return Ok(measures::TABLE
@@ -155,8 +155,8 @@ fn names(asked: Option<&str>) -> Result<Vec<(String, String)>, Refusal> {
     };
     let found = asked.split(',').map(|name| {
         let pointer = place(name).ok_or_else(|| {
-            let what = format!("'{}' is neither a measure nor a group.diagnostic", name.escape_debug());
-            Refusal::new(Code::Malformed, format!("{what}; /openapi.json has the measures"))
+            let what = format!("'{}' is not a measure or a group.diagnostic", name.escape_debug());
+            Refusal::new(Code::Malformed, format!("{what}; /openapi.json lists the measures"))
         })?;
         Ok((name.to_string(), pointer))
     });

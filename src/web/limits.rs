@@ -1,4 +1,4 @@
-//! `GET /v1/limits`: every limit, so that a client can fit into them before it sends.
+//! `GET /v1/limits`: every limit, so that a client can adapt before it sends.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use crate::ingest::{MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES};
 use kernels::lanczos;
 use kernels::reservoir;
 
-/// Reports that a page of a listing holds at most.
+/// The most reports on a page of a listing.
 pub(super) const MAX_PAGE: usize = 1000;
 
 pub(super) fn limits(site: &Site) -> Value {
@@ -66,7 +66,7 @@ pub(super) fn limits(site: &Site) -> Value {
     value
 }
 
-/// The largest dimension whose eigenvalues are solved for.
+/// The largest dimension whose eigenvalues are computed exactly.
 fn max_exact_dim(solver_bytes: usize) -> usize {
     let (mut fits, mut over) = (0, MAX_DIM + 1);
     while over - fits > 1 {

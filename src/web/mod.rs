@@ -1,7 +1,7 @@
 //! The read side: the JSON API, /metrics, health, the OpenAPI document, the page, and the same over gRPC.
 //!
-//! Guarantees: one problem document for every refusal; nothing here changes a window, but for close, finish, acknowledge
-//! and delete. Must not: compute, or keep state.
+//! Guarantees: one problem document for every refusal; only close, finish, acknowledge and delete change anything. Must
+//! not: compute, or keep state.
 
 pub(crate) mod api;
 pub(crate) mod events;
@@ -15,4 +15,4 @@ mod site;
 pub(crate) mod spectrum;
 
 pub use openapi::document as openapi_document;
-pub use site::{EventPlaces, Site};
+pub(crate) use site::{EventPlaces, Site};

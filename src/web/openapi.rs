@@ -1,9 +1,9 @@
-//! `GET /openapi.json`: the HTTP interface, described.
+//! `GET /openapi.json`: a description of the HTTP interface.
 //!
-//! Guarantees: every path here is served and every served path is here (held by a test). The functions below carry the
-//! descriptions only; the handlers are in `api`, `spectrum`, `page` and `ingest::http`.
+//! Guarantees: every path here is served and every served path is here (a test checks it). The functions below only
+//! carry the descriptions; the handlers are in `api`, `spectrum`, `page` and `ingest::http`.
 
-#![allow(dead_code)] // descriptions are read by the macro, not called
+#![allow(dead_code)] // the macro reads the descriptions; nothing calls them
 
 use axum::Json;
 use serde_json::Value;
@@ -21,7 +21,7 @@ use crate::wire::views::{
 /// The document.
 pub fn document() -> Value {
     let mut value = serde_json::to_value(Document::openapi()).unwrap_or_default();
-    // A description next to a type that stands inline makes a union of one.
+    // A description next to an inline type turns it into a union of one.
     let measures = &mut value["components"]["schemas"]["Report"]["properties"]["measures"];
     *measures = measures["allOf"][0].take();
     value["components"]["schemas"]["Problem"]["properties"]["code"]["enum"] =
@@ -43,7 +43,7 @@ pub(crate) async fn serve() -> Json<Value> {
 #[openapi(
     info(
         title = "fullrank",
-        description = "Tells, while a training runs, whether its embeddings are collapsing, and why"
+        description = "Reports, while a training runs, whether its embeddings are collapsing, and why"
     ),
     paths(
         push,
@@ -101,79 +101,79 @@ described! {
         params(("run" = String, Path), ("window" = u64, Path)),
         responses((status = 200, body = ClosedReports), (status = 404, body = ProblemDocument)))]
     close;
-    /// The run is over.
+    /// Finish a run.
     #[utoipa::path(post, path = "/v1/runs/{run}/finish", params(("run" = String, Path)),
         responses((status = 200, body = RunFinished), (status = 404, body = ProblemDocument)))]
     finish;
-    /// Somebody has seen the collapse: unlatch the verdict.
+    /// Acknowledge a collapse: the verdict is no longer latched (published regardless of later windows).
     #[utoipa::path(post, path = "/v1/runs/{run}/acknowledge", params(("run" = String, Path)),
         responses((status = 200, body = PublishedVerdict), (status = 404, body = ProblemDocument)))]
     acknowledge;
-    /// Every run.
+    /// List all runs.
     #[utoipa::path(get, path = "/v1/runs", responses((status = 200, body = RunList)))]
     runs;
-    /// One run with its layers.
+    /// Get one run with its layers.
     #[utoipa::path(get, path = "/v1/runs/{run}", params(("run" = String, Path)),
         responses((status = 200, body = RunSummary<LayerSummary<Report>>), (status = 404, body = ProblemDocument)))]
     run;
-    /// Forget a run and its history.
+    /// Delete a run and its history.
     #[utoipa::path(delete, path = "/v1/runs/{run}", params(("run" = String, Path)),
-        responses((status = 204, description = "Forgotten"), (status = 404, body = ProblemDocument)))]
+        responses((status = 204, description = "Deleted"), (status = 404, body = ProblemDocument)))]
     delete;
-    /// Closed windows of a layer, oldest first; pass `next` on as `cursor`.
+    /// List closed windows of a layer, oldest first; pass `next` on as `cursor`.
     #[utoipa::path(get, path = "/v1/runs/{run}/layers/{layer}/reports",
         params(("run" = String, Path), ("layer" = String, Path), ("from" = Option<u64>, Query), ("to" = Option<u64>, Query),
                ("limit" = Option<u64>, Query), ("cursor" = Option<u64>, Query)),
         responses((status = 200, description = "A page", body = ReportList), (status = 404, body = ProblemDocument)))]
     reports;
-    /// The eigenvalues of a closed window, the newest unless one is named.
+    /// Get the eigenvalues of a closed window, by default the newest.
     #[utoipa::path(get, path = "/v1/runs/{run}/layers/{layer}/spectrum",
         params(("run" = String, Path), ("layer" = String, Path), ("window" = Option<u64>, Query)),
         responses((status = 200, description = "application/json, application/x-npy or text/csv by Accept", body = SpectrumAnswer),
                   (status = 404, body = ProblemDocument), (status = 406, body = ProblemDocument)))]
     spectrum;
-    /// A layer's history in columns, at most `points` windows of it: of each stretch the worst judged.
+    /// Get a layer's history in columns: at most `points` windows, from each stretch the worst judged.
     #[utoipa::path(get, path = "/v1/runs/{run}/layers/{layer}/history",
         params(("run" = String, Path), ("layer" = String, Path), ("from" = Option<u64>, Query), ("to" = Option<u64>, Query),
                ("points" = Option<u64>, Query, description = "1 to 2000, default 400"),
                ("measures" = Option<String>, Query, description = "Names, or group.diagnostic, joined by commas")),
         responses((status = 200, body = Value), (status = 400, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
     history;
-    /// Eigenvalues and cumulative variance of several windows, at log-spaced components where there are many.
+    /// Get eigenvalues and cumulative variance of several windows, at log-spaced components if there are many.
     #[utoipa::path(get, path = "/v1/runs/{run}/layers/{layer}/spectra",
         params(("run" = String, Path), ("layer" = String, Path), ("from" = Option<u64>, Query), ("to" = Option<u64>, Query),
                ("points" = Option<u64>, Query, description = "Windows, 1 to 256, default 64"),
                ("components" = Option<u64>, Query, description = "1 to 256, default 128")),
         responses((status = 200, body = Value), (status = 400, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
     spectra;
-    /// Runs that change, as server-sent events.
+    /// Stream the runs that change, as server-sent events.
     #[utoipa::path(get, path = "/v1/events",
         responses((status = 200, description = "event: change, data: {change, whole, runs: [...] or null}", body = String, content_type = "text/event-stream"),
                   (status = 429, description = "Too many streams", body = ProblemDocument), (status = 503, body = ProblemDocument)))]
     events;
-    /// The worst layer's verdict, latched: a gate for early stopping and CI.
+    /// Get the worst layer's verdict, latched: a gate for early stopping and CI.
     #[utoipa::path(get, path = "/v1/runs/{run}/verdict", params(("run" = String, Path),
-            ("wait" = Option<f64>, Query, description = "seconds to wait for another state, at most 300"),
-            ("state" = Option<String>, Query, description = "the state that the client knows")),
+            ("wait" = Option<f64>, Query, description = "Seconds to wait for another state, at most 300"),
+            ("state" = Option<String>, Query, description = "The state that the client knows")),
         responses((status = 200, body = PublishedVerdict), (status = 400, body = ProblemDocument), (status = 404, body = ProblemDocument)))]
     verdict;
-    /// Every limit.
+    /// Get every limit.
     #[utoipa::path(get, path = "/v1/limits", responses((status = 200, body = Value)))]
     limits;
-    /// Prometheus metrics.
+    /// Get the Prometheus metrics.
     #[utoipa::path(get, path = "/metrics", responses((status = 200, body = String, content_type = "text/plain")))]
     metrics;
-    /// Whether the process runs.
+    /// Check whether the process runs.
     #[utoipa::path(get, path = "/livez", responses((status = 200, body = String, content_type = "text/plain")))]
     livez;
-    /// Whether pushes are accepted.
+    /// Check whether pushes are accepted.
     #[utoipa::path(get, path = "/readyz", responses((status = 200, body = String, content_type = "text/plain"),
         (status = 503, body = ProblemDocument), (status = 507, body = ProblemDocument)))]
     readyz;
-    /// This document.
+    /// Get this document.
     #[utoipa::path(get, path = "/openapi.json", responses((status = 200, body = Value)))]
     openapi;
-    /// The page.
+    /// Get the page.
     #[utoipa::path(get, path = "/", responses((status = 200, body = String, content_type = "text/html")))]
     page;
 }

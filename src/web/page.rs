@@ -1,6 +1,7 @@
-//! The page: static files in the binary, so that it works with no internet and no build step.
+//! The page: static files in the binary, so that it works without internet and without a build step.
 //!
-//! Guarantees: a file that the browser has already is not sent again. Must not: allow anything inline or from elsewhere.
+//! Guarantees: a file that the browser already has is not sent again. Must not: allow inline scripts or styles, or
+//! anything from elsewhere.
 
 use axum::response::{IntoResponse, Response};
 use http::header::{
@@ -36,14 +37,14 @@ pub(crate) const FILES: [(&str, &str, &str); 14] = [
 ];
 
 pub(crate) fn file(kind: &'static str, content: &'static str, asked: &HeaderMap) -> Response {
-    // Weak, for it is the same file whether it travels compressed or not.
+    // A weak tag: the file is the same whether compressed or not.
     let tag = format!("W/\"{:016x}\"", xxh3_64(content.as_bytes()));
     let headers = [
         (CONTENT_TYPE, kind),
         (CONTENT_SECURITY_POLICY, POLICY),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
-        (CACHE_CONTROL, "no-cache"), // kept, and asked for by its tag: a new version is seen at once
+        (CACHE_CONTROL, "no-cache"), // cached, but checked by its tag each time: a new version shows immediately
     ];
     let known = asked.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok()).is_some_and(|tags| tags.contains(&tag));
     if known {

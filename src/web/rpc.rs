@@ -17,16 +17,15 @@ use crate::analysis::report::{FullReport, Report};
 use crate::error::{Code, Refusal};
 use crate::wire::{proto, views};
 
-/// Reports read from the history at a time.
+/// How many reports are read from the history at a time.
 const LISTED: usize = 100;
-/// A client must take a report within this time.
+/// A client must accept a report within this time.
 const STALL: Duration = Duration::from_secs(30);
 
 fn messages(reports: &[Arc<FullReport>]) -> Vec<proto::Report> {
     reports.iter().map(|report| proto::Report::from(&**report)).collect()
 }
 
-/// Closes a window and waits for its reports.
 pub(crate) async fn close_window(
     site: &Site,
     asked: proto::CloseWindowRequest,
@@ -45,31 +44,26 @@ pub(crate) async fn finish_run(
     Ok(proto::FinishRunResponse { reports: messages(&arrived(reports).await) })
 }
 
-/// Unlatches a run's verdict.
 pub(crate) async fn acknowledge(site: &Site, asked: proto::AcknowledgeRequest) -> Result<proto::Verdict, Refusal> {
     let (pipeline, run) = (Arc::clone(&site.pipeline), asked.run.clone());
     on_disk(move || pipeline.acknowledge(&run)).await??;
     get_verdict(site, &asked.run)
 }
 
-/// Every run.
 pub(crate) fn list_runs(site: &Site) -> proto::ListRunsResponse {
     let runs = views::runs(site.board()).runs;
     proto::ListRunsResponse { runs: runs.into_iter().map(Into::into).collect() }
 }
 
-/// The worst layer's verdict.
 pub(crate) fn get_verdict(site: &Site, run: &str) -> Result<proto::Verdict, Refusal> {
     Ok(views::verdict(site.board(), run)?.into())
 }
 
-/// A layer's eigenvalues.
 pub(crate) async fn get_spectrum(site: &Site, asked: proto::GetSpectrumRequest) -> Result<proto::Spectrum, Refusal> {
     let full = spectrum::find(site, &asked.run, &asked.layer, asked.window).await?;
     Ok(proto::Spectrum::from(&*full))
 }
 
-/// A layer's stored reports.
 pub(crate) fn list_reports(
     site: &Site,
     asked: proto::ListReportsRequest,
@@ -80,14 +74,14 @@ pub(crate) fn list_reports(
     let site = site.clone();
     tokio::spawn(async move {
         if let Err(refusal) = send_reports(&site, &asked.run, &asked.layer, windows, &sender).await {
-            // The client may be gone; then there is nobody to hear of it.
+            // The client may be gone; then nobody needs the error.
             let _ = sender.send(Err(refusal.into())).await;
         }
     });
     Ok(ReceiverStream::new(receiver))
 }
 
-/// Sends stored reports, page by page; a client that takes none for a while, or a drain, ends it.
+/// Sends stored reports, page by page; ends if a client accepts none for a while, or when the service drains.
 async fn send_reports(
     site: &Site,
     run: &str,
@@ -113,7 +107,7 @@ async fn send_reports(
     Ok(())
 }
 
-/// The verdict of a run now, and again whenever it changes; of every run where `run` is empty.
+/// The verdict of a run now, and again whenever it changes; of every run if `run` is empty.
 pub(crate) fn watch_verdicts(
     site: &Site,
     run: String,

@@ -1,4 +1,4 @@
-//! A layer's spectrum as JSON, npy or csv, by the Accept header.
+//! A layer's spectrum as JSON, npy or csv, as the Accept header asks.
 
 use std::sync::Arc;
 
@@ -48,7 +48,6 @@ pub(crate) async fn spectrum(
     }
 }
 
-/// The report that holds the spectrum.
 pub(crate) async fn find(site: &Site, run: &str, layer: &str, window: Option<u64>) -> Result<Arc<FullReport>, Refusal> {
     views::known_layer(site.board(), run, layer)?;
     let (site, names) = (site.clone(), (run.to_string(), layer.to_string()));
@@ -70,7 +69,7 @@ fn csv(published: &FullReport) -> String {
     text
 }
 
-/// The first form that the client takes, in its order of preference.
+/// The first form that the client accepts, in its order of preference.
 fn form(headers: &HeaderMap) -> Result<SpectrumFormat, Refusal> {
     let Some(accept) = headers.get(ACCEPT) else { return Ok(SpectrumFormat::Json) };
     let text = accept.to_str().unwrap_or("");

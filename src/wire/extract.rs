@@ -1,4 +1,4 @@
-//! axum's extractors with our refusals.
+//! axum's extractors, with our refusals.
 
 use axum::extract::{FromRequestParts, Path, Query};
 use http::request::Parts;
@@ -6,10 +6,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Code, Refusal};
 
-/// The path's variable segments.
 pub struct Segments<T>(pub T);
 
-/// The query's fields.
 pub struct Fields<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segments<T> {

@@ -1,9 +1,9 @@
-//! What is written on the wire: answers, refusals and gRPC messages, each shape once, with its schema.
+//! The messages on the wire: answers, refusals and gRPC messages, each defined once, with its schema.
 //!
 //! Must not: serve, or decide anything.
 
-pub mod extract;
+pub(crate) mod extract;
 pub mod problem;
 pub mod proto;
-pub mod status;
+pub(crate) mod status;
 pub mod views;

@@ -8,17 +8,17 @@ use utoipa::ToSchema;
 
 use crate::error::Refusal;
 
-/// RFC 9457, with a closed list of code words.
+/// RFC 9457, with a closed list of error codes.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
-pub struct ProblemDocument {
+pub(crate) struct ProblemDocument {
     r#type: String,
     title: &'static str,
     status: u16,
     /// The value, the limit and the remedy.
     detail: String,
     code: &'static str,
-    /// The limit that the request is over.
+    /// The limit that was exceeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<u64>,
 }

@@ -14,11 +14,11 @@ mod generated {
 
 pub use generated::*;
 
-/// For reflection.
+/// The descriptors, for reflection.
 pub(crate) const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/fullrank.bin"));
 
 impl generated::Report {
-    /// Of a report and its JSON.
+    /// Builds the message from a report and its JSON.
     pub fn new(report: &report::Report, json: String) -> Self {
         let (verdict, measures) = (&report.verdict, report.measures.by_name());
         Self {
@@ -38,7 +38,7 @@ impl generated::Report {
 
 impl From<&FullReport> for generated::Report {
     fn from(full: &FullReport) -> Self {
-        // Numbers, texts and maps by name: nothing in a report can fail to be written.
+        // Numbers, texts and maps by name: writing a report cannot fail.
         Self::new(&full.report, serde_json::to_string(&full.report).unwrap_or_default())
     }
 }

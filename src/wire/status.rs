@@ -1,4 +1,4 @@
-//! A refusal as a gRPC status: its code word in ErrorInfo and, where the same call may succeed later, RetryInfo.
+//! A refusal as a gRPC status: its code in ErrorInfo and, if the same call may succeed later, RetryInfo.
 
 use std::collections::HashMap;
 use std::time::Duration;

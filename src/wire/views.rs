@@ -1,4 +1,4 @@
-//! The answers of the read side, as types: JSON, the OpenAPI document and the command line's tables share them.
+//! The answers of the read side as types, shared by JSON, the OpenAPI document and the command line's tables.
 
 use std::sync::Arc;
 
@@ -14,35 +14,35 @@ use crate::publish::{Board, InterruptedWindow, LayerView, RunView};
 /// A push that was accepted.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Accepted)]
-pub struct PushAccepted {
-    /// The run.
+pub(crate) struct PushAccepted {
+    /// The run's name.
     pub run: String,
-    /// The layer.
+    /// The layer's name, as pushed.
     pub layer: String,
-    /// The window that it went to.
+    /// The window that the batch went to.
     pub window: u64,
     /// Rows admitted to the window so far.
     pub rows: u64,
-    /// It was here before, and counts once.
+    /// True if the same batch came before; it counts once.
     pub duplicate: bool,
 }
 
 /// The report that a push waited for.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct PushReport {
+pub(crate) struct PushReport {
     /// The report.
     #[serde(flatten)]
     #[schema(value_type = Report)]
     pub report: Arc<FullReport>,
-    /// Present and true where the batch was here before.
+    /// Present and true if the same batch came before.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub duplicate: bool,
 }
 
-/// Reports of a window that was closed.
+/// The reports of a closed window.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct ClosedReports {
-    /// One per layer.
+pub(crate) struct ClosedReports {
+    /// One report per layer.
     #[schema(value_type = Vec<Report>)]
     pub reports: Vec<Arc<FullReport>>,
 }
@@ -50,61 +50,62 @@ pub struct ClosedReports {
 /// A page of stored reports.
 #[derive(Debug, Deserialize, ToSchema)]
 pub struct ReportList {
-    /// Oldest first.
+    /// Reports, oldest first.
     pub reports: Vec<Report>,
-    /// What to pass on as `cursor` for the next page.
+    /// Pass on as `cursor` for the next page; null on the last page.
     pub next: Option<u64>,
 }
 
-/// The end of a run.
+/// The answer to finishing a run.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct RunFinished {
-    /// The run.
+pub(crate) struct RunFinished {
+    /// The run's name.
     pub run: String,
     /// Always true.
     pub finished: bool,
-    /// Of the windows that were open.
+    /// The reports of the windows that were open.
     #[schema(value_type = Vec<Report>)]
     pub reports: Vec<Arc<FullReport>>,
 }
 
-/// Every run.
+/// All runs.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct RunList {
-    /// One line each.
+    /// One entry per run.
     pub runs: Vec<RunSummary<String>>,
 }
 
-/// One run. Its layers are names in lists, and whole where one run is asked for.
+/// One run. Its layers are names in lists, and objects if one run is requested.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct RunSummary<L> {
-    /// Its name.
+    /// The run's name.
     pub run: String,
-    /// Its method's word.
+    /// The run's method.
     pub method: Option<String>,
-    /// The worst layer's published state.
+    /// The published state of the worst layer.
     pub state: VerdictState,
     /// The cause of that verdict.
     pub cause: Option<Cause>,
-    /// Why.
+    /// The measures past their thresholds.
     pub reasons: Option<Vec<VerdictReason>>,
     /// The worst layer.
-    pub worst_layer: Option<String>,
-    /// Whether its verdict is latched: published until somebody acknowledges it.
+    pub(crate) worst_layer: Option<String>,
+    /// Whether its verdict is latched: published until acknowledged.
     pub latched: bool,
-    /// Since which window the state holds.
+    /// The window since which the state holds.
     pub since_window: Option<u64>,
-    /// The layers, with those derived from them.
+    /// The layers, including those derived from them.
     pub layers: Vec<L>,
-    /// RFC 3339.
+    /// When rows last arrived, RFC 3339.
     pub last_push_at: Option<String>,
-    /// Whether it was finished.
+    /// Whether the run is finished.
     pub finished: bool,
     /// The newest step pushed.
     pub step: Option<u64>,
     /// The newest window pushed.
     pub window: Option<u64>,
-    /// Windows whose rows were lost when the service stopped without draining; what is pushed to them later is incomplete.
+    /// Windows whose rows were lost when the service stopped without draining; rows pushed to them later leave them
+    /// incomplete.
     #[serde(skip_deserializing)]
     pub interrupted_windows: Vec<InterruptedWindow>,
 }
@@ -112,58 +113,58 @@ pub struct RunSummary<L> {
 /// One layer of a run. `R` is its newest report.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct LayerSummary<R> {
-    /// Its name.
+    /// The layer's name, with the role's suffix.
     pub layer: String,
-    /// d.
+    /// The dimension d.
     pub dim: Option<usize>,
-    /// Its published state.
+    /// The published state.
     pub state: VerdictState,
-    /// Whether its verdict is latched.
+    /// Whether the verdict is latched: published until acknowledged.
     pub latched: bool,
-    /// Since which window the state holds.
+    /// The window since which the state holds.
     pub since_window: u64,
     /// Rows refused because they held NaN, infinities or values too large.
     pub nonfinite_rows: u64,
-    /// Windows that take rows.
+    /// Windows that still accept rows.
     #[serde(skip_deserializing)]
     pub open_windows: Vec<OpenView>,
     /// The newest report.
     pub newest: Option<R>,
 }
 
-/// The worst layer's verdict, latched once collapsed.
+/// The worst layer's verdict, latched once collapsed (published until acknowledged).
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct PublishedVerdict {
-    /// The run.
+    /// The run's name.
     pub run: String,
     /// The worst layer; null before the first report.
     pub layer: Option<String>,
-    /// The verdict; where it is latched, that of the report which latched it.
+    /// The verdict; if latched, that of the report that latched it.
     #[serde(flatten)]
     pub verdict: Verdict,
-    /// Whether it stays published until somebody acknowledges it.
+    /// Whether it is latched: published until acknowledged.
     pub latched: bool,
-    /// Since which window the state holds.
+    /// The window since which the state holds.
     pub since_window: Option<u64>,
     /// The newest window.
     pub window: Option<u64>,
-    /// The newest window's own verdict.
+    /// The state of the newest window.
     pub current: Option<Verdict>,
 }
 
 /// The eigenvalues of a closed window.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Spectrum)]
-pub struct SpectrumAnswer {
+pub(crate) struct SpectrumAnswer {
     run: String,
     layer: String,
     window: u64,
     revision: u32,
-    /// How many eigenvalues there are.
+    /// The number of eigenvalues.
     dim: usize,
-    /// Descending; null when the solver failed or was skipped.
+    /// Descending; null if the solver failed or was skipped.
     eigenvalues: Option<Vec<f64>>,
-    /// False when `eigenvalues` holds only the first: the spectrum was too large to be solved.
+    /// False if `eigenvalues` holds only the first ones: the spectrum was too large to solve.
     complete: Option<bool>,
     noise_floor: Option<f64>,
     input_noise_floor: Option<f64>,
@@ -189,7 +190,7 @@ impl From<&FullReport> for SpectrumAnswer {
 }
 
 impl<L> RunSummary<L> {
-    /// Of a run on the board.
+    /// The view of a run on the board.
     pub fn new(name: &str, view: &RunView, layers: Vec<L>) -> Self {
         let worst = view.verdict();
         let shown = worst.view.shown().map(|shown| &shown.report.verdict);
@@ -213,14 +214,14 @@ impl<L> RunSummary<L> {
 }
 
 impl RunSummary<String> {
-    /// A run in a list.
-    pub fn line(name: &str, view: &RunView) -> Self {
+    /// The entry of a run in a list.
+    pub(crate) fn line(name: &str, view: &RunView) -> Self {
         Self::new(name, view, view.layers.keys().cloned().collect())
     }
 }
 
 impl LayerSummary<Arc<FullReport>> {
-    /// Of a layer on the board.
+    /// The view of a layer on the board.
     pub fn new(layer: &str, view: &LayerView, open_windows: Vec<OpenView>) -> Self {
         Self {
             layer: layer.to_string(),
@@ -235,7 +236,7 @@ impl LayerSummary<Arc<FullReport>> {
     }
 }
 
-/// Before the first report.
+/// The view of a layer before its first report.
 fn nothing_yet() -> Verdict {
     Verdict {
         state: VerdictState::WarmingUp,
@@ -272,18 +273,14 @@ pub fn runs(board: &Board) -> RunList {
 }
 
 /// One run on the board.
-///
-/// # Errors
-/// `not_found`.
-pub fn run_view(board: &Board, run: &str) -> Result<RunView, Refusal> {
+/// Refuses with `not_found`.
+pub(crate) fn run_view(board: &Board, run: &str) -> Result<RunView, Refusal> {
     board.run(run).ok_or_else(|| Refusal::not_found(format!("run {}", run.escape_debug())))
 }
 
-/// A layer of a run must be known before its history is read.
-///
-/// # Errors
-/// `not_found`.
-pub fn known_layer(board: &Board, run: &str, layer: &str) -> Result<(), Refusal> {
+/// Checks that a run has the layer, before its history is read.
+/// Refuses with `not_found`.
+pub(crate) fn known_layer(board: &Board, run: &str, layer: &str) -> Result<(), Refusal> {
     let view = run_view(board, run)?;
     if view.layers.contains_key(layer) {
         return Ok(());

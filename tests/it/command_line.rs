@@ -56,11 +56,11 @@ fn a_recording_is_replayed_listed_and_reported() {
     let report: Value = serde_json::from_str(&of_window.1).unwrap();
     assert_eq!((&report["window"], &report["layer"]), (&1.into(), &"projector".into()));
     for (arguments, says) in [
-        (vec!["report", "nobody"], "404 not_found: run nobody is not known here"),
+        (vec!["report", "nobody"], "404 not_found: run nobody does not exist"),
         (vec!["report", "fine", "--layer", "x"], "run fine has no layer x; it has: l"),
         (vec!["report", "fine", "--window", "9"], "no layer has window 9 closed"),
         (vec!["replay", "/no/such/file"], "/no/such/file: No such file"),
-        (vec!["replay", concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")], "it is neither npy nor safetensors"),
+        (vec!["replay", concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")], "expected npy or safetensors"),
     ] {
         let (code, _, err) = said(&[&arguments[..], &["--url", &url]].concat());
         assert!(code == 2 && err.contains(says), "{arguments:?}: {code} {err}");

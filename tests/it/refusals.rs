@@ -133,7 +133,7 @@ fn tensors() {
     check(&moments(1.5, &[1.0, 0.0, 0.0, 1.0]), malformed, "count");
     check(&moments(4.0, &[1.0, 0.5, 0.0, 1.0]), malformed, "symmetric");
     check(&moments(4.0, &[-1.0, 0.0, 0.0, 1.0]), malformed, "not negative");
-    check(&moments(4.0, &[1.0, 2.0, 2.0, 1.0]), malformed, "no second moment");
+    check(&moments(4.0, &[1.0, 2.0, 2.0, 1.0]), malformed, "not a second moment");
     check(&moments(4.0, &[1.0, 0.0, 0.0, 1.0])[..2], malformed, "m2 is missing");
     check(&[ones("count", &[1]), ones("mean", &[2]), ones("m2", &[4])], length, "packed as 3");
     check(&[z("z"), ones("count", &[1])], malformed, "both rows and moments");
@@ -351,7 +351,7 @@ fn grpc_pushes() {
     check(Vec::new(), invalid, "malformed", "header");
     check(vec![Part::Chunk(vec![0; 64].into())], invalid, "malformed", "header");
     let twice = vec![Part::Header(grpc_header("", 4, 4)), Part::Header(grpc_header("", 4, 4))];
-    check(twice, invalid, "malformed", "chunks only");
+    check(twice, invalid, "malformed", "only chunks");
     let header = || Part::Header(grpc_header("seq=1", 1024, 1024));
     let large = tonic::Code::OutOfRange;
     check(vec![header(), Part::Chunk(vec![0; (1 << 20) + 1].into())], large, "too_large", "1048577");

@@ -250,7 +250,7 @@ fn products_and_factors_are_the_cpus() {
 #[test]
 fn a_device_that_is_not_there_is_named() {
     let refused = Torch::open(Device::Cuda(63), 1).err().unwrap().to_string();
-    assert!(refused.starts_with("cuda:63 is not there: "), "{refused}");
+    assert!(refused.starts_with("cuda:63 is not available: "), "{refused}");
 }
 
 #[cfg(target_os = "linux")]
@@ -314,7 +314,7 @@ mod through_the_worker {
         let output = Command::new(env!("CARGO_BIN_EXE_fullrank")).args(serve).output().unwrap();
         assert_eq!(output.status.code(), Some(2));
         let said = String::from_utf8_lossy(&output.stderr).to_string();
-        assert!(said.contains("--backend torch-cuda:63: cuda:63 is not there"), "{said}");
+        assert!(said.contains("--backend torch-cuda:63: cuda:63 is not available"), "{said}");
         assert!(said.contains("use cpu or auto"), "{said}");
     }
 }

@@ -257,15 +257,15 @@ fn device_of(moments: &Moments) -> Device {
 #[test]
 fn a_worker_that_fails_costs_one_job_which_is_done_again() {
     let misdeeds = [
-        ("segfault", "crashed", "was ended by signal 11"),
-        ("abort", "crashed", "was ended by signal 6"),
+        ("segfault", "crashed", "was killed by signal 11"),
+        ("abort", "crashed", "was killed by signal 6"),
         ("exit", "crashed", "ended with exit code 7"),
         ("hang", "timeout", "no answer within 2.0 s"),
         ("nan", "malformed_reply", "it holds NaN"),
         ("lie", "malformed_reply", "M2 holds"),
         ("other job", "malformed_reply", "answered job 2, not 1"),
-        ("other count", "malformed_reply", "results of [4, 9, 3] values came, [4, 10, 3] were asked for"),
-        ("shrink", "malformed_reply", "the results are not all there"),
+        ("other count", "malformed_reply", "results of [4, 9, 3] values came, [4, 10, 3] were requested"),
+        ("shrink", "malformed_reply", "the results are incomplete"),
         ("announce too much", "malformed_reply", "a frame of 4294967295 bytes was announced"),
         ("end within a frame", "malformed_reply", "the stream ended within a frame of 9 bytes"),
         ("out of memory", "out_of_memory", "CUDA out of memory"),
@@ -508,7 +508,7 @@ fn a_worker_that_no_service_started_says_so() {
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr).to_string();
-    assert!(said.contains("not those that the service gives to its workers"), "{said}");
+    assert!(said.contains("do not come from the service"), "{said}");
 }
 
 #[test]

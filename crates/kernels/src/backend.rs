@@ -1,4 +1,4 @@
-//! What a device must be able to do: second moments of rows, products, and factorisations of symmetric matrices.
+//! The interface of a device: second moments of rows, products, and factorisations of symmetric matrices.
 //!
 //! Guarantees: rows go in in their own type; f64 moments and eigenvalues come out on the host. Must not: know what is
 //! measured, or keep anything between calls.
@@ -11,22 +11,22 @@ use crate::packed::Packed;
 use crate::provenance::{Device, Precision, Provenance};
 use crate::rows::Rows;
 
-/// Why a kernel gave no result.
+/// Why a kernel has no result.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ComputeError {
     /// The eigensolver did not converge.
     #[error("the eigensolver did not converge on a matrix of dimension {dim}")]
     NoConvergence {
-        /// Its dimension.
+        /// The matrix's dimension.
         dim: usize,
     },
-    /// A matrix that is to be whitened has a direction without variance.
+    /// A matrix to be whitened has a direction without variance.
     #[error("a matrix of dimension {dim} is not positive definite: some direction has no variance")]
     NotPositiveDefinite {
-        /// Its dimension.
+        /// The matrix's dimension.
         dim: usize,
     },
-    /// The device's memory does not hold the job.
+    /// The device's memory is too small for the job.
     #[error("{0}")]
     OutOfMemory(String),
     /// The device failed.
@@ -50,53 +50,53 @@ impl<'a> CenteredRows<'a> {
     }
 }
 
-/// Eigenvalues, and what solved.
+/// Eigenvalues, and the solver that computed them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Solution {
     /// All of them, in any order.
     pub values: Vec<f64>,
-    /// By what.
+    /// The device and solver.
     pub provenance: Provenance,
 }
 
-/// What computes: faer in this process, or libtorch in a process of its own. Tests have failing ones.
+/// A device: faer in this process, or libtorch in a separate one. Tests have failing ones.
 pub trait Backend: Send + Sync {
-    /// Where it runs.
+    /// The device's name.
     fn device(&self) -> Device;
 
-    /// Hands everything that goes wrong with the device, and is made good here, to `listener` from now on. The kernels
-    /// of this process have nothing to tell.
+    /// From now on, reports device failures that were recovered from to `listener`. The kernels of this process have
+    /// nothing to report.
     fn on_event(&self, _listener: Listener) {}
 
     /// Moments of the rows, reduced around their own mean, with the rounding that a kernel coarser than f64 leaves.
     ///
     /// # Errors
-    /// When the device fails.
+    /// If the device fails.
     fn moments(&self, rows: &Rows, precision: Precision) -> Result<Moments, ComputeError>;
 
     /// sum_i (a_i - mean_a)(b_i - mean_b)^T of two aligned arrays of rows; d x d.
     ///
     /// # Errors
-    /// When the device fails.
+    /// If the device fails.
     fn cross(&self, a: CenteredRows<'_>, b: CenteredRows<'_>) -> Result<DMatrix<f64>, ComputeError>;
 
     /// X^T X of a d x n matrix (n x n), or with `outer` X X^T (d x d). Only the lower triangle is valid.
     ///
     /// # Errors
-    /// When the device fails.
+    /// If the device fails.
     fn gram(&self, x: &DMatrix<f64>, outer: bool) -> Result<DMatrix<f64>, ComputeError>;
 
     /// A^T B of a d x n and a d x m matrix.
     ///
     /// # Errors
-    /// When the device fails.
+    /// If the device fails.
     fn inner(&self, a: &DMatrix<f64>, b: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError>;
 
-    /// A X of a packed symmetric matrix and a d x b block of vectors, without a d x d copy. Here plainly; whoever is to be
-    /// fast at it has its own.
+    /// A X of a packed symmetric matrix and a d x b block of vectors, without a d x d copy. This is a plain version; a
+    /// device that needs speed overrides it.
     ///
     /// # Errors
-    /// When the device fails.
+    /// If the device fails.
     fn symmetric_times(&self, a: &Packed, x: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError> {
         let mut product = DMatrix::zeros(a.dim(), x.ncols());
         for (k, x) in x.column_iter().enumerate() {
@@ -114,19 +114,19 @@ pub trait Backend: Send + Sync {
     /// All eigenvalues of the symmetric matrix in the lower triangle.
     ///
     /// # Errors
-    /// When the solver does not converge or the device fails.
+    /// If the solver does not converge or the device fails.
     fn eigenvalues(&self, symmetric: &DMatrix<f64>) -> Result<Solution, ComputeError>;
 
     /// All eigenvalues, descending, of the symmetric matrix in the lower triangle, and their unit eigenvectors, in the
     /// columns.
     ///
     /// # Errors
-    /// When the solver does not converge or the device fails.
+    /// If the solver does not converge or the device fails.
     fn eigenvectors(&self, symmetric: &DMatrix<f64>) -> Result<(Vec<f64>, DMatrix<f64>), ComputeError>;
 
     /// L^-1 B, for the Cholesky factor L of the symmetric positive definite matrix in the lower triangle of `a`.
     ///
     /// # Errors
-    /// When `a` is not positive definite or the device fails.
+    /// If `a` is not positive definite or the device fails.
     fn whiten(&self, a: &DMatrix<f64>, b: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError>;
 }

@@ -1,7 +1,7 @@
-//! What a worker's numbers must satisfy before they are taken: cheap beside the kernels, and enough to find one that lies.
+//! Checks of a worker's results: cheap compared with the kernels, and enough to find a wrong one.
 //!
-//! Guarantees: everything that passes is finite, of the right size, and agrees with the operands where that costs no more
-//! than reading them. Must not: repair anything.
+//! Guarantees: everything that passes is finite, of the right size, and agrees with the operands as far as reading them
+//! once can show. Must not: repair anything.
 
 use nalgebra::{DMatrix, DVector};
 
@@ -9,10 +9,10 @@ use crate::backend::CenteredRows;
 use crate::packed::Packed;
 use crate::rows::Rows;
 
-/// What a kernel in f32 may be off by, relative to a sum of squares: 512 u is 3e-5. A lie is off by more.
+/// The error allowed to a kernel in f32, relative to a sum of squares: 512 u is 3e-5. A wrong result is off by more.
 const LOOSE: f64 = 1e-3;
 
-/// The same of one in f64, with room for sums of a million terms.
+/// The error allowed to a kernel in f64, with room for sums of a million terms.
 const TIGHT: f64 = 1e-9;
 
 /// Every value is finite.
@@ -23,7 +23,7 @@ pub fn finite(results: &[Vec<f64>]) -> Result<(), String> {
     }
 }
 
-/// A mean and a scatter: three coordinates are summed again, and every entry obeys Cauchy and Schwarz.
+/// Checks a mean and a scatter: three coordinates are summed again, and every entry must satisfy Cauchy and Schwarz.
 pub fn moments(rows: &Rows, mean: &[f64], scatter: &Packed) -> Result<(), String> {
     let n = rows.len() as f64;
     for k in probes(rows.dim()) {
@@ -32,7 +32,7 @@ pub fn moments(rows: &Rows, mean: &[f64], scatter: &Packed) -> Result<(), String
         let shift = column[0];
         let own_mean = shift + column.iter().map(|x| x - shift).sum::<f64>() / n;
         let squares: f64 = column.iter().map(|x| (x - own_mean).powi(2)).sum();
-        // Either mean carries a few roundings of the largest value, whose squares add up.
+        // Either mean has a few rounding errors of the largest value, and their squares add up.
         let noise = 16.0 * f64::EPSILON * largest;
         let spread = (squares / n).sqrt();
         if (mean[k] - own_mean).abs() > LOOSE * spread + noise {
@@ -43,11 +43,11 @@ pub fn moments(rows: &Rows, mean: &[f64], scatter: &Packed) -> Result<(), String
         }
     }
     let deviations: Vec<f64> = (0..scatter.dim()).map(|k| scatter.diagonal(k).sqrt()).collect();
-    // Rounding may leave more beside a coordinate that is constant.
+    // Rounding may leave more next to a constant coordinate.
     let room = LOOSE * scatter.trace() / scatter.dim() as f64;
     for (i, deviation) in deviations.iter().enumerate() {
         for (j, value) in scatter.row(i).iter().enumerate() {
-            // A negative diagonal has no root: NaN fails here, too.
+            // A negative diagonal has no root, so NaN fails here too.
             let within = value.abs() <= (1.0 + LOOSE) * deviation * deviations[j] + room;
             if !within {
                 return Err(format!("M2 holds {value} at ({i}, {j}), above what its diagonal allows"));
@@ -57,7 +57,7 @@ pub fn moments(rows: &Rows, mean: &[f64], scatter: &Packed) -> Result<(), String
     Ok(())
 }
 
-/// sum_i (a_i - mean_a)(b_i - mean_b)^T at three places of its diagonal.
+/// Checks sum_i (a_i - mean_a)(b_i - mean_b)^T at three places of its diagonal.
 pub fn cross(a: CenteredRows<'_>, b: CenteredRows<'_>, product: &DMatrix<f64>) -> Result<(), String> {
     for k in probes(a.rows.dim()) {
         let centred =
@@ -70,14 +70,14 @@ pub fn cross(a: CenteredRows<'_>, b: CenteredRows<'_>, product: &DMatrix<f64>) -
     Ok(())
 }
 
-/// C = A^T B, times one vector, is A^T (B v) (Freivalds 1977).
+/// Checks C = A^T B with one vector: C v must be A^T (B v) (Freivalds 1977).
 pub fn inner(a: &DMatrix<f64>, b: &DMatrix<f64>, c: &DMatrix<f64>) -> Result<(), String> {
     let v = signs(b.ncols());
     let off = (c * &v - a.tr_mul(&(b * &v))).norm();
     same("what a product leaves", off, 0.0, TIGHT * a.norm() * b.norm() * v.norm())
 }
 
-/// The same of X^T X or X X^T, of which only the lower triangle counts.
+/// The same for X^T X or X X^T, of which only the lower triangle is valid.
 pub fn gram(x: &DMatrix<f64>, outer: bool, c: &DMatrix<f64>) -> Result<(), String> {
     let v = signs(c.ncols());
     let expected = if outer { x * x.tr_mul(&v) } else { x.tr_mul(&(x * &v)) };
@@ -85,7 +85,7 @@ pub fn gram(x: &DMatrix<f64>, outer: bool, c: &DMatrix<f64>) -> Result<(), Strin
     same("what a product leaves", off, 0.0, TIGHT * x.norm_squared() * v.norm())
 }
 
-/// The sum and the sum of squares, as [`crate::spectrum::EigenProblem::check`] asks for them later.
+/// Checks the sum and the sum of squares, as [`crate::spectrum::EigenProblem::check`] does later.
 pub fn eigenvalues(symmetric: &DMatrix<f64>, values: &[f64]) -> Result<(), String> {
     let n = symmetric.nrows() as f64;
     let (mut trace, mut squares) = (0.0, 0.0);
@@ -100,7 +100,7 @@ pub fn eigenvalues(symmetric: &DMatrix<f64>, values: &[f64]) -> Result<(), Strin
     same("the sum of their squares", got, squares, 2.0 * error * squares.sqrt())
 }
 
-/// Besides: descending, of norm one, and three of the vectors solve the equation.
+/// Also checks that they are descending, of norm one, and that three of the vectors solve the equation.
 pub fn eigenvectors(symmetric: &DMatrix<f64>, values: &[f64], vectors: &DMatrix<f64>) -> Result<(), String> {
     eigenvalues(symmetric, values)?;
     if values.windows(2).any(|pair| pair[0] < pair[1]) {
@@ -148,7 +148,7 @@ fn probes(n: usize) -> impl Iterator<Item = usize> {
     probes.into_iter().filter(move |k| *k < n)
 }
 
-/// +1 and -1 by the Thue and Morse sequence, which no period of the columns follows.
+/// +1 and -1 by the Thue-Morse sequence, which does not match any period of the columns.
 fn signs(n: usize) -> DVector<f64> {
     DVector::from_iterator(n, (0..n).map(|i| if i.count_ones() % 2 == 0 { 1.0 } else { -1.0 }))
 }

@@ -1,4 +1,4 @@
-//! What every device does about rounding: blocks, the words of the kernels, and when a fast sum is not good enough.
+//! How every device handles rounding: blocks, kernel names, and when a fast sum is not accurate enough.
 //!
 //! Must not: model the rounding; `rounding` does.
 
@@ -7,11 +7,11 @@ use crate::packed::Packed;
 use crate::provenance::Provenance;
 use crate::rounding::{Blocks, Rounding};
 
-/// Rows summed in f32 at a time, at most; the sums of such blocks are added in f64.
+/// The most rows summed in f32 at a time; the sums of such blocks are added in f64.
 pub const F32_BLOCK_ROWS: usize = 512;
 
-/// How the kernel of that word sums `rows` rows in f32, if it does; `Err`: there is no such kernel.
-pub fn blocks(kernel: &str, rows: usize) -> Result<Option<Blocks>, &'static str> {
+/// How the kernel of that name sums `rows` rows in f32, if it does; `Err` if there is no such kernel.
+pub(crate) fn blocks(kernel: &str, rows: usize) -> Result<Option<Blocks>, &'static str> {
     let of = |centred| Some(Blocks { rows, block: F32_BLOCK_ROWS, centred });
     match kernel {
         "f64" => Ok(None),
@@ -21,7 +21,7 @@ pub fn blocks(kernel: &str, rows: usize) -> Result<Option<Blocks>, &'static str>
     }
 }
 
-/// What a kernel summed, with its rounding; `errors` are those of the entries (k, k + 1), where it sums in f32.
+/// A kernel's sums with their rounding; `errors` are those of the entries (k, k + 1), if it sums in f32.
 pub fn summed(
     provenance: Provenance,
     rows: usize,
@@ -34,12 +34,12 @@ pub fn summed(
     Ok(Moments::new(rows as u64, mean, scatter).computed(provenance, rounding))
 }
 
-/// Under this stable rank a batch is near a line or a few: its coordinates nearly copy one another, copies in a coarse type
-/// are rounded alike, and the digits under the few directions are what tells a collapse from a small spread. Such a
+/// Under this stable rank a batch is near a line or a few: its coordinates nearly copy one another, copies in a coarse
+/// type are rounded alike, and the digits below the few directions separate a collapse from a small spread. Such a
 /// batch is summed again in f64.
 const LEAST_STABLE_RANK: f64 = 4.0;
 
-/// Whether what was summed faster than in f64 has lost no more than `limit` of Sigma, and is no line.
+/// Whether sums that are faster than f64 have lost no more than `limit` of Sigma, and the batch is not a line.
 pub fn keeps_enough(fast: &Moments, limit: f64) -> bool {
     let trace = fast.scatter().trace();
     if trace == 0.0 {

@@ -1,12 +1,12 @@
-//! What can go wrong with a device that another process drives, in a closed list, and who is told.
+//! The failures of a device in another process, as a closed list, and their listener.
 //!
-//! Guarantees: every reason has a word, which is the `reason` label. Must not: log or count; the listener does.
+//! Guarantees: every reason has a word, used as the `reason` label. Must not: log or count; the listener does.
 
 use std::time::Duration;
 
 use strum::{IntoStaticStr, VariantArray};
 
-/// Why a job was done by this process's own kernels instead of the device's.
+/// Why this process's own kernels did a job instead of the device's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum FallbackReason {
@@ -14,20 +14,20 @@ pub enum FallbackReason {
     Crashed,
     /// No answer in the time that the job's size explains.
     Timeout,
-    /// An answer of the wrong length, shape or job, or one that cannot be right.
+    /// An answer of the wrong length, shape or job, or an impossible one.
     #[strum(serialize = "malformed_reply")]
     Malformed,
-    /// The device's memory did not hold the job.
+    /// The device's memory was too small for the job.
     OutOfMemory,
     /// libtorch or the driver reported an error.
     DeviceError,
-    /// A new worker did not get ready.
+    /// A new worker did not start.
     NotStarted,
     /// The pause before the next worker is not over.
     BackingOff,
-    /// The job needs more of the device's memory than it may have.
+    /// The job needs more device memory than it may use.
     OverBudget,
-    /// The solver of the device found no result; the other one decides whether there is one.
+    /// The device's solver found no result; this process's solver decides whether there is one.
     NoResult,
 }
 
@@ -38,23 +38,23 @@ impl FallbackReason {
     }
 }
 
-/// Something that a device did, or did not do.
+/// An event of a device.
 #[derive(Clone, Debug)]
 pub enum DeviceEvent {
-    /// A job was done by this process's own kernels.
+    /// This process's own kernels did a job.
     FellBack(FallbackReason),
-    /// A worker was ended.
+    /// A worker ended.
     Ended {
-        /// Why.
+        /// The kind of failure.
         reason: FallbackReason,
-        /// In words.
+        /// The failure in words.
         detail: String,
-        /// How long jobs go to this process's own kernels before another worker is started.
+        /// How long this process's own kernels do the jobs before another worker starts.
         pause: Duration,
     },
-    /// Another worker took the place of one that was ended.
+    /// Another worker replaced one that ended.
     Restarted,
 }
 
-/// Who is told.
+/// Receives the events.
 pub type Listener = Box<dyn Fn(&DeviceEvent) + Send + Sync>;

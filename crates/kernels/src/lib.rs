@@ -1,6 +1,6 @@
 //! The numbers behind fullrank: rows of embeddings in, mergeable moments and covariance spectra out.
 //!
-//! Everything here is a pure function of its arguments: the same rows give the same bits whatever the number of threads.
+//! Everything here is a pure function of its arguments: the same rows give the same bits for any number of threads.
 //! Nothing here opens a file or a socket, logs, or knows what a training run is.
 //!
 //! | module | contents |
@@ -14,12 +14,12 @@
 //! | [`reservoir`] | a mergeable sample of rows, chosen by content |
 //! | [`spectrum`] | the eigenvalue problem, the checks on its solution, and the noise floors |
 //! | [`lanczos`] | estimates with intervals for spectra that do not fit in memory |
-//! | [`backend`] | what a device must be able to do |
-//! | [`checks`] | whether the results of a device that is not trusted can be right |
-//! | [`fault`] | what can go wrong with a device in another process |
+//! | [`backend`] | the interface of a device |
+//! | [`checks`] | whether results of an untrusted device can be right |
+//! | [`fault`] | the failures of a device in another process |
 //! | [`cpu`] | the processor as a device: tiles, two-stage eigenvalues |
 //! | [`provenance`] | which device and arithmetic a number came from |
-//! | [`priority`] | how much computing threads give way |
+//! | [`priority`] | the niceness of computing threads |
 //! | [`word`] | the words of enums |
 //!
 //! ```

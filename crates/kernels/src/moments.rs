@@ -21,7 +21,7 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// Of no rows: the monoid's identity.
+    /// Moments of no rows: the monoid's identity.
     pub fn empty(dim: usize) -> Self {
         Self::new(0, vec![0.0; dim], Packed::zeros(dim))
     }
@@ -32,44 +32,44 @@ impl Moments {
         Self { rows, mean, scatter, rounding: Rounding::default(), provenances: Provenances::new() }
     }
 
-    /// The same, by the kernel `provenance`, which rounded its sums so.
+    /// The same, by the kernel `provenance`, with the rounding of its sums.
     pub fn computed(mut self, provenance: Provenance, rounding: Rounding) -> Self {
         self.rounding = rounding;
         self.provenances = Provenances::from([provenance]);
         self
     }
 
-    /// The kernels that summed the rows; empty where a trainer did.
+    /// The kernels that summed the rows; empty if a trainer did.
     pub fn provenances(&self) -> &Provenances {
         &self.provenances
     }
 
-    /// How the rows were summed, as far as f32 had a part in it.
+    /// How the rows were summed, if f32 was involved.
     pub fn sums(&self) -> &Rounding {
         &self.rounding
     }
 
-    /// Spectral norm of what rounding coarser than f64's may have left in Sigma: 0 if all sums were f64's.
+    /// Spectral norm of the rounding coarser than f64's that Sigma may contain: 0 if all sums were in f64.
     pub fn rounding(&self) -> f64 {
         if self.rows == 0 { 0.0 } else { self.rounding.norm() / self.rows as f64 }
     }
 
-    /// N.
+    /// N, the number of rows.
     pub fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// d.
+    /// The dimension d.
     pub fn dim(&self) -> usize {
         self.mean.len()
     }
 
-    /// mu.
+    /// mu, the mean.
     pub fn mean(&self) -> &[f64] {
         &self.mean
     }
 
-    /// M2.
+    /// M2, the centred second moment.
     pub fn scatter(&self) -> &Packed {
         &self.scatter
     }
@@ -99,7 +99,7 @@ impl Moments {
     /// # Panics
     /// If the dimensions differ: a stream has one.
     pub fn merge(&mut self, other: &Moments) {
-        assert_eq!(self.dim(), other.dim(), "moments of two dimensions never meet: streams check it");
+        assert_eq!(self.dim(), other.dim(), "callers merge only moments of one dimension");
         if other.rows == 0 {
             return;
         }
@@ -119,19 +119,19 @@ impl Moments {
     }
 }
 
-/// Mean and per-coordinate variance of unit rows u = z / |z|; zero rows have none and are left out.
+/// Mean and per-coordinate variance of unit rows u = z / |z|; zero rows have no direction and are left out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UnitMoments {
-    /// Unit rows.
+    /// Number of unit rows.
     pub rows: u64,
-    /// s.
+    /// s, their mean.
     pub mean: Vec<f64>,
     /// sum (u_k - s_k)^2.
     pub scatter: Vec<f64>,
 }
 
 impl UnitMoments {
-    /// Of no rows.
+    /// Moments of no rows.
     pub fn empty(dim: usize) -> Self {
         Self { rows: 0, mean: vec![0.0; dim], scatter: vec![0.0; dim] }
     }

@@ -4,7 +4,7 @@
 
 use nalgebra::DMatrix;
 
-/// The lower triangle of a symmetric d x d matrix, row after row: entry (i, j), j <= i, stands at i (i + 1) / 2 + j.
+/// The lower triangle of a symmetric d x d matrix, row-major: entry (i, j), j <= i, is at i (i + 1) / 2 + j.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Packed {
     dim: usize,
@@ -21,7 +21,7 @@ impl Packed {
     pub fn from_lower(full: &DMatrix<f64>) -> Self {
         let dim = full.nrows();
         let mut packed = Self::zeros(dim);
-        // Column by column, as nalgebra lays them out.
+        // Column by column, as nalgebra stores them.
         for j in 0..dim {
             for (i, value) in full.column(j).iter().enumerate().skip(j) {
                 packed.values[i * (i + 1) / 2 + j] = *value;
@@ -42,12 +42,13 @@ impl Packed {
         full
     }
 
-    /// The entries (i, 0) ..= (i, i) of the rows i = 0 .. d, one after another; `None` when they are not d (d + 1) / 2.
+    /// From the entries (i, 0) ..= (i, i) of the rows i = 0 .. d, in order; `None` unless there are d (d + 1) / 2 of
+    /// them.
     pub fn from_rows(dim: usize, values: Vec<f64>) -> Option<Self> {
         (values.len() == dim * (dim + 1) / 2).then_some(Self { dim, values })
     }
 
-    /// d.
+    /// The dimension d.
     pub fn dim(&self) -> usize {
         self.dim
     }
@@ -77,7 +78,8 @@ impl Packed {
         self.frobenius_squared_in(1.0)
     }
 
-    /// The same in units of `unit`^2: fourth powers of what rows may hold overflow and underflow, shares of the trace do not.
+    /// The same in units of `unit`^2: fourth powers of rows' values can overflow and underflow, shares of the trace do
+    /// not.
     pub fn frobenius_squared_in(&self, unit: f64) -> f64 {
         const LANES: usize = 8;
         let near = power_of_two(unit);
@@ -109,8 +111,8 @@ impl Packed {
     }
 }
 
-/// The power of two at or under `unit`, or the nearest one whose inverse is a number: to multiply by it costs no digit, and
-/// much less time than to divide.
+/// The power of two at or below `unit`, or the nearest one whose inverse is finite: multiplying by it loses no digit,
+/// and takes much less time than dividing.
 pub(crate) fn power_of_two(unit: f64) -> f64 {
     2f64.powi(unit.log2().floor().clamp(-1000.0, 1000.0) as i32)
 }

@@ -1,4 +1,4 @@
-//! Where a number was computed and in what arithmetic, so that a report can name it.
+//! Where a number was computed and in what arithmetic, for the report.
 //!
 //! Must not: decide anything; the backend does.
 
@@ -8,18 +8,18 @@ use std::str::FromStr;
 
 use strum::{Display, EnumString, IntoStaticStr, VariantNames};
 
-/// The arithmetic that a run asks for when its rows' products are summed.
+/// The arithmetic requested for summing the rows' products.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Display, EnumString, IntoStaticStr, VariantNames,
 )]
 #[strum(serialize_all = "lowercase")]
 pub enum Precision {
-    /// The fastest kernel whose rounding stays below what the rows' own type has already lost; else f64.
+    /// The fastest kernel whose rounding is below what the rows' own type has already lost; otherwise f64.
     #[default]
     Auto,
-    /// f64, always.
+    /// Always f64.
     F64,
-    /// The fastest kernel there is; its rounding is part of the report's noise floor.
+    /// The fastest kernel there is; its rounding counts in the report's noise floor.
     Fast,
 }
 
@@ -46,7 +46,7 @@ impl FromStr for Device {
     }
 }
 
-/// A name that no device has.
+/// No device has this name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown device: expected cpu, torch-cpu or cuda:N")]
 pub struct UnknownDevice;
@@ -61,16 +61,16 @@ impl fmt::Display for Device {
     }
 }
 
-/// One device and kernel that had a part in a result.
+/// One device and kernel that contributed to a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Provenance {
-    /// Where.
+    /// The device.
     pub device: Device,
-    /// In what arithmetic: `f64`, `f32`, `bf16`; of eigenvalues the solver.
+    /// The arithmetic (`f64`, `f32`, `bf16`); for eigenvalues the solver.
     pub kernel: &'static str,
 }
 
-/// Everything that had a part in a result.
+/// Everything that contributed to a result.
 pub type Provenances = BTreeSet<Provenance>;
 
 /// The devices among `provenances`, such as `cpu` or `cpu+cuda:0`.

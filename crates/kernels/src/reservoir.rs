@@ -1,9 +1,9 @@
 //! A mergeable sample of rows: the `capacity` distinct row contents with the smallest hashes, with how often each came.
 //!
-//! Guarantees: the same rows in any split and order give the same sample; up to `capacity` distinct rows nothing is
-//! lost. Being chosen by the hash of the content, it is a uniform sample of the distinct contents, and the threshold
-//! tells how many there were (bottom-k sketch: Cohen and Kaplan, PODC 2007; k minimum values: Bar-Yossef et al. 2002).
-//! Must not: hold more than capacity + 1 rows.
+//! Guarantees: the same rows in any split and order give the same sample; nothing is lost up to `capacity` distinct
+//! rows. Rows are chosen by the hash of their content, so the sample is uniform over the distinct contents, and the
+//! threshold gives their number (bottom-k sketch: Cohen and Kaplan, PODC 2007; k minimum values: Bar-Yossef et al.
+//! 2002). Must not: hold more than capacity + 1 rows.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::rows::Rows;
 
-/// Rows kept: uniformity and the unit covariance are exact up to it.
+/// Rows kept: up to this many, uniformity and the unit covariance are exact.
 pub const CAPACITY: usize = 4096;
 
 #[derive(Clone, Debug)]
@@ -20,14 +20,14 @@ struct Kept {
     times: u64,
 }
 
-/// f32 where that is exact, which it is for all but f64 input: half the memory.
+/// f32 if that is exact, as for all but f64 input: half the memory.
 #[derive(Clone, Debug)]
 enum RowValues {
     Single(Box<[f32]>),
     Double(Box<[f64]>),
 }
 
-/// See the file's head.
+/// A uniform sample of the distinct rows.
 #[derive(Clone, Debug)]
 pub struct Reservoir {
     capacity: usize,
@@ -42,7 +42,7 @@ impl Reservoir {
         Self { capacity, total: 0, kept: BTreeMap::new(), overflowed: false }
     }
 
-    /// Of an array of rows.
+    /// A sample of an array of rows.
     pub fn from_rows(rows: &Rows, capacity: usize) -> Self {
         let mut sample = Self::new(capacity);
         let mut row = vec![0.0; rows.dim()];
@@ -99,7 +99,7 @@ impl Reservoir {
         self.total
     }
 
-    /// Whether every row offered is still here.
+    /// Whether every row offered is still included.
     pub fn complete(&self) -> bool {
         !self.overflowed
     }
@@ -109,7 +109,7 @@ impl Reservoir {
         self.kept.len()
     }
 
-    /// Distinct contents offered: counted while complete, else estimated as (k - 1) / (largest kept hash / 2^64).
+    /// Distinct contents offered: counted if complete, otherwise estimated as (k - 1) / (largest kept hash / 2^64).
     pub fn distinct(&self) -> f64 {
         match self.kept.last_key_value() {
             Some((last, _)) if self.overflowed => (self.kept.len() - 1) as f64 / (*last as f64 / 2f64.powi(64)),
@@ -117,7 +117,7 @@ impl Reservoir {
         }
     }
 
-    /// Rows that repeat an earlier row exactly; an estimate once not complete.
+    /// Rows that repeat an earlier row exactly; an estimate unless complete.
     pub fn duplicates(&self) -> f64 {
         let kept: u64 = self.kept.values().map(|kept| kept.times).sum();
         if self.complete() {
@@ -138,15 +138,15 @@ impl Reservoir {
         })
     }
 
-    /// Every distinct row with its count, while none was dropped and there are fewer than `dim` of them: then a Gram matrix
-    /// of the rows is smaller than the covariance.
+    /// Every distinct row with its count, if none was dropped and there are fewer than `dim` of them: then a Gram
+    /// matrix of the rows is smaller than the covariance.
     pub fn fewer_than(&self, dim: usize) -> Option<Vec<(Vec<f64>, f64)>> {
         let all_here = self.complete() && self.distinct_kept() < dim;
         all_here.then(|| self.rows().map(|(row, times)| (row, times as f64)).collect())
     }
 
-    /// The most bytes that a sample of `rows` rows of dimension `dim` takes; `size` is 8 once f64 rows are among them, for
-    /// they may take the place of any other, else 4.
+    /// The most bytes that a sample of `rows` rows of dimension `dim` takes; `size` is 8 if any row is f64, because
+    /// such rows may replace any other, otherwise 4.
     pub fn bytes(capacity: usize, rows: u64, dim: usize, size: usize) -> usize {
         rows.min(capacity as u64) as usize * (dim * size + ENTRY_BYTES)
     }

@@ -1,4 +1,5 @@
-//! What sums carried in f32 leave in a second moment: the numeric noise floor of the kernels that are faster than f64.
+//! The rounding that sums in f32 leave in a second moment: the numeric noise floor of the kernels that are faster than
+//! f64.
 //!
 //! Model. A block of b rows is summed in f32, blocks are added in f64. After k rows the sum behind entry (i, j) has a
 //! square of about k^2 S_ij^2 + k S_ii S_jj (what the coordinates share, and a random walk), S being the second moment
@@ -7,25 +8,26 @@
 //! a row of their standard deviations where all rows are alike (the edge of Wigner's semicircle), and that of the largest
 //! row where it outdoes the others (Bandeira and van Handel 2016): largest plus root mean square is both.
 //!
-//! Calibration. Rounding is not always independent: values of few digits (the zeros behind a ReLU, bf16) repeat the same
-//! products, whose errors add up instead of cancelling. So some errors are measured: the pass that takes the means sums
-//! the squares and the products of neighbouring coordinates in f64 too. The squares replace the diagonal; what the errors
-//! of the neighbours exceed the model by scales the whole.
+//! Calibration. Rounding is not always independent: values of few digits (the zeros after a ReLU, bf16) repeat the same
+//! products, whose errors add up instead of cancelling. So some errors are measured: the pass that computes the means
+//! also sums the squares and the products of neighbouring coordinates in f64. The squares replace the diagonal; if the
+//! neighbours' errors exceed the model, the excess scales the whole.
 //!
-//! Each batch is modelled by its own S when it is summed: a loud batch among quiet ones keeps what it lost.
+//! Each batch is modelled by its own S when it is summed: a loud batch among quiet ones keeps its loss.
 
 use crate::packed::{Packed, power_of_two};
 
 /// Unit roundoff of f32.
 const U: f64 = (f32::EPSILON / 2.0) as f64;
 
-/// How many errors of the model's size count beside the measured ones, so that few coordinates, right by chance, do not
-/// make the floor vanish.
+/// How many errors of the model's size count next to the measured ones, so that a few coordinates that are right by
+/// chance do not make the floor vanish.
 const PRIOR_ERRORS: f64 = 4.0;
 
-/// How many times its estimate the error may be. Of 1,200 random windows of one to five batches (d 8 to 130, scales over six
-/// decades; normal, low rank, sorted by class, ReLU, every second coordinate constant) the error was between 0.22 and 1.6
-/// times the estimate; of f32 rows of few values (integers, signs, one-hot), whose errors repeat, at most 2.1, 2.5 and 3.9.
+/// How many times its estimate the error may be. Over 1,200 random windows of one to five batches (d 8 to 130, scales
+/// over six decades; normal, low rank, sorted by class, ReLU, every second coordinate constant) the error was between
+/// 0.22 and 1.6 times the estimate; for f32 rows of few values (integers, signs, one-hot), whose errors repeat, at most
+/// 2.1, 2.5 and 3.9.
 const MARGIN: f64 = 2.0;
 
 /// How a batch is summed in f32.
@@ -46,10 +48,10 @@ struct Walks {
     random: f64,
 }
 
-/// What f32 has left in sums; nothing where all were f64's. In the units of M2, not of Sigma.
+/// The rounding of sums in f32; nothing if all were in f64. In units of M2, not of Sigma.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rounding {
-    /// Of each row of M2, the norm of its entries' standard deviations off the diagonal, over u / sqrt 3.
+    /// For each row of M2, the norm of its entries' standard deviations off the diagonal, over u / sqrt 3.
     rows: Vec<f64>,
     /// The same of the entries (k, k + 1) alone.
     neighbours: Vec<f64>,
@@ -58,13 +60,13 @@ pub struct Rounding {
 }
 
 impl Rounding {
-    /// Of a batch that was summed in `blocks`, with this M2 and mean; `errors` are those of its entries (k, k + 1).
+    /// For a batch that was summed in `blocks`, with this M2 and mean; `errors` are those of its entries (k, k + 1).
     pub fn new(blocks: Blocks, scatter: &Packed, mean: &[f64], errors: Vec<f64>) -> Self {
         let (n, d) = (blocks.rows as f64, scatter.dim());
         let root = if blocks.centred { vec![0.0; d] } else { mean.iter().map(|mean| mean * n.sqrt()).collect() };
         let own: Vec<f64> = root.iter().enumerate().map(|(k, mean)| scatter.diagonal(k) + mean * mean).collect();
         let total: f64 = own.iter().sum();
-        // Squares in units of the trace: those of what rows may hold overflow.
+        // Squares in units of the trace: otherwise those of large rows overflow.
         let unit = power_of_two(total);
         let walks = blocks.walks();
         // S = M2 / N
@@ -81,12 +83,12 @@ impl Rounding {
         Self { rows: rows.collect(), neighbours: neighbours.collect(), errors }
     }
 
-    /// Measured errors of the entries (k, k + 1); none where all sums were f64's.
+    /// Measured errors of the entries (k, k + 1); none if all sums were in f64.
     pub fn errors(&self) -> &[f64] {
         &self.errors
     }
 
-    /// Of further rows.
+    /// Adds the rounding of further rows.
     pub fn merge(&mut self, other: &Rounding) {
         if self.rows.is_empty() {
             self.clone_from(other);
@@ -102,12 +104,12 @@ impl Rounding {
         }
     }
 
-    /// Spectral norm of what rounding may have left in M2; 0 if all sums were f64's.
+    /// Spectral norm of the rounding that M2 may contain; 0 if all sums were in f64.
     pub fn norm(&self) -> f64 {
         MARGIN * U / 3f64.sqrt() * largest_and_typical(&self.rows) * self.excess()
     }
 
-    /// Root mean square of the measured errors, each by what the model has for it.
+    /// Root mean square of the measured errors, each divided by the model's.
     fn excess(&self) -> f64 {
         let (mut squares, mut count) = (PRIOR_ERRORS, PRIOR_ERRORS);
         for (error, deviation) in self.errors.iter().zip(&self.neighbours) {
@@ -121,9 +123,10 @@ impl Rounding {
 }
 
 impl Blocks {
-    /// Spectral norm of what rounding will leave in Sigma, by what is known before the sum: the coordinates' `variances`, the
-    /// squares of their means, and lambda_1 of Sigma or a bound of it. Off the diagonal, sum_j S_ij^2 <= (lambda_1 - S_ii) S_ii.
-    pub fn expected(self, variances: &[f64], squared_means: &[f64], largest: f64) -> f64 {
+    /// Spectral norm of the rounding that Sigma will contain, from what is known before the sum: the coordinates'
+    /// `variances`, the squares of their means, and lambda_1 of Sigma or a bound on it. Off the diagonal, sum_j S_ij^2
+    /// <= (lambda_1 - S_ii) S_ii.
+    pub(crate) fn expected(self, variances: &[f64], squared_means: &[f64], largest: f64) -> f64 {
         let offset = if self.centred { 0.0 } else { 1.0 };
         let mean: f64 = offset * squared_means.iter().sum::<f64>();
         let (total, largest, walks) = (variances.iter().sum::<f64>() + mean, largest + mean, self.walks());
@@ -150,14 +153,14 @@ impl Blocks {
 }
 
 impl Walks {
-    /// Variance, in units of u^2 / 3, of one or more sums: by their squares and the products of their coordinates' second
-    /// moments.
+    /// Variance, in units of u^2 / 3, of one or more sums, from their squares and the products of their coordinates'
+    /// second moments.
     fn variance(self, squares: f64, products: f64) -> f64 {
         self.shared * squares + self.random * products
     }
 }
 
-/// Largest plus root mean square.
+/// The largest plus the root mean square.
 fn largest_and_typical(rows: &[f64]) -> f64 {
     let largest = rows.iter().copied().fold(0.0, f64::max);
     let typical = rows.iter().map(|row| (row / largest).powi(2)).sum::<f64>() / rows.len().max(1) as f64;

@@ -5,18 +5,18 @@ use crate::reservoir::Reservoir;
 use crate::rows::Rows;
 use crate::view_moments::norm;
 
-/// Counts and norms of the rows themselves (C0).
+/// Counts and norms of the rows (C0).
 #[derive(Clone, Debug, PartialEq)]
 pub struct RowStatistics {
     /// Rows of norm 0; they have no direction and are left out of unit-row measures.
     pub zero_rows: u64,
-    /// Least row norm.
+    /// Smallest row norm.
     pub norm_min: f64,
-    /// Greatest row norm.
+    /// Largest row norm.
     pub norm_max: f64,
     /// Sum of the row norms.
     pub norm_sum: f64,
-    /// Whether any entry is below zero: a layer without one sits behind a ReLU.
+    /// Whether any entry is negative; if none is, the layer comes after a ReLU.
     pub has_negative: bool,
 }
 
@@ -35,9 +35,9 @@ impl RowStatistics {
     }
 }
 
-/// See the file's head.
+/// The results of one pass over rows.
 pub struct RowPass {
-    /// Of the rows scaled to length 1; rows of norm 0 are left out.
+    /// Moments of the rows scaled to length 1; rows of norm 0 are left out.
     pub unit: UnitMoments,
     /// Norms and counts.
     pub statistics: RowStatistics,
@@ -49,12 +49,12 @@ pub struct RowPass {
 const BLOCK: usize = 64;
 
 impl RowPass {
-    /// Of no rows, of dimension `dim`; `capacity` rows are sampled at most.
+    /// The results for no rows, of dimension `dim`; at most `capacity` rows are sampled.
     pub fn new(dim: usize, capacity: usize) -> Self {
         Self { unit: UnitMoments::empty(dim), statistics: RowStatistics::empty(), reservoir: Reservoir::new(capacity) }
     }
 
-    /// Reads further rows.
+    /// Includes further rows.
     pub fn read(&mut self, rows: &Rows) {
         let dim = rows.dim();
         let mut block = vec![0.0; BLOCK * dim];

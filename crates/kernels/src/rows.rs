@@ -1,15 +1,15 @@
 //! Embedding rows as they arrived: N x d numbers in their own type and order, read as f64 in blocks.
 //!
-//! Guarantees: a value read is exactly the value sent; alignment of the bytes does not matter. Must not: copy the
-//! whole array, or trust a size that was not checked at construction.
+//! Guarantees: a value read is exactly the value sent; the bytes need no alignment. Must not: copy the whole array, or
+//! trust a size that was not checked at construction.
 
 use bytes::Bytes;
 use half::{bf16, f16};
 use strum::{EnumString, IntoStaticStr};
 
-/// Values of magnitude above this overflow f64 when squared and summed, so they are refused like infinities.
+/// Larger magnitudes overflow f64 when squared and summed, so they are refused like infinities.
 /// 1e140 squared, times 2^63 rows, is below f64::MAX (1.8e308).
-pub const LARGEST_VALUE: f64 = 1e140;
+pub(crate) const LARGEST_VALUE: f64 = 1e140;
 
 /// Rows converted at a time for the means.
 const MEAN_BLOCK: usize = 64;
@@ -64,7 +64,7 @@ pub enum RowsError {
     /// No rows, or no columns.
     #[error("{0}")]
     Empty(String),
-    /// The sizes do not multiply to the number of bytes.
+    /// The sizes do not match the number of bytes.
     #[error("{0}")]
     WrongLength(String),
 }
@@ -80,10 +80,10 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Takes `bytes` as a `rows` x `dim` little-endian array.
+    /// Interprets `bytes` as a `rows` x `dim` little-endian array.
     ///
     /// # Errors
-    /// `WrongLength` when the sizes do not multiply to the length; `Empty` for an empty array.
+    /// `WrongLength` if the sizes do not match the length; `Empty` for an empty array.
     pub fn new(float: Float, order: Order, shape: (usize, usize), bytes: Bytes) -> Result<Self, RowsError> {
         let (rows, dim) = shape;
         if rows == 0 || dim == 0 {
@@ -102,7 +102,7 @@ impl Rows {
         Ok(Self { float, order, rows, dim, bytes })
     }
 
-    /// Row-major f64 values made here (JSON, generated data).
+    /// Row-major f64 values made in this program (JSON, generated data).
     ///
     /// # Errors
     /// As [`Rows::new`].
@@ -116,7 +116,7 @@ impl Rows {
         self.rows
     }
 
-    /// Never: an empty array is refused at construction.
+    /// Always false: an empty array is refused at construction.
     pub fn is_empty(&self) -> bool {
         false
     }
@@ -131,12 +131,12 @@ impl Rows {
         self.float
     }
 
-    /// Which index of [`Rows::bytes`] runs fastest.
+    /// The index of [`Rows::bytes`] that runs fastest.
     pub fn order(&self) -> Order {
         self.order
     }
 
-    /// The values as they came, little-endian.
+    /// The values as they arrived, little-endian.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -172,8 +172,8 @@ impl Rows {
         values
     }
 
-    /// The bytes of rows `first .. first + count`, row after row in the rows' own type: borrowed, or for an array in
-    /// column order copied into `scratch`.
+    /// The bytes of rows `first .. first + count`, row-major in the rows' own type: borrowed, or copied into `scratch`
+    /// for an array in column order.
     pub fn block<'a>(&'a self, first: usize, count: usize, scratch: &'a mut Vec<u8>) -> &'a [u8] {
         let size = self.float.size();
         if self.order == Order::RowMajor {
@@ -191,15 +191,15 @@ impl Rows {
         scratch
     }
 
-    /// Whether every value is one of bf16's, and they use all of its digits: bf16 itself, or f32 that was rounded to it. Of
-    /// rounded values half have the last digit set; small whole numbers, which fit bf16 without ever having been rounded
-    /// to it, hardly any.
+    /// Whether every value is a bf16 value, and they use all of its digits: bf16 itself, or f32 rounded to it. Of
+    /// rounded values half have the last digit set; of small whole numbers, which fit bf16 without rounding, hardly
+    /// any.
     pub fn holds_bf16(&self) -> bool {
         match self.float {
             Float::Bf16 => true,
             Float::F32 => {
                 let mut odd = 0;
-                // In pieces, so that other values are found out at once.
+                // In pieces, so that other values are found early.
                 self.bytes.as_chunks::<4>().0.chunks(4096).all(|values| {
                     odd += values.iter().filter(|b| b[2] & 1 == 1).count();
                     values.iter().fold(0, |bits, b| bits | b[0] | b[1]) == 0
@@ -209,12 +209,12 @@ impl Rows {
         }
     }
 
-    /// The type whose rounding the values have been through.
+    /// The type that the values have been rounded to.
     pub fn resolution(&self) -> Float {
         if self.holds_bf16() { Float::Bf16 } else { self.float }
     }
 
-    /// The rows of nonzero norm divided by it, as f64; `None` when all are zero.
+    /// The rows of nonzero norm divided by it, as f64; `None` if all are zero.
     pub fn unit(&self) -> Option<Rows> {
         let mut bytes = Vec::with_capacity(self.rows * self.dim * 8);
         let mut row = vec![0.0; self.dim];
@@ -247,8 +247,8 @@ impl Rows {
         sum.iter().zip(&shift).map(|(sum, shift)| shift + sum / self.rows as f64).collect()
     }
 
-    /// Row and column of the first value (in row order) that is not finite or too large to square, and how many
-    /// rows hold such a value.
+    /// Row and column of the first value (in row order) that is not finite or too large to square, and how many rows
+    /// hold such a value.
     pub fn first_unusable(&self) -> Option<Unusable> {
         if all_usable(self.float, &self.bytes) {
             return None;
@@ -267,7 +267,7 @@ impl Rows {
     }
 }
 
-/// Where an array cannot be used.
+/// Why an array cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Unusable {
     /// First such row, from 0.

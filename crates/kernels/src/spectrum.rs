@@ -1,7 +1,8 @@
-//! Eigenvalues of a covariance: the matrix handed to the solver, what is checked after it, and the noise floors.
+//! Eigenvalues of a covariance: the matrix for the solver, the checks of its result, and the noise floors.
 //!
-//! Guarantees: a [`Spectrum`] exists only checked (sum = trace, sum of squares = squared Frobenius norm, all finite,
-//! sorted, nothing clearly negative). Must not: solve (the backend does), or repair a result that fails a check.
+//! Guarantees: a [`Spectrum`] has always been checked (sum = trace, sum of squares = squared Frobenius norm, all
+//! finite, sorted, nothing clearly negative). Must not: solve (the backend does), or repair a result that fails a
+//! check.
 
 use nalgebra::DMatrix;
 
@@ -13,48 +14,49 @@ use crate::rows::Float;
 pub struct EigenProblem<'a> {
     /// Entries in [-1, 1], the largest in [1/2, 1]; only the lower triangle counts.
     scaled: DMatrix<f64>,
-    /// The matrix is `scaled` times this power of two: exact, and no square of an entry can over- or underflow.
+    /// The matrix is `scaled` times this power of two: an exact factor, and no square of an entry can over- or
+    /// underflow.
     scale: f64,
-    /// How many eigenvalues the asked-for d x d matrix has; those that the Gram matrix lacks are zero.
+    /// How many eigenvalues the requested d x d matrix has; those that the Gram matrix lacks are zero.
     dim: usize,
     /// The moments that it comes from, for their kernel's rounding.
     rounding: Option<&'a Moments>,
 }
 
-/// Why a solver's answer is not taken.
+/// Why a solver's answer is rejected.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SpectrumError {
-    /// NaN or an infinity came out.
+    /// A value is NaN or infinite.
     #[error("the eigensolver returned a value that is not finite")]
     NotFinite,
-    /// Not as many values as rows.
+    /// The number of values differs from the number of rows.
     #[error("the eigensolver returned {got} eigenvalues for a matrix of dimension {dim}")]
     WrongCount {
         /// How many came.
         got: usize,
-        /// How many were due.
+        /// How many were expected.
         dim: usize,
     },
-    /// A conserved quantity is off.
+    /// The sum or the sum of squares does not match the matrix.
     #[error("the eigenvalues do not belong to the matrix: {what} is {got}, should be {expected} to within {tolerance}")]
     Mismatch {
         /// Sum, or sum of squares.
         what: &'static str,
-        /// Of the eigenvalues.
+        /// Its value for the eigenvalues.
         got: f64,
-        /// Of the matrix.
+        /// Its value for the matrix.
         expected: f64,
-        /// What rounding can explain.
+        /// The difference that rounding can explain.
         tolerance: f64,
     },
-    /// A covariance has none.
+    /// A negative eigenvalue, which a covariance cannot have.
     #[error(
         "the eigensolver returned {value} as an eigenvalue of a covariance; rounding explains no more than {tolerance} below zero"
     )]
     Negative {
         /// The most negative eigenvalue.
         value: f64,
-        /// What rounding can explain.
+        /// How far below zero rounding can explain.
         tolerance: f64,
     },
 }
@@ -64,7 +66,7 @@ pub enum SpectrumError {
 pub struct Eigenvalues {
     /// Descending, d of them, none below zero.
     pub values: Vec<f64>,
-    /// The numeric noise floor: eigenvalues under it are rounding.
+    /// The numeric noise floor: smaller eigenvalues are rounding.
     pub floor: f64,
 }
 
@@ -73,9 +75,9 @@ pub struct Eigenvalues {
 pub struct Spectrum {
     /// Descending, d of them, none below zero.
     pub values: Vec<f64>,
-    /// What the arithmetic of the kernel and the solver can leave (C14).
+    /// The floor left by the arithmetic of the kernel and the solver (C14).
     pub numeric_floor: f64,
-    /// What the rounding of the rows to their own type can leave (C14).
+    /// The floor left by rounding the rows to their own type (C14).
     pub input_floor: f64,
 }
 
@@ -114,20 +116,20 @@ impl<'a> EigenProblem<'a> {
         Self::new(gram, dim, None)
     }
 
-    /// The matrix for the solver; only the lower triangle counts.
+    /// The matrix for the solver; only the lower triangle is valid.
     pub fn matrix(&self) -> &DMatrix<f64> {
         &self.scaled
     }
 
-    /// Whether there is nothing to solve: every entry is zero.
+    /// Whether every entry is zero.
     pub fn is_zero(&self) -> bool {
         (0..self.scaled.nrows()).all(|k| self.scaled[(k, k)] == 0.0)
     }
 
-    /// Takes what the solver returned, in any order.
+    /// Checks the solver's values, which may come in any order.
     ///
     /// # Errors
-    /// When it cannot be the spectrum of the matrix.
+    /// If they cannot be the spectrum of the matrix.
     pub fn check(&self, mut raw: Vec<f64>) -> Result<Eigenvalues, SpectrumError> {
         let n = self.scaled.nrows();
         if raw.len() != n {
@@ -139,7 +141,8 @@ impl<'a> EigenProblem<'a> {
         raw.sort_by(|a, b| b.total_cmp(a));
         let (trace, frobenius_squared) = invariants(&self.scaled);
         // A backward stable solver errs by |E|_F <= c eps sqrt(n) |A|_F, so the sum is off by at most sqrt(n) |E|_F and
-        // the sum of squares by 2 |A|_F |E|_F. c = 32 leaves room for the solver's constants and finds real faults.
+        // the sum of squares by 2 |A|_F |E|_F. c = 32 leaves room for the solver's constants and still finds real
+        // faults.
         let error = 32.0 * f64::EPSILON * (n as f64).sqrt() * frobenius_squared.sqrt();
         matches("the sum", raw.iter().sum(), trace, error * (n as f64).sqrt())?;
         let squares = raw.iter().map(|x| x * x).sum();
@@ -156,7 +159,7 @@ impl<'a> EigenProblem<'a> {
         }
         let mut values: Vec<f64> = raw.iter().map(|value| value.max(0.0) * self.scale).collect();
         values.resize(self.dim, 0.0);
-        // The most negative eigenvalue shows what rounding did: a free lower bound of the floor.
+        // The most negative eigenvalue shows the size of rounding: a free lower bound on the floor.
         Ok(Eigenvalues { values, floor: rounding.max(-lowest) * self.scale })
     }
 }
@@ -191,7 +194,7 @@ fn matches(what: &'static str, got: f64, expected: f64, tolerance: f64) -> Resul
     Err(SpectrumError::Mismatch { what, got, expected, tolerance })
 }
 
-/// What f64 arithmetic leaves on an eigenvalue that should be zero: the sums of the kernel, and the solver.
+/// The error that f64 arithmetic leaves on an eigenvalue that should be zero: the sums of the kernel, and the solver.
 ///
 /// Rounding gives the entries of Sigma independent errors of about eps sigma_i sigma_j; such a matrix has a spectral norm
 /// of about 2 eps |diag Sigma| (twice the largest column norm: the edge of Wigner's semicircle). A Householder reduction
@@ -209,13 +212,13 @@ pub fn input_floor(float: Float, moments: &Moments) -> f64 {
     quantisation(float, moments.rows() as usize, moments.dim(), moments.largest_mean_square())
 }
 
-/// The same, of `rows` x `dim` values with a largest mean square max_k E z_k^2.
-pub fn quantisation(float: Float, rows: usize, dim: usize, largest_mean_square: f64) -> f64 {
+/// The same, for `rows` x `dim` values with a largest mean square max_k E z_k^2.
+pub(crate) fn quantisation(float: Float, rows: usize, dim: usize, largest_mean_square: f64) -> f64 {
     let edge = 1.0 + (dim as f64 / rows as f64).sqrt();
     float.unit_roundoff().powi(2) / 3.0 * largest_mean_square * edge * edge
 }
 
-/// The numeric floor where no spectrum was taken; lambda_1 is at most the trace.
+/// The numeric floor if no spectrum was computed; lambda_1 is at most the trace.
 pub fn numeric_floor_without_spectrum(moments: &Moments) -> f64 {
     let squares: f64 = (0..moments.dim()).map(|k| moments.variance(k).powi(2)).sum();
     rounding_floor(squares.sqrt(), moments.dim(), moments.total_variance()) + moments.rounding()

@@ -1,7 +1,7 @@
-//! Several aligned views: alignment (T1), what makes views of one sample dependent (rho, n_eff), and the Barlow Twins
+//! Several aligned views: alignment (T1), the dependence between views of one sample (rho, n_eff), and the Barlow Twins
 //! cross-correlation (T3).
 //!
-//! Guarantees: mergeable in any order, as `moments`. Must not: pair rows of different samples.
+//! Guarantees: mergeable in any order, like `moments`. Must not: pair rows of different samples.
 
 use nalgebra::DMatrix;
 
@@ -32,7 +32,8 @@ pub struct ViewMoments {
 const BLOCK: usize = 64;
 
 impl ViewMoments {
-    /// Of one batch of at least two views; `first_two` are those views' own moments, and `cross` their d x d cross scatter.
+    /// From one batch of at least two views; `first_two` are those views' own moments, and `cross` their d x d cross
+    /// scatter.
     pub fn new(views: &[Rows], first_two: [Moments; 2], cross: DMatrix<f64>) -> Self {
         let dim = views[0].dim();
         let of_first_two = first_two.iter().map(|moments| moments.mean().to_vec());
@@ -93,12 +94,12 @@ impl ViewMoments {
         }
     }
 
-    /// V.
+    /// V, the number of views.
     pub fn views(&self) -> usize {
         self.means.len()
     }
 
-    /// Adds the samples of `other`, which has as many views.
+    /// Adds the samples of `other`, which must have as many views.
     pub fn merge(&mut self, other: &ViewMoments) {
         let (a, b) = (self.samples as f64, other.samples as f64);
         let weight = a * b / (a + b);
@@ -162,7 +163,7 @@ impl ViewMoments {
     pub fn barlow_terms(&self) -> (f64, f64) {
         let (mut on, mut off) = (0.0, 0.0);
         let live = self.correlations(|i, j, c| if i == j { on += (1.0 - c) * (1.0 - c) } else { off += c * c });
-        // A coordinate that does not vary is correlated with nothing.
+        // A coordinate that does not vary has no correlation.
         let dead = self.cross.nrows() - live;
         (on + dead as f64, off)
     }
@@ -183,7 +184,7 @@ impl ViewMoments {
         live.len()
     }
 
-    /// N.
+    /// N, the number of samples.
     pub fn samples(&self) -> u64 {
         self.samples
     }
@@ -235,7 +236,7 @@ fn squared_distance(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
 }
 
-/// |row|, in floating-point lanes.
+/// |row|, summed in floating-point lanes.
 pub fn norm(row: &[f64]) -> f64 {
     dot(row, row).sqrt()
 }

@@ -1,8 +1,8 @@
-//! The word of an enum's value, as it stands in answers, labels and messages.
+//! The word for an enum's value in answers, labels and messages.
 
-/// Any enum that strum gives words: `Display` writes the same word, `FromStr` reads it.
+/// Any enum that gets its words from strum: `Display` writes the same word, `FromStr` reads it.
 pub trait Word: Copy + Into<&'static str> {
-    /// The word.
+    /// The value's word.
     fn word(self) -> &'static str {
         self.into()
     }

@@ -1,30 +1,30 @@
-//! Why bytes are not a batch, or a batch is not usable.
+//! Why bytes are not a batch, or a batch cannot be used.
 
 use kernels::rows::RowsError;
 
-/// Why bytes are not a batch. Each message names the value, the limit and the way out.
+/// Why bytes are not a batch. Each message names the value, the limit and the remedy.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum DecodeError {
-    /// Not what the format or the contract says.
+    /// The bytes break the rules of the format or of the interface.
     #[error("{0}")]
     Malformed(String),
-    /// Sizes that do not agree with each other.
+    /// Sizes that contradict each other.
     #[error("{0}")]
     WrongLength(String),
-    /// A type that is not taken.
+    /// A type that is not accepted.
     #[error("{0}")]
     UnsupportedType(String),
     /// Over a limit.
     #[error("{what}: the limit is {limit}")]
     TooLarge {
-        /// What is too large, with its size and the way out.
+        /// What is too large, with its size and the remedy.
         what: String,
         /// The limit it is over.
         limit: u64,
     },
     /// A value that is NaN, infinite, or too large to square.
     #[error(
-        "tensor {tensor} holds {value} at row {row}, column {column}; {rows} of its rows are not finite or above 1e140 in magnitude: drop such rows before the push"
+        "tensor {tensor} holds {value} at row {row}, column {column}; {rows} of its rows hold values that are not finite or above 1e140 in magnitude: drop such rows before the push"
     )]
     NotFinite {
         /// The tensor's name.

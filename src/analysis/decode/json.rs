@@ -1,7 +1,7 @@
 //! The JSON body, for curl: `{"z": [[...]], ...}` with tensors as nested arrays and parameters as plain values.
 //!
-//! Guarantees: bounded by [`super::MAX_JSON_BYTES`]; ragged arrays are refused. Must not: guess a type: every number
-//! is f64, and integers where a tensor holds indices.
+//! Guarantees: at most [`super::MAX_JSON_BYTES`]; ragged arrays are refused. Must not: guess a type: every number is
+//! f64, or an integer if the tensor holds indices.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::analysis::parameters::Parameters;
 use crate::analysis::text::shorten;
 use kernels::rows::Float;
 
-/// Decodes a whole body; plain values are parameters and are added to `parameters`.
+/// Decodes a whole body; plain values are parameters and join `parameters`.
 ///
 /// # Errors
 /// Any [`DecodeError`] but `NotFinite`.
@@ -33,7 +33,7 @@ pub fn decode(body: &[u8], mut parameters: Parameters) -> Result<Decoded, Decode
             Value::String(text) => parameters.set(name, text)?,
             Value::Number(number) => parameters.set(name, &number.to_string())?,
             Value::Bool(flag) => parameters.set(name, &flag.to_string())?,
-            Value::Null => {} // an absent parameter, said aloud
+            Value::Null => {} // the same as leaving the parameter out
             Value::Object(_) => {
                 return Err(DecodeError::Malformed(format!(
                     "'{}' is an object: it must be a tensor or a value",

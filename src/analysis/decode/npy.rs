@@ -1,7 +1,7 @@
 //! The npy body (format versions 1 to 3): one N x d array, which is `z`.
 //!
-//! Guarantees: the header is bounded before it is parsed, and parsed without recursion; both memory orders are taken as
-//! they are. Must not: copy the array, or take the pickles and records that the format also allows.
+//! Guarantees: the header's size is checked before it is parsed, and parsing does not recurse; both memory orders are
+//! accepted. Must not: copy the array, or accept the pickles and records that the format also allows.
 
 use bytes::Bytes;
 
@@ -17,17 +17,17 @@ const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// Any [`DecodeError`] but `NotFinite`.
 pub fn decode(body: &Bytes) -> Result<Tensor, DecodeError> {
     let (start, end) = header_range(body)?;
-    let text = std::str::from_utf8(&body[start..end]).map_err(|_| malformed("it is no text", ""))?;
+    let text = std::str::from_utf8(&body[start..end]).map_err(|_| malformed("the header is not UTF-8 text", ""))?;
     let header = Header::parse(text)?;
     let mut tensor = Tensor::new("z", Element::Float(header.float), header.shape, body.slice(end..))?;
     tensor.order = header.order;
     Ok(tensor)
 }
 
-/// An npy file of one f64 vector, for who reads spectra.
-pub fn encode_vector(values: &[f64]) -> Vec<u8> {
+/// An npy file with one f64 vector, for spectra.
+pub(crate) fn encode_vector(values: &[f64]) -> Vec<u8> {
     let mut header = format!("{{'descr': '<f8', 'fortran_order': False, 'shape': ({},), }}", values.len());
-    // The data begin at a multiple of 64 bytes, after a newline.
+    // The data begins at a multiple of 64 bytes, after a newline.
     while !(MAGIC.len() + 4 + header.len() + 1).is_multiple_of(64) {
         header.push(' ');
     }
@@ -40,7 +40,7 @@ pub fn encode_vector(values: &[f64]) -> Vec<u8> {
     out
 }
 
-/// Where the header's text is: after the magic, the version and a length of 2 bytes (version 1) or 4.
+/// The range of the header's text: after the magic, the version and a length of 2 bytes (version 1) or 4.
 fn header_range(body: &[u8]) -> Result<(usize, usize), DecodeError> {
     let short = || DecodeError::WrongLength(format!("an npy body of {} bytes ends within its header", body.len()));
     let (magic, rest) = body.split_first_chunk::<6>().ok_or_else(short)?;
@@ -52,9 +52,7 @@ fn header_range(body: &[u8]) -> Result<(usize, usize), DecodeError> {
         1 => (10, rest.first_chunk().map(|b| u32::from(u16::from_le_bytes(*b)))),
         2 | 3 => (12, rest.first_chunk().map(|b| u32::from_le_bytes(*b))),
         other => {
-            return Err(DecodeError::Malformed(format!(
-                "npy version {other} is unknown: versions 1, 2 and 3 are taken"
-            )));
+            return Err(DecodeError::Malformed(format!("npy version {other} is not supported: expected 1, 2 or 3")));
         }
     };
     let length = length.ok_or_else(short)? as usize;
@@ -77,14 +75,14 @@ struct Header {
 }
 
 impl Header {
-    /// A Python dictionary of three known keys, in any order.
+    /// Parses a Python dictionary with three known keys, in any order.
     fn parse(text: &str) -> Result<Self, DecodeError> {
         let body = text.trim().strip_prefix('{').and_then(|t| t.strip_suffix('}'));
-        let mut rest = body.ok_or_else(|| malformed("it is no dictionary", text))?.trim();
+        let mut rest = body.ok_or_else(|| malformed("expected a dictionary", text))?.trim();
         let (mut float, mut order, mut shape) = (None, None, None);
         while !rest.is_empty() {
-            let (key, after) = quoted(rest).ok_or_else(|| malformed("a key is expected", rest))?;
-            let after = after.strip_prefix(':').ok_or_else(|| malformed("a colon is expected", after))?.trim_start();
+            let (key, after) = quoted(rest).ok_or_else(|| malformed("expected a key", rest))?;
+            let after = after.strip_prefix(':').ok_or_else(|| malformed("expected a colon", after))?.trim_start();
             let after = match key {
                 "descr" => {
                     let (word, after) = quoted(after).ok_or_else(|| unsupported(after))?;
@@ -96,7 +94,7 @@ impl Header {
                     order = Some(match word {
                         "True" => Order::ColumnMajor,
                         "False" => Order::RowMajor,
-                        _ => return Err(malformed("fortran_order is neither True nor False", word)),
+                        _ => return Err(malformed("expected True or False for fortran_order", word)),
                     });
                     after.trim_start()
                 }
@@ -104,26 +102,26 @@ impl Header {
                     let (numbers, after) = after
                         .strip_prefix('(')
                         .and_then(|t| t.split_once(')'))
-                        .ok_or_else(|| malformed("the shape is no tuple", after))?;
+                        .ok_or_else(|| malformed("expected a tuple as the shape", after))?;
                     shape = Some(sizes(numbers)?);
                     after.trim_start()
                 }
-                _ => return Err(malformed("it has an unknown key", key)),
+                _ => return Err(malformed("unknown key", key)),
             };
             rest = match after.strip_prefix(',') {
                 Some(after) => after.trim_start(),
                 None if after.is_empty() => after,
-                None => return Err(malformed("a comma is expected", after)),
+                None => return Err(malformed("expected a comma", after)),
             };
         }
         match (float, order, shape) {
             (Some(float), Some(order), Some(shape)) => Ok(Self { float, order, shape }),
-            _ => Err(malformed("it needs descr, fortran_order and shape", text)),
+            _ => Err(malformed("expected the keys descr, fortran_order and shape", text)),
         }
     }
 }
 
-/// A quoted word at the start, and what follows it.
+/// A quoted word at the start, and the text after it.
 fn quoted(text: &str) -> Option<(&str, &str)> {
     let quote = text.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
     let (word, after) = text[1..].split_once(quote)?;
@@ -132,7 +130,7 @@ fn quoted(text: &str) -> Option<(&str, &str)> {
 
 fn sizes(text: &str) -> Result<Vec<usize>, DecodeError> {
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-    parts.map(|part| part.parse().map_err(|_| malformed("a size of the shape is no whole number", part))).collect()
+    parts.map(|part| part.parse().map_err(|_| malformed("expected whole numbers in the shape", part))).collect()
 }
 
 fn float_of(word: &str) -> Result<Float, DecodeError> {
@@ -146,7 +144,7 @@ fn float_of(word: &str) -> Result<Float, DecodeError> {
 
 fn unsupported(word: &str) -> DecodeError {
     DecodeError::UnsupportedType(format!(
-        "the npy array has type {}: '<f8', '<f4' and '<f2' are taken; convert with astype('<f4')",
+        "the npy array has type {}: expected '<f8', '<f4' or '<f2'; convert with astype('<f4')",
         shorten(word)
     ))
 }

@@ -1,6 +1,6 @@
 //! The safetensors body: an eight-byte length, a JSON header, then the tensors' bytes.
 //!
-//! Guarantees: the header is bounded before it is parsed; offsets are checked by the format's own crate. Must not:
+//! Guarantees: the header's size is checked before it is parsed; the safetensors crate checks the offsets. Must not:
 //! copy tensor data.
 
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use safetensors::SafeTensors;
 use super::{DecodeError, Decoded, Element, MAX_HEADER_BYTES, Tensor};
 use crate::analysis::parameters::Parameters;
 
-/// Decodes a whole body; parameters in `__metadata__` are added to `parameters`.
+/// Decodes a whole body; parameters in `__metadata__` join `parameters`.
 ///
 /// # Errors
 /// Any [`DecodeError`] but `NotFinite`.
@@ -18,7 +18,7 @@ pub fn decode(body: &Bytes, mut parameters: Parameters) -> Result<Decoded, Decod
     let (length, metadata) = SafeTensors::read_metadata(body).map_err(|e| explain(&e))?;
     debug_assert_eq!(length, header);
     for (name, text) in metadata.metadata().iter().flatten() {
-        // What Hugging Face's writers add by themselves.
+        // Hugging Face's writers add this key by themselves.
         if name != "format" {
             parameters.set(name, text)?;
         }
@@ -43,7 +43,7 @@ fn header_length(body: &[u8]) -> Result<usize, DecodeError> {
     let length = u64::from_le_bytes(*length);
     if length > MAX_HEADER_BYTES as u64 {
         return Err(DecodeError::TooLarge {
-            what: format!("the safetensors header says it is {length} bytes long (is the body safetensors at all?)"),
+            what: format!("the safetensors header says it is {length} bytes long (is the body in safetensors format?)"),
             limit: MAX_HEADER_BYTES as u64,
         });
     }
@@ -61,7 +61,7 @@ fn explain(error: &safetensors::SafeTensorError) -> DecodeError {
     let text = format!("not a valid safetensors body: {error}");
     match error {
         E::MetadataIncompleteBuffer | E::TensorInvalidInfo | E::InvalidOffset(_) | E::ValidationOverflow => {
-            DecodeError::WrongLength(format!("{text}; the tensors must fill the body exactly, in their order"))
+            DecodeError::WrongLength(format!("{text}; the tensors must fill the body exactly, in order"))
         }
         _ => DecodeError::Malformed(text),
     }

@@ -1,4 +1,4 @@
-//! A named array as it stands in a body.
+//! A named array as it is in a body.
 
 use bytes::Bytes;
 use kernels::rows::{Float, Order};
@@ -9,7 +9,7 @@ use crate::analysis::text::shorten;
 /// What a tensor's values are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element {
-    /// Numbers.
+    /// Floating-point numbers.
     Float(Float),
     /// Signed 64-bit integers.
     I64,
@@ -27,7 +27,7 @@ impl Element {
         }
     }
 
-    /// The type of a safetensors type word (`F32`, `BF16`, `I64`, ...), which the gRPC header uses too.
+    /// Parses the type words of safetensors (`F32`, `BF16`, `I64`, ...), which the gRPC header uses too.
     ///
     /// # Errors
     /// `UnsupportedType` for any other word.
@@ -48,18 +48,17 @@ impl Element {
     }
 }
 
-/// A named array as it stands in a body; `bytes` is as long as the shape says.
+/// A named array as it is in a body; the length of `bytes` matches the shape.
 #[derive(Clone, Debug)]
 pub struct Tensor {
-    /// Its name: `z`, `z1`, `teacher1`, ...
+    /// `z`, `z1`, `teacher1`, ...
     pub name: String,
-    /// The type of its values.
-    pub element: Element,
-    /// Its sizes, outermost first.
+    pub(crate) element: Element,
+    /// Sizes, outermost first.
     pub shape: Vec<usize>,
     /// Memory order.
     pub order: Order,
-    /// Its little-endian values.
+    /// Little-endian values.
     pub bytes: Bytes,
 }
 
@@ -67,7 +66,7 @@ impl Tensor {
     /// A row-major tensor over `bytes`.
     ///
     /// # Errors
-    /// `WrongLength` when the sizes do not multiply to the length.
+    /// `WrongLength` if the shape does not match the length.
     pub fn new(name: &str, element: Element, shape: Vec<usize>, bytes: Bytes) -> Result<Self, DecodeError> {
         let size = byte_length(&shape, element);
         if size != Some(bytes.len()) {
@@ -82,7 +81,7 @@ impl Tensor {
     }
 }
 
-/// Bytes of an array, or `None` when they overflow.
-pub fn byte_length(shape: &[usize], element: Element) -> Option<usize> {
+/// The size of an array in bytes; `None` on overflow.
+pub(crate) fn byte_length(shape: &[usize], element: Element) -> Option<usize> {
     shape.iter().try_fold(element.size(), |size, n| size.checked_mul(*n))
 }

@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Over what alpha was fitted.
+/// The ranks that alpha was fitted over.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AlphaFit {
-    /// First rank, from 1.
+    /// The first rank, from 1.
     pub first_rank: usize,
-    /// Last rank.
+    /// The last rank.
     pub last_rank: usize,
     /// Root mean square of the weighted residuals of ln lambda.
     pub residual: f64,

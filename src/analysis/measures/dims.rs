@@ -1,12 +1,12 @@
-//! Coordinates that died or copy each other (C11), from the covariance alone.
+//! Coordinates that died or copy each other (C11), computed from the covariance alone.
 
 use super::evidence::Evidence;
 use super::table::Measured;
 
-/// Var_k at most this share of the mean variance is a dead coordinate.
+/// A coordinate is dead if Var_k is at most this share of the mean variance.
 const DEAD_SHARE: f64 = 1e-6;
 
-/// |correlation| above this makes a copy.
+/// A coordinate is a copy if |correlation| is above this.
 const COPY_CORRELATION: f64 = 0.99;
 
 /// Fills dead_dims, duplicate_dims and correlation_energy.
@@ -14,7 +14,7 @@ pub(super) fn fill(evidence: &Evidence<'_>, out: &mut Measured) {
     let (moments, m) = (&evidence.rows.moments, &mut out.measures);
     let d = moments.dim();
     let limit = DEAD_SHARE * moments.total_variance() / d as f64;
-    // 1 / sigma_k, zero for the dead.
+    // 1 / sigma_k; zero for dead coordinates.
     let scale: Vec<f64> = (0..d)
         .map(|k| if moments.variance(k) > limit { 1.0 / moments.scatter().diagonal(k).sqrt() } else { 0.0 })
         .collect();

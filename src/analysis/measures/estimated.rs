@@ -1,7 +1,7 @@
-//! What an estimated spectrum says: the ranks with their intervals, and of the rest what the known eigenvalues decide.
+//! What an estimated spectrum shows: ranks with intervals, and the other measures that the known eigenvalues decide.
 //!
-//! Guarantees: what is filled here is what `rank` would have filled, or has an interval. Must not: fill what depends on
-//! eigenvalues that are not known.
+//! Guarantees: a value filled here is what `rank` would have filled, or has an interval. Must not: fill a measure that
+//! depends on unknown eigenvalues.
 
 use super::alpha::alpha;
 use super::evidence::Evidence;
@@ -9,14 +9,14 @@ use super::noise::leave_without_structure;
 use super::rank::fill_ratios;
 use super::table::{ComponentsForVariance, Measured};
 
-/// Fills what can be told.
+/// Fills every measure that can be determined.
 pub(super) fn fill(evidence: &Evidence<'_>, out: &mut Measured) {
     let Some(estimate) = &evidence.solved.estimate else { return };
     let floor = evidence.floor();
     let values = estimate.resolved();
     let m = &mut out.measures;
     if estimate.largest() <= floor {
-        // Nothing stands above the floor: the largest eigenvalue is the best known of all.
+        // Nothing exceeds the floor: the largest eigenvalue is the best known of all.
         m.numerical_rank = Some(0.0);
         leave_without_structure(m);
         return;
@@ -34,7 +34,8 @@ pub(super) fn fill(evidence: &Evidence<'_>, out: &mut Measured) {
 
     fill_ratios(&values, floor, evidence.rank_cap(), m);
 
-    // Ritz values are never above their eigenvalues, and at most a residual under them: a count is known where both agree.
+    // A Ritz value is never above its eigenvalue, and at most a residual below it: a count is known if both bounds
+    // agree.
     let sums = |error: f64| {
         let terms = values.iter().zip(estimate.residuals());
         terms.scan(0.0, move |sum, (value, residual)| {

@@ -8,26 +8,26 @@ use super::settings::RankMe;
 use super::uniformity::Uniformity;
 use crate::analysis::window::Accumulator;
 
-/// What the solvers gave for a window. Each part may be missing: skipped, failed, or without its input.
+/// The solvers' results for a window. A part is missing if it was skipped, failed, or lacked its input.
 #[derive(Clone, Debug, Default)]
 pub struct Solved {
-    /// Of Sigma.
+    /// Spectrum of Sigma.
     pub spectrum: Option<Spectrum>,
-    /// Of Z^T Z / N.
+    /// Eigenvalues of Z^T Z / N.
     pub second_moment: Option<Eigenvalues>,
-    /// Of Sigma, where it was too large to be solved.
+    /// Estimate for Sigma, if it was too large to solve.
     pub estimate: Option<Estimate>,
-    /// Of Z^T Z / N, likewise.
+    /// Estimate for Z^T Z / N, likewise.
     pub second_estimate: Option<Estimate>,
-    /// Of the covariance of unit rows.
+    /// Eigenvalues of the covariance of unit rows.
     pub unit: Option<Eigenvalues>,
-    /// C12.
+    /// Uniformity (C12).
     pub uniformity: Option<Uniformity>,
-    /// What solved.
+    /// The solvers that were used.
     pub provenances: Provenances,
-    /// What a reader should know of it.
+    /// Notes for the reader of the report.
     pub notes: Vec<String>,
-    /// Solutions that failed their checks.
+    /// Number of solutions that failed their checks.
     pub failures: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What needs no eigenvalues: scale, centre, the stable rank and its nulls, views. O(d^2) at most.
+//! Measures that need no eigenvalues: scale, centre, the stable rank and its nulls, views. O(d^2) at most.
 
 use super::evidence::Evidence;
 use super::rank::{entropy, entropy_rank_null, stable_rank_null};
@@ -43,7 +43,7 @@ fn fill_unit(unit: &UnitMoments, views: usize, m: &mut Measures) {
     let d = unit.mean.len() as f64;
     let deviations: f64 = unit.scatter.iter().map(|scatter| (scatter / rows).sqrt()).sum();
     m.scaled_std = Some(d.sqrt() * deviations / d);
-    // s2 of C3; with views the pairs of one sample are taken out: (V N |s|^2 - 1 - (V - 1) c+) / (V (N - 1)).
+    // s2 of C3. With several views the pairs from one sample are removed: (V N |s|^2 - 1 - (V - 1) c+) / (V (N - 1)).
     let v = views as f64;
     let same_sample = if views > 1 { m.positive_cosine.map(|cosine| (v - 1.0) * cosine) } else { Some(0.0) };
     m.mean_cosine = same_sample.filter(|_| rows > v).map(|same| (rows * s2 - 1.0 - same) / (rows - v));
@@ -65,7 +65,7 @@ fn fill_ranks(moments: &Moments, rows: &Accumulator, m: &mut Measures) {
         return;
     }
     let scale = 1.0 / moments.rows() as f64;
-    // A power of two near the trace as the unit: it changes no bit, and no square of it can over- or underflow.
+    // The unit is a power of two near the trace: scaling by it changes no bit, and no square can over- or underflow.
     let unit = 2f64.powi(total.log2().floor().max(-1022.0) as i32);
     let frobenius_squared = moments.scatter().frobenius_squared_in(unit) * scale * scale;
     let trace = total / unit;

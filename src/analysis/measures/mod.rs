@@ -1,4 +1,4 @@
-//! Everything that is measured of one window: one table of names, and the files that fill it.
+//! All measures of one window: one table of names, and the files that fill it.
 //!
 //! Guarantees: an undefined value is `None`, never NaN and never 0. Must not: judge.
 
@@ -20,14 +20,14 @@ use evidence::Evidence;
 
 pub use alpha::AlphaFit;
 pub use evidence::Solved;
+pub use rank::entropy_rank_null;
 pub(super) use rank::{entropy, entropy_rank};
-pub use rank::{entropy_rank_null, stable_rank_null};
-pub use settings::{RANKME_EPSILON, RankMe};
+pub use settings::RankMe;
 pub use table::{ComponentsForVariance, Measured, Measures, TABLE};
 
 type Fill = fn(&Evidence<'_>, &mut Measured);
 
-/// What fills the table, in this order: a file may read what the ones before it filled.
+/// The functions that fill the table, in order: each may read what the ones before it filled.
 const FILLS: [Fill; 7] = [live::fill, dims::fill, noise::fill, rank::fill, estimated::fill, rankme::fill, sphere::fill];
 
 /// Fills the table.

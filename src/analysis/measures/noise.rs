@@ -10,12 +10,12 @@ pub(super) fn fill(evidence: &Evidence<'_>, out: &mut Measured) {
     m.numeric_noise_floor = Some(evidence.numeric_floor);
     m.noise_floor = Some(evidence.floor());
     if evidence.rows.moments.total_variance() <= evidence.floor() {
-        // No eigenvalue can stand above the floor.
+        // No eigenvalue can exceed the floor.
         leave_without_structure(m);
     }
 }
 
-/// Where nothing stands above the floor there is no structure to rank.
+/// If nothing exceeds the floor, there is no structure to rank.
 pub(super) fn leave_without_structure(m: &mut Measures) {
     m.stable_rank = None;
     m.stable_rank_corrected = None;

@@ -23,7 +23,7 @@ pub(super) fn fill(evidence: &Evidence<'_>, out: &mut Measured) {
     }
 }
 
-/// The interval is what RankMe reads when the eigenvalues under the numeric floor are all zero, and all at the floor.
+/// The lower end of the interval takes the eigenvalues under the numeric floor as zero, the upper end as at the floor.
 fn fill_exact(squares: &[f64], floor: f64, epsilon: f64, out: &mut Measured) {
     out.measures.rankme = rankme(squares, epsilon);
     if out.measures.rankme.is_none() || squares.iter().all(|square| *square > floor) {

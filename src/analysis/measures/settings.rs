@@ -1,4 +1,4 @@
-//! What of the measures a run may choose.
+//! Settings of the measures that a run may choose.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Epsilon of RankMe.
-pub const RANKME_EPSILON: f64 = 1e-7;
+const RANKME_EPSILON: f64 = 1e-7;
 
-/// How RankMe is taken: at least five incompatible versions of it are in use.
+/// The variant of RankMe: at least five incompatible ones are in use.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RankMe {
-    /// Added to each share; 1e-7 in the paper, 1e-5 in stable-pretraining.
+    /// Added to each share: 1e-7 in the paper, 1e-5 in stable-pretraining.
     pub epsilon: f64,
-    /// Of the centred rows; the paper's are not.
+    /// Whether the rows are centred; in the paper they are not.
     pub centered: bool,
 }
 

@@ -1,4 +1,5 @@
-//! Uniformity (C12) and its Wasserstein form (C13), of all unit rows where they are at hand, else of the row sample.
+//! Uniformity (C12) and its Wasserstein form (C13), over all unit rows if they are available, otherwise over the row
+//! sample.
 
 use nalgebra::DMatrix;
 
@@ -9,18 +10,18 @@ use kernels::reservoir::Reservoir;
 pub struct Uniformity {
     /// The value, in nats.
     pub value: f64,
-    /// Its 95 % confidence interval where it comes from a sample.
+    /// Its 95 % confidence interval, if computed from a sample.
     pub interval: Option<(f64, f64)>,
 }
 
-/// Distinct unit rows as the columns of a d x k matrix, with how often each came.
+/// Distinct unit rows as the columns of a d x k matrix, and how often each came.
 pub struct UnitRows {
     /// d x k.
     pub columns: DMatrix<f64>,
     /// k.
     pub times: Vec<f64>,
-    /// Distinct rows in the whole window: k, or more when the columns are a sample.
-    pub distinct: f64,
+    /// Distinct rows in the whole window: k, or more if the columns are a sample.
+    pub(crate) distinct: f64,
 }
 
 impl UnitRows {
@@ -40,13 +41,13 @@ impl UnitRows {
         Self { columns, times, distinct }
     }
 
-    /// Whether every row is here.
-    pub fn complete(&self) -> bool {
+    /// Whether every row of the window is included.
+    pub(crate) fn complete(&self) -> bool {
         self.distinct <= self.times.len() as f64
     }
 
     /// (row, weight) pairs, and their weighted mean.
-    pub fn weighted(&self) -> (Vec<(Vec<f64>, f64)>, Vec<f64>) {
+    pub(crate) fn weighted(&self) -> (Vec<(Vec<f64>, f64)>, Vec<f64>) {
         let rows: Vec<(Vec<f64>, f64)> =
             self.columns.column_iter().zip(&self.times).map(|(c, t)| (c.iter().copied().collect(), *t)).collect();
         let total: f64 = self.times.iter().sum();
@@ -63,10 +64,10 @@ impl UnitRows {
 /// Columns multiplied at a time.
 const BLOCK: usize = 512;
 
-/// Rows of a sample that are compared at first: the work grows with their square.
+/// Rows of a sample that are compared at first: the work grows with the square.
 const FEWEST: usize = 1024;
 
-/// Half a confidence interval, in nats, that is narrow enough: a run's uniformity moves by tenths.
+/// A confidence interval is narrow enough at this half-width, in nats: a run's uniformity moves by tenths.
 const NARROW: f64 = 0.005;
 
 /// C12 over all pairs of the given rows; `inner` returns A^T B. `None` under two rows.
@@ -75,8 +76,8 @@ const NARROW: f64 = 0.005;
 /// D (D - 1) / (k (k - 1)) such pairs, repeats of one content (at distance 0) for D / k. The interval is that of a
 /// U-statistic (Hoeffding 1948): variance 4 Var_i(mean_j f_ij) / k (1 - k / D), carried through the logarithm.
 ///
-/// Of a sample no more rows are compared than it takes for an interval of +-0.005 nats: the first of them in the order of
-/// their hashes, which are a sample themselves, and twice as many until the interval is so narrow or all are in.
+/// Of a sample, only as many rows are compared as an interval of +-0.005 nats takes: first those with the smallest
+/// hashes, which are a sample themselves, then twice as many until the interval is that narrow or all rows are used.
 ///
 /// # Errors
 /// Whatever `inner` returns.
@@ -98,7 +99,6 @@ pub fn uniformity<E>(
     }
 }
 
-/// Over the first `k` rows.
 fn over_first<E>(
     rows: &UnitRows,
     k: usize,
@@ -170,7 +170,7 @@ fn from_sums(rows: &UnitRows, times: &[f64], sums: &[f64]) -> Option<Uniformity>
 
 /// C13 from the eigenvalues of the unit rows' covariance: W2^2 = |s|^2 + 1 + tr Sigma_u - 2 / sqrt(d) tr Sigma_u^(1/2), and
 /// |s|^2 + tr Sigma_u = 1 for unit rows (Fang et al., ICLR 2024).
-pub fn w2(unit_eigenvalues: &[f64]) -> f64 {
+pub(crate) fn w2(unit_eigenvalues: &[f64]) -> f64 {
     let d = unit_eigenvalues.len() as f64;
     let root_trace: f64 = unit_eigenvalues.iter().map(|value| value.sqrt()).sum();
     (2.0 - 2.0 / d.sqrt() * root_trace).max(0.0).sqrt()

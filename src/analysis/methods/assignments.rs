@@ -6,18 +6,17 @@
 use crate::analysis::measures::entropy;
 use kernels::rows::Rows;
 
-/// How the rows of one source use the prototypes.
+/// How one source's rows use the prototypes.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Usage {
     /// Sum of the rows' probabilities, K values.
     pub(super) sums: Vec<f64>,
     /// Sum of the rows' entropies, in nats.
     pub(super) entropies: f64,
-    /// Rows.
     pub(super) rows: u64,
 }
 
-/// Under this share of an even 1 / K a prototype counts as dead.
+/// A prototype counts as dead under this share of an even 1 / K.
 const DEAD: f64 = 0.1;
 
 impl Usage {
@@ -33,7 +32,7 @@ impl Usage {
         self.rows += 1;
     }
 
-    /// Adds the rows of another source over as many prototypes.
+    /// Adds the rows of another source with the same number of prototypes.
     pub(super) fn merge(&mut self, other: &Usage) {
         for (mine, theirs) in self.sums.iter_mut().zip(&other.sums) {
             *mine += theirs;
@@ -42,12 +41,11 @@ impl Usage {
         self.rows += other.rows;
     }
 
-    /// h.
+    /// h, the mean entropy of a row.
     pub(super) fn entropy(&self) -> f64 {
         self.entropies / self.rows as f64
     }
 
-    /// Entropy of the mean row.
     pub(super) fn marginal_entropy(&self) -> f64 {
         entropy(self.sums.iter().map(|sum| sum / self.rows as f64))
     }
@@ -61,7 +59,7 @@ impl Usage {
         self.marginal_entropy().exp() / self.sums.len() as f64
     }
 
-    /// Perplexity over the most that can be reached: n rows of perplexity exp(h) cover at most n exp(h) prototypes.
+    /// Perplexity over the largest possible one: n rows of perplexity exp(h) cover at most n exp(h) prototypes.
     pub(super) fn usage_share(&self) -> f64 {
         let reachable = (self.rows as f64 * self.entropy().exp()).min(self.sums.len() as f64);
         self.marginal_entropy().exp() / reachable
@@ -73,7 +71,6 @@ impl Usage {
     }
 }
 
-/// Student, target, and how far they are apart.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Assignments {
     pub(super) student: Option<Usage>,
@@ -83,7 +80,8 @@ pub(super) struct Assignments {
 }
 
 impl Assignments {
-    /// Adds one view's rows: each source gives a row's probabilities, and was checked to have as many rows as the other.
+    /// Adds one view's rows. Each source gives a row's probabilities; both were checked to have the same number of
+    /// rows.
     pub(super) fn add(&mut self, student: Option<&Probabilities<'_>>, target: Option<&Probabilities<'_>>) {
         let Some(any) = student.or(target) else { return };
         let count = any.scores.dim();
@@ -107,7 +105,7 @@ impl Assignments {
     pub(super) fn merge(&mut self, other: &Assignments) {
         let count = other.student.as_ref().or(other.target.as_ref()).map_or(0, |usage| usage.sums.len());
         if !self.fits(count) {
-            return; // another worker's prototypes are not these
+            return; // the other worker has other prototypes
         }
         for (mine, theirs) in [(&mut self.student, &other.student), (&mut self.target, &other.target)] {
             match (mine, theirs) {
@@ -118,26 +116,22 @@ impl Assignments {
         self.divergence = (self.divergence.0 + other.divergence.0, self.divergence.1 + other.divergence.1);
     }
 
-    /// Mean KL(target || student) in nats.
     pub(super) fn divergence(&self) -> Option<f64> {
         (self.divergence.1 > 0).then(|| (self.divergence.0 / self.divergence.1 as f64).max(0.0))
     }
 
-    /// Whether another push is over as many prototypes.
     pub(super) fn fits(&self, count: usize) -> bool {
         [&self.student, &self.target].into_iter().flatten().all(|usage| usage.sums.len() == count)
     }
 }
 
-/// Where a row's probabilities come from.
 pub(super) struct Probabilities<'a> {
     /// N x K.
     pub(super) scores: &'a Rows,
-    /// softmax((scores - center) / temperature); `None`: the scores are probabilities already.
+    /// softmax((scores - center) / temperature); `None` if the scores are already probabilities.
     pub(super) softmax: Option<Softmax<'a>>,
 }
 
-/// The softmax behind probabilities.
 #[derive(Clone, Copy)]
 pub(super) struct Softmax<'a> {
     pub(super) temperature: f64,
@@ -157,8 +151,8 @@ impl Probabilities<'_> {
         out.iter_mut().for_each(|x| *x = (*x - log_sum).exp());
     }
 
-    /// KL(q || p) of row `index`, `p` being what `read` gave: through the scores, so that a p that rounds to 0 costs
-    /// what it costs and no infinity.
+    /// KL(q || p) of row `index`, where `read` gave `p`. Computed from the scores, so that a p rounded to 0 gives a
+    /// large value and not infinity.
     fn divergence_from(&self, index: usize, q: &[f64], p: &[f64]) -> f64 {
         let Some(softmax) = self.softmax else {
             return q

@@ -1,4 +1,4 @@
-//! Cosines of different rows of one batch, for the regular simplex (T7), whose are all -1 / (N - 1).
+//! Cosines of different rows of one batch, compared with the regular simplex (T7), where all are -1 / (N - 1).
 
 use nalgebra::DMatrix;
 
@@ -6,7 +6,7 @@ use super::kernels::DiagnosticKernels;
 use super::table::SimplexDiagnostics;
 use kernels::rows::Rows;
 
-/// Rows of a batch that are compared: N^2 cosines are what they cost.
+/// Rows of a batch that are compared: the cost is N^2 cosines.
 const MOST_ROWS: usize = 512;
 
 /// Sums over pairs of different rows, each pair twice.
@@ -19,10 +19,7 @@ pub(super) struct Cosines {
 }
 
 impl Cosines {
-    /// Of the first rows of one view of a batch; `None` when fewer than two have a direction.
-    ///
-    /// # Errors
-    /// Whatever the kernel returns.
+    /// Over the first rows of one view of a batch; `None` if fewer than two have a direction.
     pub(super) fn from_view(view: &Rows, kernels: &DiagnosticKernels<'_>) -> Result<Option<Self>, String> {
         let dim = view.dim();
         let mut columns = Vec::new();

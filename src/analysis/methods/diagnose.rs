@@ -1,4 +1,4 @@
-//! A measured window to its methods' diagnostics: every group that its inputs allow, and notes for what they do not.
+//! Turns a measured window into its methods' diagnostics: every group whose inputs were sent, and notes on the others.
 
 use super::gathered::Gathered;
 use super::kernels::DiagnosticKernels;
@@ -16,21 +16,17 @@ use crate::analysis::measures::entropy_rank;
 use crate::analysis::parameters::Method;
 use crate::analysis::role::Role;
 
-/// What came of it.
 #[derive(Clone, Debug, Default)]
 pub struct Diagnosed {
-    /// The values.
     pub diagnostics: Diagnostics,
-    /// The constant that the loss is nearest to.
     pub constant: Option<LossConstant>,
-    /// What to send, and what could not be had.
+    /// What to send, and what failed.
     pub notes: Vec<String>,
-    /// DiagnosticKernels that failed.
+    /// Number of kernel calls that failed.
     pub failures: usize,
 }
 
-/// Fills every group whose inputs were sent.
-pub fn diagnose(subject: &Subject<'_>, kernels: &DiagnosticKernels<'_>) -> Diagnosed {
+pub(crate) fn diagnose(subject: &Subject<'_>, kernels: &DiagnosticKernels<'_>) -> Diagnosed {
     let mut diagnosed = fill(subject, kernels);
     diagnosed.diagnostics.finite();
     diagnosed
@@ -104,7 +100,7 @@ impl Diagnosed {
 
     fn fill_loss(&mut self, subject: &Subject<'_>) {
         let Some(value) = subject.scalars.get("loss").copied() else { return };
-        // What the constant is made of, where the tensors tell it.
+        // The constant's ingredients, if the tensors give them.
         let mut scalars = subject.scalars.clone();
         if let Some((_, _, count)) = subject.gathered.scores().filter(|(_, _, count)| *count > 0) {
             scalars.entry("prototypes").or_insert(count as f64);
@@ -139,7 +135,7 @@ impl Diagnosed {
     fn fill_teacher(&mut self, subject: &Subject<'_>, student: &MeasuredLayer<'_>) {
         let Some(layer) = subject.layers.get(&Role::Teacher) else { return };
         let ratio = layer.measures.entropy_rank.zip(student.measures.entropy_rank).map(|(t, s)| t / s);
-        // Few rows have few eigenvalues: spectra of very different numbers of rows differ by that alone.
+        // Few rows have few eigenvalues: spectra from very different numbers of rows differ for that reason alone.
         let (rows, others) = (layer.rows.samples, student.rows.samples);
         let alike = rows <= 2 * others && others <= 2 * rows;
         let gap = layer.measures.center_norm.zip(student.measures.center_norm).map(|(t, s)| t - s);
@@ -167,8 +163,9 @@ impl Diagnosed {
                     post_center_norm: post.measures.center_norm,
                     ..BatchNormDiagnostics::default()
                 });
-                self.notes
-                    .push("send bn_eps and bn_gamma with pre_bn for a collapse that batch norm hides".to_string());
+                self.notes.push(
+                    "send bn_eps and bn_gamma with pre_bn to detect a collapse that batch norm hides".to_string(),
+                );
             }
         }
     }
@@ -188,7 +185,7 @@ impl Diagnosed {
         let (samples, dim) = (layer.rows.samples, layer.rows.moments.dim());
         if (samples as f64) < ROWS_PER_DIM * dim as f64 {
             self.notes.push(format!(
-                "mutual_information and linear_r2 need 10 samples a dimension in a window: {samples} of {}",
+                "mutual_information and linear_r2 need 10 samples per dimension in a window: {samples} of {}",
                 10 * dim
             ));
             return;
@@ -240,8 +237,9 @@ impl Diagnosed {
             let too_few = matches!(found, Ok(None));
             self.diagnostics.lidar = self.keep("lidar", found).flatten();
             if too_few {
-                self.notes
-                    .push("lidar needs two ids with two rows each: send views, or an id more than once".to_string());
+                self.notes.push(
+                    "lidar needs two ids with at least two rows each: send several views, or repeat ids".to_string(),
+                );
             }
         }
         if let Some(groups) = &gathered.labels {
@@ -251,7 +249,7 @@ impl Diagnosed {
             self.diagnostics.labels = self.keep("the fit of labels", found).flatten();
             if too_few {
                 self.notes.push(format!(
-                    "labels need two classes and 10 rows a dimension in a window: {} classes, {rows} of {} rows",
+                    "labels need two classes and 10 rows per dimension in a window: {} classes, {rows} of {} rows",
                     groups.by_id.len(),
                     10 * dim
                 ));
@@ -260,8 +258,9 @@ impl Diagnosed {
         for (what, groups) in [("ids", &gathered.ids), ("labels", &gathered.labels)] {
             if let Some(groups) = groups.as_ref().filter(|groups| groups.left_out > 0) {
                 let (kept, left_out) = (groups.by_id.len(), groups.left_out);
-                self.notes
-                    .push(format!("the first {kept} {what} of the window count; {left_out} rows of others do not"));
+                self.notes.push(format!(
+                    "the first {kept} {what} of the window are used; {left_out} rows of others are left out"
+                ));
             }
         }
     }
@@ -271,7 +270,7 @@ impl Diagnosed {
             (Some(edges), _, _) => {
                 if edges.too_many {
                     self.notes.push(
-                        "the eigenspace of edges is taken from batches of at most 1024 rows: push fewer rows at a time"
+                        "the eigenspace of edges is computed from batches of at most 1024 rows: push fewer rows at a time"
                             .to_string(),
                     );
                 }

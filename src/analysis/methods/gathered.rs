@@ -1,6 +1,6 @@
-//! What a window's batches add up to for the methods' diagnostics, beside the accumulators of the rows.
+//! What a window's batches add up to for the methods' diagnostics, next to the accumulators of the rows.
 //!
-//! Guarantees: mergeable across workers in their order; bounded memory a worker. Must not: need a batch twice.
+//! Guarantees: mergeable across workers in order; bounded memory per worker. Must not: need a batch twice.
 
 use std::collections::BTreeSet;
 
@@ -18,12 +18,11 @@ use crate::analysis::role::Role;
 use kernels::moments::Moments;
 use kernels::rows::Rows;
 
-/// See the file's head.
 #[derive(Clone, Debug, Default)]
-pub struct Gathered {
+pub(crate) struct Gathered {
     /// Samples of score rows, for a layer without z.
     pub(super) samples: u64,
-    /// Inputs that came, by stem: `z2`, `teacher1`, `loss`.
+    /// Stems of the inputs that came: `z2`, `teacher1`, `loss`.
     pub(super) sent: BTreeSet<&'static str>,
     pub(super) teacher: RowPairs,
     pub(super) predictions: RowPairs,
@@ -37,17 +36,17 @@ pub struct Gathered {
     pub(super) labels: Option<Groups>,
     pub(super) edges: Option<Edges>,
     pub(super) cosines: Option<Cosines>,
-    /// Sum over batches of different neighbours over rows, and the batches.
+    /// Sum over batches of the share of distinct neighbours, and the number of batches.
     pub(super) neighbors: (f64, u64),
-    /// Of the samples' view means, with more than two views.
+    /// Moments of the samples' view means, with more than two views.
     pub(super) view_means: Option<Moments>,
-    /// What could not be read, and the way out.
+    /// Inputs that could not be used, and the remedy.
     pub(super) notes: BTreeSet<&'static str>,
 }
 
 impl Gathered {
-    /// Bytes that a batch like this may make it take, by what they are for: a batch of each kind leaves all of them.
-    pub fn bytes(batch: &EmbeddingBatch) -> [usize; 6] {
+    /// The most bytes that a batch like this can add, by purpose.
+    pub(crate) fn bytes(batch: &EmbeddingBatch) -> [usize; 6] {
         let companions = &batch.companions;
         let square = |dim: usize| 8 * dim * dim;
         let (dim, views) = batch.views(Role::Embedding).map_or((1, 0), |(views, _)| (views[0].dim(), views.len()));
@@ -63,10 +62,7 @@ impl Gathered {
     }
 
     /// Adds one batch.
-    ///
-    /// # Errors
-    /// Whatever the kernels return.
-    pub fn add(&mut self, batch: &EmbeddingBatch, kernels: &DiagnosticKernels<'_>) -> Result<(), String> {
+    pub(crate) fn add(&mut self, batch: &EmbeddingBatch, kernels: &DiagnosticKernels<'_>) -> Result<(), String> {
         self.note_sent(batch);
         self.add_assignments(batch);
         self.add_row_pairs(batch);
@@ -115,8 +111,7 @@ impl Gathered {
         Ok(())
     }
 
-    /// Adds what another worker gathered.
-    pub fn merge(&mut self, other: &Gathered) {
+    pub(crate) fn merge(&mut self, other: &Gathered) {
         self.samples += other.samples;
         self.sent.extend(&other.sent);
         self.notes.extend(&other.notes);
@@ -135,8 +130,8 @@ impl Gathered {
         merge_either(&mut self.view_means, &other.view_means, Moments::merge);
     }
 
-    /// (samples, views, K) where scores over prototypes came.
-    pub fn scores(&self) -> Option<(u64, u64, usize)> {
+    /// (samples, views, K) if scores over prototypes came.
+    pub(crate) fn scores(&self) -> Option<(u64, u64, usize)> {
         let usage = self.assignments.student.as_ref().or(self.assignments.target.as_ref());
         let rows = usage.map_or(0, |usage| usage.rows);
         let count = usage.map_or(0, |usage| usage.sums.len());
@@ -174,7 +169,7 @@ impl Gathered {
         let Some(count) = companions.prototypes() else { return };
         if !self.assignments.fits(count) {
             self.notes
-                .insert("a push over another number of prototypes was left out: push it under another layer name");
+                .insert("a push with a different number of prototypes was left out: push it under another layer name");
             return;
         }
         let scalar = |name: &str| batch.parameters.scalars.get(name).copied();
@@ -182,10 +177,12 @@ impl Gathered {
         let center = companions.center.as_deref();
         let teacher = scalar("teacher_temperature").map(|temperature| Softmax { temperature, center });
         if !companions.logits.is_empty() && student.is_none() {
-            self.notes.insert("send temperature with logits: without it they are no probabilities");
+            self.notes.insert("send temperature with logits: without it they cannot be turned into probabilities");
         }
         if !companions.teacher_logits.is_empty() && teacher.is_none() {
-            self.notes.insert("send teacher_temperature with teacher_logits: without it they are no probabilities");
+            self.notes.insert(
+                "send teacher_temperature with teacher_logits: without it they cannot be turned into probabilities",
+            );
         }
         let numbers: BTreeSet<usize> = [&companions.logits, &companions.teacher_logits, &companions.codes]
             .iter()
@@ -232,7 +229,8 @@ impl Gathered {
         }
         let Some((predictions, numbers)) = batch.views(Role::Prediction) else { return };
         for (prediction, number) in predictions.iter().zip(numbers) {
-            // The positive: the teacher of another view, as BYOL trains it, else the teacher that came, else the other views.
+            // The target: the teacher of another view, as BYOL trains it; otherwise the teacher that came, otherwise
+            // the other views.
             let (teachers, of) = teacher.unwrap_or((&[], &[]));
             let crossed = of.iter().position(|of| of != number).or(of.iter().position(|of| of == number));
             if let Some(target) = crossed {
@@ -265,7 +263,7 @@ fn mean_of(views: &[Rows]) -> Result<Rows, String> {
     Rows::from_f64((rows, dim), &sum).map_err(|error| error.to_string())
 }
 
-/// A worker that never sent an input takes nothing away from those that did.
+/// A worker that never sent an input does not affect the ones that did.
 fn merge_either<T: Clone>(mine: &mut Option<T>, theirs: &Option<T>, merge: impl FnOnce(&mut T, &T)) {
     match (mine.as_mut(), theirs) {
         (Some(mine), Some(theirs)) => merge(mine, theirs),

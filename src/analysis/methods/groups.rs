@@ -1,7 +1,7 @@
-//! Rows by the id or label they were pushed with: count, mean and spread of each, and the moments of all of them.
+//! Rows grouped by the id or label they were pushed with: count, mean and spread of each group, and the moments of all.
 //!
-//! Guarantees: groups by the id's value, never by position; at most [`capacity`] ids a worker and window, the first
-//! that come; rows of later ids are left out of everything here and counted.
+//! Guarantees: rows are grouped by the id's value, never by position; a worker keeps the first [`capacity`] ids of a
+//! window; rows of later ids are left out everywhere here, and counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,15 +13,14 @@ use kernels::rows::Rows;
 
 /// Bytes that a worker's group means may take.
 const MEAN_BYTES: usize = 16 << 20;
-/// Ids at small dimensions.
+/// The limit on ids at small dimensions.
 const MOST_IDS: usize = 4096;
 
-/// Ids that a worker may hold at dimension `dim`.
+/// How many ids a worker can hold at dimension `dim`.
 pub(super) fn capacity(dim: usize) -> usize {
     (MEAN_BYTES / (8 * dim)).clamp(64, MOST_IDS)
 }
 
-/// Rows of one id.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Group {
     pub(super) rows: u64,
@@ -30,11 +29,9 @@ pub(super) struct Group {
     pub(super) scatter: f64,
 }
 
-/// See the file's head.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Groups {
     pub(super) by_id: BTreeMap<i64, Group>,
-    /// Of all rows in `by_id`.
     pub(super) moments: Moments,
     /// Rows whose id came after the last that fits.
     pub(super) left_out: u64,
@@ -45,15 +42,10 @@ impl Groups {
         Self { by_id: BTreeMap::new(), moments: Moments::empty(dim), left_out: 0 }
     }
 
-    /// Bytes at its fullest.
     pub(super) fn bytes(dim: usize) -> usize {
         capacity(dim) * (8 * dim + 64) + 4 * dim * (dim + 1)
     }
 
-    /// Adds row i of every view under `ids[i]`.
-    ///
-    /// # Errors
-    /// Whatever the kernel returns.
     pub(super) fn add(
         &mut self,
         views: &[Rows],
@@ -94,7 +86,6 @@ impl Groups {
         Ok(())
     }
 
-    /// Adds another worker's rows.
     pub(super) fn merge(&mut self, other: &Groups) {
         for (id, group) in &other.by_id {
             match self.by_id.get_mut(id) {
@@ -112,7 +103,7 @@ impl Groups {
         &columns * columns.transpose()
     }
 
-    /// sqrt(w_g) (m_g - c), a column a group.
+    /// sqrt(w_g) (m_g - c), one column per group.
     pub(super) fn weighted_means(&self, centre: &[f64], weight: impl Fn(&Group) -> f64) -> DMatrix<f64> {
         let mut columns = DMatrix::zeros(centre.len(), self.by_id.len());
         for (mut column, group) in columns.column_iter_mut().zip(self.by_id.values()) {
@@ -130,7 +121,6 @@ impl Group {
         Self { rows: 0, mean: vec![0.0; dim], scatter: 0.0 }
     }
 
-    /// Welford's update.
     fn push(&mut self, row: &[f64]) {
         self.rows += 1;
         let share = 1.0 / self.rows as f64;
@@ -154,7 +144,7 @@ impl Group {
     }
 }
 
-/// The kept rows of a view; the view itself when all are.
+/// The kept rows of a view; the view itself if all are kept.
 fn selected(view: &Rows, kept: &[bool]) -> Result<Option<Rows>, DecodeError> {
     if kept.iter().all(|kept| *kept) {
         return Ok(Some(view.clone()));

@@ -1,6 +1,6 @@
 //! Linear fit of labels (T8): whether the classes can be read off the embeddings.
 //!
-//! With one-hot labels Y, centred: Z^T Y has the columns n_c (m_c - m), so that class means are all it takes.
+//! For one-hot labels Y, centred, Z^T Y has the columns n_c (m_c - m), so the class means are enough.
 
 use nalgebra::DMatrix;
 
@@ -10,9 +10,6 @@ use super::table::LabelsDiagnostics;
 use super::two_views::{ROWS_PER_DIM, ridge};
 
 /// `None` with one class, too few rows, or no variance.
-///
-/// # Errors
-/// Whatever the kernels return.
 pub(super) fn fit(groups: &Groups, kernels: &DiagnosticKernels<'_>) -> Result<Option<LabelsDiagnostics>, String> {
     let (rows, dim) = (groups.moments.rows() as f64, groups.moments.dim());
     let classes = groups.by_id.len();

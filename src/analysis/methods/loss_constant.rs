@@ -1,4 +1,4 @@
-//! A loss that sits at the constant at which its method has learned nothing, or has nothing left to learn (P6).
+//! A loss that stays at the constant where its method has learned nothing, or has nothing left to learn (P6).
 
 use std::collections::BTreeMap;
 
@@ -7,47 +7,44 @@ use utoipa::ToSchema;
 
 use crate::analysis::parameters::Method;
 
-/// |loss - c| / max(1, |c|) under which a loss sits at c.
+/// The loss sits at c if |loss - c| / max(1, |c|) is below this.
 const TOLERANCE: f64 = 0.005;
 
-/// The least constant that is told from 0 by the tolerance.
+/// The smallest constant that the tolerance can tell from 0.
 const LEAST: f64 = 0.01;
 
-/// Terms that a trainer may have summed without taking their mean.
+/// A trainer may sum up to this many terms without taking their mean.
 const MOST_TERMS: u32 = 18;
 
-/// A constant of a method's loss.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LossConstant {
     /// c.
     pub value: f64,
-    /// How c comes about, such as `ln 4096`.
+    /// How c is composed, such as `ln 4096`.
     pub formula: String,
-    /// What it means to sit there.
     pub meaning: &'static str,
-    /// The method's optimum as well: only a collapse of the scale axis makes it bad.
+    /// Whether it is also the method's optimum: then it is bad only if the scale axis collapsed.
     pub optimum: bool,
     /// |loss - c| / max(1, |c|).
     pub distance: f64,
 }
 
-/// How the constant comes about, and what it means where the loss sits at it.
+/// How the constant is composed, and what it means if the loss sits at it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LossText {
-    /// Such as `ln 4096`.
+    /// The composition, such as `ln 4096`.
     pub formula: String,
-    /// `None` while the loss is elsewhere.
+    /// `None` unless the loss sits at the constant.
     pub meaning: Option<String>,
 }
 
 impl LossConstant {
     /// In words, for the report.
-    pub fn text(&self) -> LossText {
+    pub(crate) fn text(&self) -> LossText {
         LossText { formula: self.formula.clone(), meaning: self.holds().then(|| self.meaning.to_string()) }
     }
 
-    /// Whether the loss sits at it.
-    pub fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.distance < TOLERANCE
     }
 }
@@ -55,12 +52,12 @@ impl LossConstant {
 const UNALIGNED: &str = "positives are no closer than negatives: nothing is aligned, or everything is one point";
 const UNIFORM: &str = "the prototypes are uniform";
 
-/// The constant of the method's loss that is nearest to `loss`; `None` where the method has none, or what it is made of
-/// was not sent.
-pub fn at_constant(loss: f64, method: Method, scalars: &BTreeMap<&'static str, f64>) -> Option<LossConstant> {
+/// The constant of the method's loss that is nearest to `loss`; `None` if the method has none, or its ingredients were
+/// not sent.
+pub(crate) fn at_constant(loss: f64, method: Method, scalars: &BTreeMap<&'static str, f64>) -> Option<LossConstant> {
     let mut nearest: Option<LossConstant> = None;
     for (value, formula, meaning, optimum) in constants(method, scalars) {
-        // A loss that may go to 0 in a good training sits at nothing there.
+        // A loss that may reach 0 in good training has no telling constant.
         if !optimum && value.abs() < LEAST {
             continue;
         }
@@ -74,11 +71,10 @@ pub fn at_constant(loss: f64, method: Method, scalars: &BTreeMap<&'static str, f
 
 type Constant = (f64, String, &'static str, bool);
 
-/// Every constant of the method, summed terms included.
 fn constants(method: Method, scalars: &BTreeMap<&'static str, f64>) -> Vec<Constant> {
     let scalar = |name: &str| scalars.get(name).copied();
     let log_of = |count: f64, meaning| (count.ln(), format!("ln {count}"), meaning, false);
-    // One candidate or none is no choice, and its constant of 0 no sign of anything.
+    // With one candidate or none there is no choice, and the constant 0 means nothing.
     let one = |constant: Option<Constant>| constant.into_iter().filter(|c| c.0.is_finite() && c.0 > 0.0).collect();
     // Candidates: the positive and the negatives.
     let candidates = scalar("negatives").map(|negatives| negatives + 1.0);
@@ -102,17 +98,17 @@ fn constants(method: Method, scalars: &BTreeMap<&'static str, f64>) -> Vec<Const
         Method::Simsiam => vec![(-1.0, "-1".to_string(), "the views agree fully", true)],
         Method::Byol => vec![(0.0, "0".to_string(), "the views agree fully", true)],
         Method::Triplet => {
-            // Without a margin the loss is 0 on satisfied triplets, too.
+            // Without a margin the loss is also 0 on satisfied triplets.
             let margin = scalar("margin").map(|margin| {
                 let meaning = "anchor, positive and negative are equally far apart";
                 (margin, format!("the margin {margin}"), meaning, margin <= 0.0)
             });
             let soft = (2f64.ln(), "ln 2 (soft margin)".to_string(), "positive and negative are equally far", false);
-            // With a margin of its own the loss is a hinge; without one it can only be the soft form.
+            // With a margin of its own the loss is a hinge; without one it must be the soft form.
             vec![margin.unwrap_or(soft)]
         }
         Method::Vicreg => {
-            // sqrt(0 + 1e-4) = 0.01 is what VICReg's root reads on a constant.
+            // VICReg's root reads sqrt(0 + 1e-4) = 0.01 on a constant.
             let at = |(weight, gamma): (f64, f64)| {
                 let value = weight * (gamma - 0.01);
                 (value, format!("{weight} ({gamma} - 0.01)"), "the variance term of a constant", false)

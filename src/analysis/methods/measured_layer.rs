@@ -1,17 +1,14 @@
-//! One role of a window, measured: what the diagnostics start from.
+//! One role of a window, measured: the diagnostics start from it.
 
 use crate::analysis::measures::Measures;
 use crate::analysis::window::Accumulator;
 
-/// One role of a window, measured.
-pub struct MeasuredLayer<'a> {
-    /// Its rows, reduced.
+pub(crate) struct MeasuredLayer<'a> {
     pub rows: &'a Accumulator,
-    /// Its measures.
     pub measures: &'a Measures,
-    /// Its eigenvalues, descending, where they could be had.
+    /// Its eigenvalues, descending, if available.
     pub eigenvalues: Option<&'a [f64]>,
 }
 
-/// tr Sigma within which products of two covariances neither over- nor underflow.
+/// Products of two covariances neither over- nor underflow if tr Sigma is in this range.
 pub(super) const SOLVABLE: std::ops::Range<f64> = 1e-120..1e120;

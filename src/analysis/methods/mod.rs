@@ -1,4 +1,4 @@
-//! Every method's own diagnostics: one table of names, grouped by what they need, and one file a group.
+//! The diagnostics of every method: one table of names, grouped by the inputs they need, and one file per group.
 //!
 //! Guarantees: nothing is computed from inputs that were not sent: a group without its inputs is `None`, and `needs`
 //! names what to send. Must not: judge.
@@ -26,11 +26,10 @@ mod terms;
 mod two_views;
 mod within_between;
 
-pub use diagnose::{Diagnosed, diagnose};
-pub use gathered::Gathered;
-pub use kernels::{Binary, DiagnosticKernels, Unary};
-pub use loss_constant::{LossConstant, LossText, at_constant};
-pub use measured_layer::MeasuredLayer;
-pub use subject::Subject;
+pub(crate) use diagnose::{Diagnosed, diagnose};
+pub(crate) use gathered::Gathered;
+pub(crate) use kernels::DiagnosticKernels;
+pub(crate) use loss_constant::LossConstant;
+pub(crate) use measured_layer::MeasuredLayer;
+pub(crate) use subject::Subject;
 pub use table::{Diagnostics, TABLE};
-pub use within_between::DELTA as LIDAR_DELTA;

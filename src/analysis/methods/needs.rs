@@ -1,4 +1,4 @@
-//! What the trainer of each method sends, and what for: the notes that name what is missing.
+//! What the trainer of each method sends and why: the notes that name missing inputs.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +7,8 @@ use crate::analysis::parameters::Method;
 /// (any of these inputs, what for)
 type Need = (&'static [&'static str], &'static str);
 
-const VIEWS: Need = (&["z2"], "alignment, signal_gap and what the views share");
-const LOSS: Need = (&["loss"], "a loss that sits at its constant");
+const VIEWS: Need = (&["z2"], "alignment, signal_gap and what the views have in common");
+const LOSS: Need = (&["loss"], "detecting a loss that is stuck at its constant");
 const CANDIDATES: Need = (&["batch_size", "negatives"], "the loss's constant, ln(candidates)");
 
 fn wanted_by(method: Method) -> &'static [Need] {
@@ -34,7 +34,7 @@ fn wanted_by(method: Method) -> &'static [Need] {
         Method::Simsiam => &[
             VIEWS,
             (&["prediction1"], "the predictor's rank and cosine"),
-            (&["pre_bn"], "a collapse that batch norm hides"),
+            (&["pre_bn"], "detecting a collapse that batch norm hides"),
             LOSS,
         ],
         Method::Swav => &[
@@ -44,8 +44,8 @@ fn wanted_by(method: Method) -> &'static [Need] {
         ],
         Method::Dino => &[
             (&["logits1"], "the use of the prototypes"),
-            (&["teacher_logits1"], "the divergence of student from teacher, which tells one prototype from uniform"),
-            (&["center"], "the teacher's probabilities as it makes them: taken as zero"),
+            (&["teacher_logits1"], "the divergence of student from teacher, which separates the two ways to collapse"),
+            (&["center"], "the teacher's probabilities as it computes them: zero is assumed"),
             LOSS,
         ],
         Method::Barlow => &[VIEWS, (&["lambda"], "the redundancy term"), LOSS],
@@ -61,7 +61,7 @@ fn wanted_by(method: Method) -> &'static [Need] {
     }
 }
 
-/// One note for each input that the method's trainer sends and this window had not.
+/// One note for each input that the method's trainers send and this window lacked.
 pub(super) fn notes(method: Option<Method>, sent: &BTreeSet<&'static str>) -> Vec<String> {
     let mut notes = Vec::new();
     for (any, purpose) in method.map_or(&[][..], wanted_by) {

@@ -1,16 +1,16 @@
-//! The same layer before and after batch norm (P5): a collapse that batch norm hides by scaling it up again.
+//! The same layer before and after batch norm (P5): finds a collapse that batch norm hides by scaling it up again.
 //!
-//! With eps in its denominator batch norm maps a standard deviation s to gamma s / sqrt(s^2 + eps): s from 1 down to
-//! 0.01 moves the variance after it from 1.000 to 0.909 at eps = 1e-5. What is left of the signal is scaled up with the
-//! noise, by the stiffness gamma / sqrt(s^2 + eps).
+//! With eps in its denominator, batch norm maps a standard deviation s to gamma s / sqrt(s^2 + eps): s from 1 down to
+//! 0.01 moves the variance after it from 1.000 to 0.909 at eps = 1e-5. The remaining signal and the noise are scaled up
+//! together, by the stiffness gamma / sqrt(s^2 + eps).
 
 use super::measured_layer::MeasuredLayer;
 use super::table::BatchNormDiagnostics;
 
-/// Standard deviation, in units of sqrt(eps), below which batch norm lives off its epsilon.
+/// Below this standard deviation, in units of sqrt(eps), epsilon dominates batch norm.
 const LIMIT: f64 = 10.0;
 
-/// A scale below this is none: what comes after it says nothing.
+/// A smaller scale counts as zero: the layer after it shows nothing.
 const LEAST_GAMMA: f64 = 1e-6;
 
 /// From the measured layer before and after batch norm.

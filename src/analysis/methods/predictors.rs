@@ -10,9 +10,6 @@ use kernels::moments::Moments;
 use kernels::spectrum::second_moment;
 
 /// (eigenvector alignment, commutator).
-///
-/// # Errors
-/// Whatever the kernels return.
 pub(super) fn against_second_moment(
     weight: &DMatrix<f64>,
     moments: &Moments,

@@ -2,8 +2,8 @@
 //! eigenmaps, ISOMAP and CCA, Balestriero and LeCun, NeurIPS 2022).
 //!
 //! Related rows are the views of a sample, rows of one id, or pushed edges. The first two graphs are disjoint cliques:
-//! their top eigenspace is spanned by the groups' indicators, so that no N x N matrix is built. Pushed edges are
-//! general: their energy is a sum over edges, and the eigenspace is that of one batch.
+//! the groups' indicators span their top eigenspace, so no N x N matrix is built. Pushed edges are general: their
+//! energy is a sum over edges, and the eigenspace is that of one batch.
 
 use nalgebra::DMatrix;
 
@@ -16,37 +16,34 @@ use kernels::moments::Moments;
 use kernels::rows::Rows;
 use kernels::view_moments::ViewMoments;
 
-/// Nodes of a batch whose adjacency matrix is decomposed: 8 MiB, and some tenths of a second.
+/// The largest batch, in nodes, whose adjacency matrix is decomposed: 8 MiB, and some tenths of a second.
 const MOST_NODES: usize = 1024;
 
-/// Above this dimension views alone are not reason enough to decompose Sigma with its eigenvectors, which takes several
-/// times as long as the spectrum; ids and edges ask for it.
+/// Above this dimension, views alone do not justify the eigenvectors of Sigma, which take several times as long as the
+/// spectrum; ids and edges do.
 const MOST_DIM: usize = 512;
 
-/// Eigenvalues nearer than this belong to one eigenspace.
+/// Eigenvalues closer than this belong to one eigenspace.
 const TIE: f64 = 1e-9;
 
 /// Singular values of a batch below this share of the first count as zero.
 const RANK_TOLERANCE: f64 = 1e-6;
 
-/// Sums over pushed edges, and what the first batch's eigenspaces say.
+/// Sums over pushed edges, and results from the first batch's eigenspaces.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Edges {
     squared: f64,
     count: f64,
-    /// Each worker's first batch: (top energy share, overlap, rank cap), summed, and their number.
+    /// (top energy share, overlap, rank cap) of each worker's first batch, summed, and the number of batches.
     eigenspaces: Option<([f64; 3], f64)>,
-    /// A batch was looked at: one a worker and window is.
+    /// A batch was decomposed: each worker decomposes one per window.
     tried: bool,
-    /// A batch of more nodes than are decomposed came.
+    /// A batch had more nodes than are decomposed.
     pub(super) too_many: bool,
 }
 
 impl Edges {
     /// Adds a batch: node v N + i is row i of view v.
-    ///
-    /// # Errors
-    /// Whatever the kernels return.
     pub(super) fn add(
         &mut self,
         views: &[Rows],
@@ -54,7 +51,7 @@ impl Edges {
         kernels: &DiagnosticKernels<'_>,
     ) -> Result<(), String> {
         let (samples, dim) = (views[0].len(), views[0].dim());
-        // An edge in both directions is one relation, and a row is not related to itself.
+        // Edges in both directions are one relation, and a row is not related to itself.
         let mut unique: Vec<(usize, usize)> =
             edges.iter().filter(|(a, b)| a != b).map(|(a, b)| (*a.min(b), *a.max(b))).collect();
         unique.sort_unstable();
@@ -89,7 +86,6 @@ impl Edges {
         };
     }
 
-    /// T6 of pushed edges.
     pub(super) fn values(&self, layer: &MeasuredLayer<'_>) -> GraphDiagnostics {
         let total = layer.rows.moments.total_variance();
         let mean = |index: usize| self.eigenspaces.map(|(sums, count)| sums[index] / count);
@@ -103,7 +99,7 @@ impl Edges {
     }
 }
 
-/// (share of the energy in the top eigenspace, overlap, rank(G + I) - 1) of one batch; `None` when all rows are equal.
+/// (share of the energy in the top eigenspace, overlap, rank(G + I) - 1) of one batch; `None` if all rows are equal.
 fn eigenspaces(
     views: &[Rows],
     edges: &[(usize, usize)],
@@ -122,7 +118,7 @@ fn eigenspaces(
     }
     let (values, vectors) = (kernels.eigenvectors)(&adjacency)?;
     let rank = values.iter().filter(|value| (*value + 1.0).abs() > TIE).count();
-    // The whole eigenspace of the last eigenvalue that is in: half of one would depend on the solver.
+    // Take the whole eigenspace of the last eigenvalue: half of one would depend on the solver.
     let last = dim.min(rank.saturating_sub(1)).clamp(1, nodes) - 1;
     let size = values.iter().filter(|value| **value >= values[last] - TIE).count();
     let top = vectors.columns(0, size);
@@ -134,7 +130,7 @@ fn eigenspaces(
     Ok(overlap.map(|overlap| [inside.norm_squared() / total, overlap, rank as f64 - 1.0]))
 }
 
-/// The rows of all views as columns, their mean taken off.
+/// The rows of all views as columns, minus their mean.
 fn centred(views: &[Rows]) -> DMatrix<f64> {
     let (samples, dim) = (views[0].len(), views[0].dim());
     let mut rows = DMatrix::zeros(dim, samples * views.len());
@@ -150,7 +146,7 @@ fn centred(views: &[Rows]) -> DMatrix<f64> {
     rows
 }
 
-/// At most `most` of the largest energies, as far as they are more than rounding.
+/// At most `most` of the largest energies, those above rounding.
 fn leading(energies: &[f64], most: usize) -> &[f64] {
     let floor = RANK_TOLERANCE * RANK_TOLERANCE * energies.first().copied().unwrap_or(0.0);
     let count = energies.iter().take(most).filter(|energy| **energy > floor).count();
@@ -164,10 +160,6 @@ fn overlap(inside: &DMatrix<f64>, energies: &[f64], directions: &DMatrix<f64>) -
     (!energies.is_empty()).then(|| (shares.sum::<f64>() / energies.len() as f64).clamp(0.0, 1.0))
 }
 
-/// T6 of rows that share an id.
-///
-/// # Errors
-/// Whatever the kernels return.
 pub(super) fn by_ids(
     groups: &Groups,
     layer: &MeasuredLayer<'_>,
@@ -181,9 +173,6 @@ pub(super) fn by_ids(
 }
 
 /// T6 of the views of samples. `view_means`: moments of the samples' view means, for more than two views.
-///
-/// # Errors
-/// Whatever the kernels return.
 pub(super) fn by_views(
     pairs: &ViewMoments,
     view_means: Option<&Moments>,
@@ -207,7 +196,6 @@ pub(super) fn by_views(
     cliques.values(moments, layer, kernels)
 }
 
-/// A graph of disjoint cliques.
 struct Cliques {
     /// Sum over related pairs of |z_i - z_j|^2.
     squared: f64,

@@ -2,7 +2,6 @@
 
 use kernels::rows::Rows;
 
-/// Sums over pairs of aligned rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct RowPairs {
     cosines: f64,
@@ -13,7 +12,7 @@ pub(super) struct RowPairs {
 }
 
 impl RowPairs {
-    /// Adds row i of `a` with row i of `b`. Arrays of two shapes have no aligned rows: nothing is added.
+    /// Adds row i of `a` with row i of `b`. Arrays of different shapes have no aligned rows: nothing is added.
     pub(super) fn add(&mut self, a: &Rows, b: &Rows) {
         if (a.len(), a.dim()) != (b.len(), b.dim()) {
             return;
@@ -45,12 +44,10 @@ impl RowPairs {
         self.pairs += other.pairs;
     }
 
-    /// Mean cosine over pairs without a zero row.
     pub(super) fn cosine(&self) -> Option<f64> {
         (self.directed > 0).then(|| self.cosines / self.directed as f64)
     }
 
-    /// Mean Euclidean distance.
     pub(super) fn distance(&self) -> Option<f64> {
         (self.pairs > 0).then(|| self.distances / self.pairs as f64)
     }

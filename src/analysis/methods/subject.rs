@@ -1,4 +1,4 @@
-//! What is to be diagnosed.
+//! What is diagnosed: a window's measured layers and gathered inputs.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,11 @@ use super::measured_layer::MeasuredLayer;
 use crate::analysis::parameters::Method;
 use crate::analysis::role::Role;
 
-/// What is to be diagnosed.
-pub struct Subject<'a> {
-    /// What the batches added up to.
+pub(crate) struct Subject<'a> {
     pub gathered: &'a Gathered,
-    /// The layer and those derived from it.
     pub layers: &'a BTreeMap<Role, MeasuredLayer<'a>>,
-    /// The newest value of each scalar parameter.
     pub scalars: &'a BTreeMap<&'static str, f64>,
-    /// The method that the run named.
     pub method: Option<Method>,
-    /// Leave out what needs factorisations: the solvers are behind.
+    /// Skip what needs factorisations: the solvers are behind.
     pub skip_factorisations: bool,
 }

@@ -7,10 +7,10 @@ use super::table::{BarlowDiagnostics, VicregDiagnostics};
 use kernels::packed::Packed;
 use kernels::view_moments::ViewMoments;
 
-/// Added to the variance under VICReg's root, so that its gradient is finite at a constant.
+/// Added to the variance under VICReg's root, so that its gradient stays finite at a constant.
 const VARIANCE_EPSILON: f64 = 1e-4;
 
-/// VICReg's three terms, unweighted, of the first two views.
+/// VICReg's three terms, unweighted, for the first two views.
 pub(super) fn vicreg(pairs: &ViewMoments, gamma: f64) -> VicregDiagnostics {
     let n = pairs.samples() as f64;
     if n < 2.0 {
@@ -34,7 +34,6 @@ pub(super) fn vicreg(pairs: &ViewMoments, gamma: f64) -> VicregDiagnostics {
     }
 }
 
-/// Barlow Twins' two terms.
 pub(super) fn barlow(pairs: &ViewMoments, lambda: f64) -> BarlowDiagnostics {
     let (on, off) = pairs.barlow_terms();
     BarlowDiagnostics { invariance: Some(on), redundancy: Some(lambda * off) }

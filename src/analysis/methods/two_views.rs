@@ -1,5 +1,5 @@
-//! What one view says of the other, linearly: canonical correlations, Gaussian mutual information (T5), and the R^2 of
-//! the best linear predictor (P4; an identity leaves nothing to learn, zero means that the views share nothing).
+//! What one view predicts of the other, linearly: canonical correlations, Gaussian mutual information (T5), and the R^2
+//! of the best linear predictor (P4; an identity has nothing left to learn, zero means that the views share nothing).
 
 use nalgebra::DMatrix;
 
@@ -7,27 +7,22 @@ use super::kernels::DiagnosticKernels;
 use super::table::MutualInformationDiagnostics;
 use kernels::view_moments::ViewMoments;
 
-/// Samples a dimension that canonical correlations need: at N <= 2 d pure noise has correlations of 1.
+/// Samples per dimension that canonical correlations need: at N <= 2 d pure noise has correlations of 1.
 pub(super) const ROWS_PER_DIM: f64 = 10.0;
 
-/// Ridge over the mean variance: above f64's rounding of any spectrum, below what f32 rows can carry.
+/// Ridge, relative to the mean variance: above f64's rounding of any spectrum, below the resolution of f32 rows.
 const RIDGE: f64 = 1e-9;
 
-/// 1 - rho^2 under which a correlation counts as 1: the mutual information is then infinite.
+/// A correlation counts as 1 if 1 - rho^2 is below this: the mutual information is then infinite.
 const COPIES: f64 = 1e-8;
 
-/// What two views share.
 pub(super) struct Shared {
     /// R^2 of view 2 from view 1.
     pub(super) linear_r2: Option<f64>,
-    /// T5.
     pub(super) information: MutualInformationDiagnostics,
 }
 
-/// `None` with too few samples, or a view without variance.
-///
-/// # Errors
-/// Whatever the kernels return.
+/// `None` with too few samples, or if a view has no variance.
 pub(super) fn shared(pairs: &ViewMoments, kernels: &DiagnosticKernels<'_>) -> Result<Option<Shared>, String> {
     let [first, second] = pairs.scatters();
     let (samples, dim) = (pairs.samples() as f64, first.dim());
@@ -52,7 +47,7 @@ pub(super) fn shared(pairs: &ViewMoments, kernels: &DiagnosticKernels<'_>) -> Re
     }))
 }
 
-/// A scatter matrix with a ridge so small that it only keeps dead directions from dividing by zero.
+/// A scatter matrix with a small ridge that keeps dead directions from dividing by zero.
 pub(super) fn ridge(mut scatter: DMatrix<f64>) -> DMatrix<f64> {
     let dim = scatter.nrows();
     let added = RIDGE * scatter.trace() / dim as f64;

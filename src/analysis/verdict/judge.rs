@@ -1,4 +1,5 @@
-//! One window against the thresholds, its nulls and the run's own baseline: axes, alarms, cause, reasons.
+//! One window against the thresholds, the nulls (what isotropic noise would read) and the run's own baseline: axes,
+//! alarms, cause, reasons.
 
 use super::baseline::{Baseline, tail};
 use super::judgement::{JudgedWindow, Judgement};
@@ -9,15 +10,13 @@ use crate::analysis::measures::Measures;
 use crate::analysis::parameters::Method;
 use crate::analysis::role::Role;
 
-/// Fewest samples for the scale axis.
 const SCALE_SAMPLES: u64 = 8;
-/// Fewest samples for the dimension axis.
 const DIMENSION_SAMPLES: u64 = 16;
-/// Fewest samples to call views unaligned: the gap's standard error is about 1 / sqrt(N D2).
+/// Fewest samples to report that views are not aligned: the gap's standard error is about 1 / sqrt(N D2).
 const ALIGNMENT_SAMPLES: u64 = 64;
-/// Up to this entropy rank a collapse is onto a line.
+/// An entropy rank up to this is a collapse onto a line.
 const LINE_RANK: f64 = 2.0;
-/// From this share of coordinates on, dead ones or copies are the cause.
+/// Dead coordinates or copies are the cause from this share of the coordinates on.
 const UNIT_SHARE: f64 = 0.5;
 
 /// Judges one window.
@@ -51,7 +50,7 @@ pub fn judge(window: &JudgedWindow<'_>, thresholds: &Thresholds, baseline: Optio
     judgement
 }
 
-/// The scale axis of one layer by itself.
+/// Judges the scale axis from one layer's own measures.
 fn judge_scale(w: &JudgedWindow<'_>, t: &Thresholds, baseline: Option<&Baseline>, out: &mut Judgement) {
     let m = w.measures;
     if let (Some(total), Some(floor)) = (m.total_variance, m.noise_floor)
@@ -77,11 +76,11 @@ fn judge_scale(w: &JudgedWindow<'_>, t: &Thresholds, baseline: Option<&Baseline>
         out.fire(Alarm::CompleteCollapse, Level::Critical, reasons);
         return;
     }
-    // Behind a ReLU all cosines are positive, about 0.8 in a healthy network: what counts is the run's own healthy spread.
+    // After a ReLU all cosines are positive, about 0.8 in a healthy network: compare with the run's own healthy spread.
     let own = if w.non_negative { baseline.and_then(|b| b.spread) } else { Some((1.0, 1.0, 1.0)) };
     let Some((spread, own_q, own_v)) = own else { return };
     out.scale = Level::Ok;
-    // On a healthy spread of 1 these are the thresholds themselves: s2 > t is 1 - s2 < 1 - t.
+    // For a healthy spread of 1 these are the thresholds themselves: s2 > t is 1 - s2 < 1 - t.
     let std_below = |limit: f64| q < limit * own_q;
     let cosine_above = |limit: f64| 1.0 - s2 < (1.0 - limit) * spread;
     let variance_below = v < t.relative_variance_critical * own_v;
@@ -105,7 +104,7 @@ fn judge_scale(w: &JudgedWindow<'_>, t: &Thresholds, baseline: Option<&Baseline>
     }
 }
 
-/// The scale axis of moments that were pushed without unit rows.
+/// Relative variance alone: the other measures need unit rows.
 fn judge_relative_variance(m: &Measures, t: &Thresholds, out: &mut Judgement) {
     let Some(v) = m.relative_variance else { return };
     let reason = |threshold| vec![VerdictReason::new("relative_variance", v, threshold)];
@@ -121,7 +120,7 @@ fn judge_relative_variance(m: &Measures, t: &Thresholds, out: &mut Judgement) {
 
 fn judge_dimension(w: &JudgedWindow<'_>, t: &Thresholds, baseline: Option<&Baseline>, out: &mut Judgement) {
     let m = w.measures;
-    // An estimate fires only where the better end of its interval is past a threshold, too.
+    // An estimate fires only if the better end of its interval is past the threshold too.
     let (Some(d1), Some(null)) = (w.rank_at_best.or(m.entropy_rank), m.entropy_rank_null) else { return };
     out.dimension = Level::Ok;
     let share = (d1 - 1.0) / (null - 1.0);
@@ -129,7 +128,7 @@ fn judge_dimension(w: &JudgedWindow<'_>, t: &Thresholds, baseline: Option<&Basel
         out.dimension = out.dimension.max(level);
         out.fire(alarm, level, vec![VerdictReason::new(measure, value, threshold)]);
     };
-    // A predictor's outputs have the rank of what it has learned so far, in healthy runs down to a line.
+    // A predictor's outputs have the rank of what it has learned so far; in healthy runs that can be a line.
     let absolute = w.role != Role::Prediction;
     if absolute && share < t.rank_share_line {
         fire(Alarm::DimensionalCollapse, Level::Critical, "entropy_rank_share", share, t.rank_share_line);
@@ -138,7 +137,7 @@ fn judge_dimension(w: &JudgedWindow<'_>, t: &Thresholds, baseline: Option<&Basel
     }
     let Some(baseline) = baseline else { return };
     if w.samples * 2 < baseline.samples {
-        // Too few rows to compare with what the run was; against its null it was judged above.
+        // Too few rows to compare with the baseline; the comparison with the null was made above.
         if out.dimension == Level::Ok {
             out.dimension = Level::Unknown;
         }

@@ -1,6 +1,6 @@
-//! What time makes of judgements: warm-up, the run's own baseline, three critical windows running, and recovery.
+//! How judgements add up over time: warm-up, the run's own baseline, three critical windows in a row, and recovery.
 //!
-//! Guarantees: depends on the windows alone, in their order of closing. Must not: read a clock.
+//! Guarantees: depends only on the windows, in the order they closed. Must not: read a clock.
 
 use std::collections::VecDeque;
 
@@ -13,43 +13,39 @@ use super::thresholds::Thresholds;
 use super::words::{Level, Verdict, VerdictState};
 use crate::analysis::methods::LossConstant;
 
-/// Windows in a rolling median.
 const ROLLING: usize = 5;
-/// Windows outside the cone that end the warm-up.
+/// Windows outside the cone (mean cosine near 1, as in an untrained network) that end the warm-up.
 const CONE_WINDOWS: u64 = 2;
-/// A cone that grew by less than this factor over the critical windows is not widening.
+/// A cone is not widening if it grew by less than this factor over the critical windows.
 const WIDENING: f64 = 1.5;
 /// How far past a threshold a window must be to count towards recovery.
 const RECOVERY_MARGIN: f64 = 0.1;
 
-/// The verdict's memory of one layer.
+/// One layer's memory for its verdict.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VerdictMemory {
-    /// The state after the newest window with rows enough.
+    /// The state after the newest window with enough rows.
     pub state: VerdictState,
-    /// Windows with rows enough.
+    /// Windows with enough rows.
     pub windows: u64,
-    /// Windows outside the untrained network's cone.
-    pub outside_cone: u64,
-    /// Critical windows running.
-    pub critical_running: u64,
-    /// Windows running without a critical alarm, by a margin.
-    pub uncritical_running: u64,
-    /// Windows running without any alarm, by a margin.
-    pub clear_running: u64,
-    /// Windows running, since warm-up, that the loss sits at its constant.
-    pub loss_running: u64,
-    /// The last five windows since warm-up.
-    pub recent: VecDeque<SeenWindow>,
-    /// Known once five windows have passed since warm-up.
+    pub(crate) outside_cone: u64,
+    pub(crate) critical_running: u64,
+    /// Windows in a row without a critical alarm, by a margin.
+    pub(crate) uncritical_running: u64,
+    /// Windows in a row without any alarm, by a margin.
+    pub(crate) clear_running: u64,
+    /// Windows in a row, since warm-up, in which the loss sits at its constant.
+    pub(crate) loss_running: u64,
+    pub(crate) recent: VecDeque<SeenWindow>,
+    /// `None` until five windows have passed since warm-up.
     pub baseline: Option<Baseline>,
-    /// The baseline no longer holds windows of the run's beginning.
-    pub settled: bool,
+    /// The baseline no longer includes the run's first windows.
+    pub(crate) settled: bool,
     /// The largest 1 - mean_cosine during warm-up.
-    pub widest: f64,
-    /// 1 - mean_cosine at the first of the critical windows running now.
-    pub fell_to: f64,
+    pub(crate) widest: f64,
+    /// 1 - mean_cosine at the first of the current critical windows.
+    pub(crate) fell_to: f64,
 }
 
 impl Default for VerdictMemory {
@@ -72,10 +68,10 @@ impl Default for VerdictMemory {
 }
 
 impl VerdictMemory {
-    /// Judges the next closed window. `step` is the trainer's counter, where it was sent.
+    /// Judges the next closed window. `step` is the trainer's counter, if it was sent.
     pub fn observe(&mut self, window: &JudgedWindow<'_>, step: Option<u64>, thresholds: &Thresholds) -> Verdict {
         let holds = window.diagnosed.and_then(|diagnosed| diagnosed.constant.as_ref()).is_some_and(LossConstant::holds);
-        // Many an honest training begins at the constant: what counts comes after the warm-up.
+        // Many sound trainings begin at the constant: it counts only after the warm-up.
         let counts = holds && self.state != VerdictState::WarmingUp;
         let window = &JudgedWindow { loss_windows: if counts { self.loss_running + 1 } else { 0 }, ..window.clone() };
         let judgement = judge(window, thresholds, self.baseline.as_ref());
@@ -93,7 +89,7 @@ impl VerdictMemory {
         verdict(self.state, judgement)
     }
 
-    /// What a file by itself says: no warm-up, no hysteresis, no baseline.
+    /// Judges a file by itself: no warm-up, no hysteresis, no baseline.
     pub fn alone(window: &JudgedWindow<'_>, thresholds: &Thresholds) -> Verdict {
         let judgement = judge(window, thresholds, None);
         let state = match &judgement {
@@ -111,7 +107,8 @@ impl VerdictMemory {
         self.outside_cone += u64::from(outside_cone(window, t));
         self.widest = self.widest.max(width(window));
         if judgement.dimension == Level::Unknown && window.dim > 1 && !judgement.critical() {
-            // Half blind (no eigenvalues, or too few rows to compare): neither a step towards a collapse nor out of one.
+            // The dimension is unknown (no eigenvalues, or too few rows to compare): the window counts neither towards
+            // a collapse nor towards recovery.
             if !judgement.alarms.is_empty() {
                 self.clear_running = 0;
             }
@@ -125,20 +122,21 @@ impl VerdictMemory {
         self.clear_running = next(self.clear_running, margin.alarms.is_empty());
     }
 
-    /// Every run starts in a narrow cone and looks collapsed; it is not called so before it left the cone or had time to.
+    /// Every run starts in a narrow cone and looks collapsed; that is not reported until it has left the cone or had
+    /// time to.
     fn warming(&self, window: &JudgedWindow<'_>, step: Option<u64>, judgement: &Judgement, t: &Thresholds) -> bool {
         if self.state != VerdictState::WarmingUp || self.fell_back(window, judgement, t) {
             return false;
         }
         let deadline_passed =
             self.windows as f64 >= t.warmup_windows && step.is_none_or(|step| step as f64 >= t.warmup_steps);
-        // A layer behind a ReLU never leaves the cone, however healthy: for it only the deadline counts.
+        // A layer after a ReLU never leaves the cone, even if healthy: only the deadline counts.
         let left = self.outside_cone >= CONE_WINDOWS && !window.non_negative;
         !(left || deadline_passed)
     }
 
-    /// A run that began wide, fell into a cone and does not come out: healthy ones that dip into it at their first steps
-    /// widen again at once.
+    /// A run that began wide, fell into a cone and stays there; healthy runs that dip into it in their first steps
+    /// widen again immediately.
     fn fell_back(&self, window: &JudgedWindow<'_>, judgement: &Judgement, t: &Thresholds) -> bool {
         let width = width(window);
         self.outside_cone > 0
@@ -177,8 +175,8 @@ impl VerdictMemory {
         if self.recent.len() < ROLLING {
             return;
         }
-        // An untrained network's features are spread at random, wider than training keeps them: once five windows after
-        // the first few are there, those of the beginning no longer count, unless the run is falling just now.
+        // An untrained network's features are spread at random, wider than training keeps them. Once there are five
+        // windows after the first few, those of the beginning no longer count, unless the run is falling right now.
         let later = self.windows as f64 >= t.warmup_windows + ROLLING as f64
             && step.is_none_or(|step| step as f64 >= t.baseline_steps)
             && self.recent.iter().all(|seen| seen.rank.is_some());
@@ -217,11 +215,11 @@ impl VerdictMemory {
     }
 }
 
-/// 1 - mean_cosine; 0 where no row has a direction.
+/// 1 - mean_cosine; 0 if no row has a direction.
 fn width(window: &JudgedWindow<'_>) -> f64 {
     match (window.measures.mean_cosine, window.measures.relative_variance) {
         (Some(cosine), _) => (1.0 - cosine).max(0.0),
-        // On isotropic unit rows the relative variance is the same.
+        // For isotropic unit rows the relative variance is the same.
         (None, Some(variance)) if window.without_unit_rows => variance,
         _ => 0.0,
     }
@@ -230,7 +228,7 @@ fn width(window: &JudgedWindow<'_>) -> f64 {
 fn outside_cone(window: &JudgedWindow<'_>, t: &Thresholds) -> bool {
     match (window.measures.mean_cosine, window.measures.relative_variance) {
         (Some(cosine), _) => cosine <= t.cone_mean_cosine,
-        // Moments without unit fields: on isotropic unit rows v = 1 - s2.
+        // Moments without unit fields: for isotropic unit rows v = 1 - s2.
         (None, Some(variance)) => window.without_unit_rows && variance >= 1.0 - t.cone_mean_cosine,
         _ => false,
     }
@@ -243,7 +241,7 @@ fn pick(a: Option<f64>, b: Option<f64>, choose: fn(f64, f64) -> f64) -> Option<f
     }
 }
 
-/// The middle value of an odd number of values; the lower middle of an even one. `None` unless all five are known.
+/// The middle value, the lower one for an even count. `None` unless all five are known.
 fn median(mut values: Vec<f64>) -> Option<f64> {
     if values.len() < ROLLING {
         return None;

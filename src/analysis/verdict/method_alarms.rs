@@ -1,6 +1,6 @@
 //! What the methods' diagnostics add to a judgement: prototypes, batch norm, queue and loss.
 //!
-//! They degrade a run and name its cause; a collapse is the two axes' to call.
+//! They degrade a run and name its cause; only the two axes decide on a collapse.
 
 use super::judgement::{JudgedWindow, Judgement};
 use super::thresholds::Thresholds;
@@ -9,15 +9,15 @@ use crate::analysis::methods::{Diagnostics, LossConstant};
 use crate::analysis::parameters::Method;
 use crate::analysis::role::Role;
 
-/// Fewest samples to call one prototype: ten even clusters look like five in two of five windows of 8 rows, and in none
-/// of 32.
+/// Fewest samples to report a single prototype: ten even clusters look like five in two of five windows of 8 rows, and
+/// in no window of 32.
 const PROTOTYPE_SAMPLES: u64 = 32;
 
-/// Perplexity that is of one prototype however few there are.
+/// A perplexity under this means one prototype, however few there are.
 const NEARLY_ONE: f64 = 1.5;
 
-/// The scale axis of a layer before batch norm. Returns whether it was judged here: where the layer after it was sent,
-/// a cone before batch norm is no collapse by itself, because batch norm takes the mean off.
+/// Judges the scale axis of a layer before batch norm. Returns whether it was judged here: if the layer after it was
+/// sent, a cone before batch norm is not a collapse by itself, because batch norm subtracts the mean.
 pub(super) fn judge_before_batch_norm(w: &JudgedWindow<'_>, t: &Thresholds, out: &mut Judgement) -> bool {
     let Some(values) = diagnostics(w).filter(|_| w.role == Role::PreBn).and_then(|all| all.batch_norm.as_ref()) else {
         return false;
@@ -28,7 +28,7 @@ pub(super) fn judge_before_batch_norm(w: &JudgedWindow<'_>, t: &Thresholds, out:
         return false;
     }
     let Some((std, limit)) = values.pre_std.zip(values.pre_std_limit) else {
-        // In a cone, and without bn_eps and bn_gamma nobody knows what batch norm makes of it: the axis stays unknown.
+        // In a cone, and without bn_eps and bn_gamma the output of batch norm is not known: the axis stays unknown.
         return w.measures.mean_cosine.is_some_and(|cosine| cosine > t.mean_cosine_warning);
     };
     if judge_masked(w, t, out) {
@@ -42,7 +42,6 @@ pub(super) fn judge_before_batch_norm(w: &JudgedWindow<'_>, t: &Thresholds, out:
     false
 }
 
-/// Alarms of the layer that was pushed.
 pub(super) fn judge_methods(w: &JudgedWindow<'_>, t: &Thresholds, out: &mut Judgement) {
     if w.role != Role::Embedding {
         return;
@@ -53,7 +52,7 @@ pub(super) fn judge_methods(w: &JudgedWindow<'_>, t: &Thresholds, out: &mut Judg
     judge_loss(w, t, out);
 }
 
-/// A cause that says more than what the axes see.
+/// A cause that is more specific than those of the axes.
 pub(super) fn specific_cause(w: &JudgedWindow<'_>, t: &Thresholds, out: &Judgement) -> Option<Cause> {
     if out.prototypes.is_some() {
         return out.prototypes;
@@ -61,13 +60,12 @@ pub(super) fn specific_cause(w: &JudgedWindow<'_>, t: &Thresholds, out: &Judgeme
     if out.level(Alarm::MaskedByBatchNorm).is_some() && out.scale != Level::Critical {
         return Some(Cause::MaskedByBatchNorm);
     }
-    // Keys that fell onto something while the queries did not: they are old.
+    // The keys collapsed but the queries did not: the keys are old.
     let fallen = out.scale > Level::Ok || out.dimension > Level::Ok;
     (w.role == Role::Teacher && fallen && drift(w).is_some_and(|distance| distance > t.stale_spectrum_distance))
         .then_some(Cause::StaleQueue)
 }
 
-/// The cause where both axes are quiet.
 pub(super) fn remaining_cause(w: &JudgedWindow<'_>, out: &Judgement) -> Cause {
     if out.level(Alarm::StaleQueue).is_some() {
         return Cause::StaleQueue;
@@ -85,13 +83,13 @@ fn diagnostics<'a>(w: &JudgedWindow<'a>) -> Option<&'a Diagnostics> {
     w.diagnosed.map(|diagnosed| &diagnosed.diagnostics)
 }
 
-/// Total variation distance between the spectra of key and query, where the run has a queue.
+/// Total variation distance between the spectra of key and query, if the run has a queue.
 fn drift(w: &JudgedWindow<'_>) -> Option<f64> {
     let teacher = diagnostics(w)?.teacher.as_ref().filter(|_| w.method == Some(Method::Moco))?;
     teacher.spectrum_distance
 }
 
-/// (h, entropy of the mean row, ln K) of what the student is trained towards, or of the student itself.
+/// (h, entropy of the mean row, ln K) of the student's targets, or of the student itself.
 fn target_entropies(all: &Diagnostics) -> Option<(f64, f64, f64)> {
     if let Some(target) = &all.prototype_targets {
         return Some((target.entropy?, target.marginal_entropy?, target.count?.ln()));
@@ -100,9 +98,9 @@ fn target_entropies(all: &Diagnostics) -> Option<(f64, f64, f64)> {
     Some((student.entropy?, student.marginal_entropy?, student.count?.ln()))
 }
 
-/// DINO's two ways to collapse (Caron et al. 2021, section 5.3): the target's entropy goes to either end, and KL to 0 once
-/// the student has followed. Rows that are sharp but different from each other are no collapse, so what counts for one
-/// prototype is the mean row. A target that is uniform on each row teaches nothing, however far the student has come.
+/// DINO's two ways to collapse (Caron et al. 2021, section 5.3): the target's entropy goes to either end, and KL to 0
+/// once the student has followed. Rows that are sharp but different are not a collapse, so the test for one prototype
+/// uses the mean row. A target that is uniform on each row teaches nothing, whether or not the student has followed.
 fn judge_prototypes(w: &JudgedWindow<'_>, t: &Thresholds, out: &mut Judgement) {
     let Some(all) = diagnostics(w) else { return };
     let divergence = all.prototypes.as_ref().and_then(|values| values.divergence);
@@ -164,8 +162,8 @@ fn judge_queue(w: &JudgedWindow<'_>, t: &Thresholds, out: &mut Judgement) {
     }
 }
 
-/// A loss at its constant says that nothing is learned, or that everything is one point: the scale axis tells which. At
-/// a constant that is the method's optimum as well, a quiet scale axis means success.
+/// A loss at its constant means that nothing is learned, or that everything is one point: the scale axis tells which.
+/// If the constant is also the method's optimum, a quiet scale axis means success.
 fn judge_loss(w: &JudgedWindow<'_>, t: &Thresholds, out: &mut Judgement) {
     let constant: Option<&LossConstant> = w.diagnosed.and_then(|diagnosed| diagnosed.constant.as_ref());
     let Some(constant) = constant.filter(|_| w.loss_windows as f64 >= t.loss_constant_windows) else { return };

@@ -1,4 +1,4 @@
-//! The verdict: two axes and a cause for one window (`judge`), and what time makes of them (`memory`).
+//! The verdict: two axes and a cause for one window (`judge`), and how they add up over time (`memory`).
 //!
 //! Guarantees: each reason names a measure, its value and the threshold it passed. Must not: measure.
 
@@ -10,9 +10,10 @@ mod method_alarms;
 mod thresholds;
 mod words;
 
-pub use baseline::{Baseline, SeenWindow};
+pub use baseline::Baseline;
 pub use judge::judge;
-pub use judgement::{JudgedWindow, Judgement};
+pub use judgement::JudgedWindow;
 pub use memory::VerdictMemory;
-pub use thresholds::{TABLE as THRESHOLDS, Thresholds};
-pub use words::{Alarm, Cause, FiringAlarm, Level, Verdict, VerdictReason, VerdictState};
+pub use thresholds::Thresholds;
+pub use words::{Alarm, Cause, Level, Verdict, VerdictState};
+pub(crate) use words::{FiringAlarm, VerdictReason};

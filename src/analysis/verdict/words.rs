@@ -27,9 +27,9 @@ pub enum Level {
     Unknown,
     /// Nothing fires.
     Ok,
-    /// Look at it.
+    /// Worth a look.
     Warning,
-    /// Act.
+    /// Act now.
     Critical,
 }
 
@@ -53,19 +53,19 @@ pub enum Level {
 #[strum(serialize_all = "snake_case")]
 #[schema(as = State)]
 pub enum VerdictState {
-    /// Still in the untrained network's cone, and not yet past the deadline.
+    /// Still in the cone of an untrained network (all directions alike), and not past the deadline.
     WarmingUp,
     /// Too few rows in this window.
     InsufficientRows,
     /// No alarm, or none for long enough.
     Healthy,
-    /// Some alarm.
+    /// At least one alarm.
     Degrading,
-    /// Critical windows running.
+    /// Several critical windows in a row.
     Collapsed,
 }
 
-/// What the embeddings fell onto.
+/// What the embeddings collapsed onto, or why the run degrades.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, EnumString, IntoStaticStr, VariantArray,
 )]
@@ -84,40 +84,39 @@ pub enum Cause {
     DeadUnits,
     /// Most coordinates copy others.
     DuplicateUnits,
-    /// Assignments fall onto one or few prototypes.
+    /// Samples are assigned to one or a few prototypes.
     OnePrototype,
-    /// Assignments are the same for every sample, and even over the prototypes.
+    /// Every sample is assigned evenly to all prototypes.
     UniformPrototypes,
-    /// The layer before batch norm is nearly constant; batch norm scales what is left up again.
+    /// The layer before batch norm is nearly constant; batch norm scales the rest up again.
     MaskedByBatchNorm,
     /// Views of one sample are no closer than different samples.
     NoAlignment,
-    /// Keys come from an encoder that the queries have left behind.
+    /// The queue's keys are too old for the queries.
     StaleQueue,
     /// Too few rows to say.
     InsufficientRows,
 }
 
-/// One measure past one threshold.
+/// One measure past its threshold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Reason)]
 pub struct VerdictReason {
-    /// The measure's exported name, or a quotient of two.
+    /// The measure's exported name, or the name of a quotient of two.
     pub measure: String,
-    /// Its value.
+    /// The measure's value.
     pub value: f64,
-    /// What it passed.
+    /// The threshold that it passed.
     pub threshold: f64,
 }
 
 impl VerdictReason {
-    /// `measure` reads `value`, which is past `threshold`.
-    pub fn new(measure: &str, value: f64, threshold: f64) -> Self {
+    pub(crate) fn new(measure: &str, value: f64, threshold: f64) -> Self {
         Self { measure: measure.to_string(), value, threshold }
     }
 }
 
-/// What can fire.
+/// Every alarm.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, EnumString, IntoStaticStr, VariantArray,
 )]
@@ -125,23 +124,23 @@ impl VerdictReason {
 #[strum(serialize_all = "snake_case")]
 #[schema(as = AlarmName)]
 pub enum Alarm {
-    /// Onto one point.
+    /// All embeddings are near one point.
     CompleteCollapse,
-    /// Onto a few directions, against the isotropic null.
+    /// The rank is far below that of isotropic noise.
     DimensionalCollapse,
-    /// Onto fewer directions than the run had.
+    /// The rank is far below the run's own best.
     RelativeDimensionalCollapse,
-    /// The tail of the spectrum falls away.
+    /// The small eigenvalues shrink against the large ones.
     SpectrumTail,
-    /// Views do not align.
+    /// Views of one sample are no closer than different samples.
     NoAlignment,
-    /// Few prototypes are used, or the assignments say nothing of the sample.
+    /// Few prototypes are used, or every sample gets the same assignment.
     Prototypes,
-    /// A collapse behind batch norm.
+    /// Batch norm hides a collapse of the layer before it.
     MaskedByBatchNorm,
-    /// Teacher and student have different spectra.
+    /// The spectra of teacher and student differ.
     StaleQueue,
-    /// The loss sits at the constant of its method.
+    /// The loss is stuck at the constant of its method.
     LossConstant,
 }
 
@@ -159,17 +158,17 @@ impl Alarm {
         (Alarm::LossConstant, &[Level::Warning, Level::Critical]),
     ];
 
-    /// Whether, when critical, it counts towards a collapse: the axes do, a method's own trouble degrades.
-    pub fn collapses(self) -> bool {
+    /// Whether it counts towards a collapse when critical: the axes do, the methods' alarms only degrade.
+    pub(crate) fn collapses(self) -> bool {
         matches!(self, Alarm::CompleteCollapse | Alarm::DimensionalCollapse | Alarm::RelativeDimensionalCollapse)
     }
 }
 
-/// An alarm that fires, and how badly.
+/// An alarm that fires, and its severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[schema(as = Alarm)]
 pub struct FiringAlarm {
-    /// Which.
+    /// The alarm.
     pub alarm: Alarm,
     /// `warning` or `critical`.
     pub severity: Level,
@@ -178,16 +177,16 @@ pub struct FiringAlarm {
 /// The verdict of one window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Verdict {
-    /// What time makes of the axes.
+    /// The state, from this window and those before it.
     pub state: VerdictState,
     /// The scale axis: complete collapse.
     pub scale: Level,
     /// The dimension axis: dimensional collapse.
     pub dimension: Level,
-    /// What the embeddings fell onto.
+    /// What the embeddings collapsed onto, or why the run degrades.
     pub cause: Cause,
-    /// Why: empty when nothing fires.
+    /// The measures past their thresholds; empty if nothing fires.
     pub reasons: Vec<VerdictReason>,
-    /// What fires, and how badly.
+    /// The alarms that fire.
     pub alarms: Vec<FiringAlarm>,
 }

@@ -1,4 +1,4 @@
-//! One call of a kernel, as it is sent to a worker: operands, the shapes of its results, its cost in time and memory.
+//! One kernel call as sent to a worker: operands, the shapes of the results, and the cost in time and memory.
 //!
 //! Must not: compute.
 
@@ -13,40 +13,31 @@ use super::memory::Cursor;
 use kernels::provenance::Precision;
 use kernels::rows::{Order, Rows};
 
-/// Multiply-adds a second that every device is trusted with: a slow core does a few times that.
+/// Multiply-adds per second that any device is expected to do: a slow core does several times that.
 const SLOWEST: f64 = 1e9;
 
-/// Bytes a second that are copied to and from a worker, at the least.
+/// The least bytes per second copied to and from a worker.
 const SLOWEST_COPY: f64 = 100e6;
 
-/// What is sent.
 pub enum Operand<'a> {
-    /// Rows in their own type.
     Rows(&'a Rows),
-    /// A matrix.
     Matrix(&'a DMatrix<f64>),
-    /// A vector.
     Vector(&'a [f64]),
 }
 
-/// See the file's head.
 pub struct KernelCall<'a> {
-    /// What to do.
     pub kernel: KernelName,
-    /// With what.
     pub operands: Vec<Operand<'a>>,
-    /// How many values each result has.
     pub results: Vec<usize>,
-    /// Multiply-adds, roughly.
     work: f64,
-    /// Values in f64 that the device holds at a time beside the rows, at most.
+    /// The most f64 values that the device holds at a time, besides the operands.
     held: usize,
 }
 
 impl<'a> KernelCall<'a> {
-    /// [`kernels::backend::Backend::moments`]: the mean, the packed scatter, and of its entries (k, k + 1) the measured errors,
-    /// which are zeros where all sums were f64's.
-    pub fn moments(rows: &'a Rows, precision: Precision) -> Self {
+    /// [`kernels::backend::Backend::moments`]: the mean, the packed scatter, and the measured errors of its entries (k,
+    /// k + 1), which are zero if all sums were in f64.
+    pub(crate) fn moments(rows: &'a Rows, precision: Precision) -> Self {
         let (n, d) = (rows.len(), rows.dim());
         let precision = match precision {
             Precision::Auto => PrecisionWord::Auto,
@@ -58,7 +49,7 @@ impl<'a> KernelCall<'a> {
             operands: vec![Operand::Rows(rows)],
             results: vec![d, d * (d + 1) / 2, d - 1],
             work: product(n, d, d),
-            // Two scatters, a product and an outer product; a block of 512 rows three times.
+            // Two scatters, a product and an outer product; three copies of a block of 512 rows.
             held: 4 * d * d + 1536 * d,
         }
     }
@@ -76,8 +67,7 @@ impl<'a> KernelCall<'a> {
         }
     }
 
-    /// [`kernels::backend::Backend::gram`].
-    pub fn gram(x: &'a DMatrix<f64>, outer: bool) -> Self {
+    pub(crate) fn gram(x: &'a DMatrix<f64>, outer: bool) -> Self {
         let (n, deep) = if outer { (x.nrows(), x.ncols()) } else { (x.ncols(), x.nrows()) };
         Self {
             kernel: KernelName::Gram { outer },
@@ -88,8 +78,7 @@ impl<'a> KernelCall<'a> {
         }
     }
 
-    /// [`kernels::backend::Backend::inner`].
-    pub fn inner(a: &'a DMatrix<f64>, b: &'a DMatrix<f64>) -> Self {
+    pub(crate) fn inner(a: &'a DMatrix<f64>, b: &'a DMatrix<f64>) -> Self {
         let (n, m) = (a.ncols(), b.ncols());
         Self {
             kernel: KernelName::Inner,
@@ -101,7 +90,7 @@ impl<'a> KernelCall<'a> {
     }
 
     /// [`kernels::backend::Backend::eigenvalues`]: 4/3 d^3 for the reduction to a tridiagonal matrix.
-    pub fn eigenvalues(symmetric: &'a DMatrix<f64>) -> Self {
+    pub(crate) fn eigenvalues(symmetric: &'a DMatrix<f64>) -> Self {
         let d = symmetric.nrows();
         Self {
             kernel: KernelName::Eigenvalues,
@@ -114,7 +103,7 @@ impl<'a> KernelCall<'a> {
     }
 
     /// [`kernels::backend::Backend::eigenvectors`]: values and vectors; about 9 d^3 in all.
-    pub fn eigenvectors(symmetric: &'a DMatrix<f64>) -> Self {
+    pub(crate) fn eigenvectors(symmetric: &'a DMatrix<f64>) -> Self {
         let d = symmetric.nrows();
         Self {
             kernel: KernelName::Eigenvectors,
@@ -125,8 +114,7 @@ impl<'a> KernelCall<'a> {
         }
     }
 
-    /// [`kernels::backend::Backend::whiten`].
-    pub fn whiten(a: &'a DMatrix<f64>, b: &'a DMatrix<f64>) -> Self {
+    pub(crate) fn whiten(a: &'a DMatrix<f64>, b: &'a DMatrix<f64>) -> Self {
         let (dim, columns) = b.shape();
         Self {
             kernel: KernelName::Whiten,
@@ -138,33 +126,28 @@ impl<'a> KernelCall<'a> {
     }
 
     /// Seconds that a slow device may take.
-    pub fn seconds(&self) -> f64 {
+    pub(crate) fn seconds(&self) -> f64 {
         let results: usize = self.results.iter().sum();
         let sent: usize = self.operands.iter().map(Operand::bytes).sum();
         self.work / SLOWEST + (sent + 8 * results) as f64 / SLOWEST_COPY
     }
 
-    /// Bytes of the device's memory that it takes. Of rows at most `slab` bytes are there at a time, but 512 rows.
-    pub fn device_bytes(&self, slab: usize) -> usize {
+    /// Bytes of device memory for the call. At most `slab` bytes of rows are there at a time, but at least 512 rows.
+    pub(crate) fn device_bytes(&self, slab: usize) -> usize {
         let rows: usize = self.operands.iter().map(|operand| operand.bytes_held(slab)).sum();
         rows + 8 * self.held
     }
 
-    /// Whether there is nothing to compute with.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.operands.iter().any(|operand| operand.bytes() == 0)
     }
 
-    /// The operands' shapes.
-    pub fn layouts(&self) -> Vec<Layout> {
+    pub(crate) fn layouts(&self) -> Vec<Layout> {
         self.operands.iter().map(Operand::layout).collect()
     }
 
-    /// Writes the operands.
-    ///
-    /// # Errors
-    /// When there is no memory for them.
-    pub fn write(&self, mut to: Cursor<'_>) -> io::Result<()> {
+    /// Writes the operands to the shared memory.
+    pub(crate) fn write(&self, mut to: Cursor<'_>) -> io::Result<()> {
         for operand in &self.operands {
             match operand {
                 Operand::Rows(rows) => to.put(rows.bytes())?,

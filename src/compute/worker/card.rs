@@ -1,7 +1,7 @@
-//! What of a card may be used, and how the workers that use it are started.
+//! How much of a GPU may be used, and how the workers that use it are started.
 //!
-//! Guarantees: the workers of one service together take no more of a card's memory for tensors than they were given.
-//! Must not: talk to a driver but through `nvidia-smi`; a driver may hang.
+//! Guarantees: the workers of one service together use no more GPU memory for tensors than they were given. Must not:
+//! talk to a driver except through `nvidia-smi`; a driver may hang.
 
 use std::fmt;
 use std::process::{Command, Stdio};
@@ -12,41 +12,34 @@ use kernels::backend::ComputeError;
 use kernels::priority::{ACCUMULATE_NICENESS, SPECTRUM_NICENESS};
 use kernels::provenance::Device;
 
-/// Where nothing is known of the card's memory and nothing was said.
+/// Used if neither the GPU's memory nor a limit is known.
 const UNKNOWN_SHARE: u64 = 1 << 30;
 
-/// The part of what is free at the start that is taken unless more is given: a trainer may not have its share yet.
+/// The share of the free memory that is used unless more is given: a trainer may not have allocated its share yet.
 const FREE_PARTS: u64 = 4;
 
-/// WorkerLaunches that share it: one sums, one solves.
+/// The workers that share it: one sums, one solves.
 const WORKERS: u64 = 2;
 
-/// What may be used of a card's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
+pub(crate) struct Share {
     /// Bytes of all workers together.
     pub bytes: u64,
-    /// Bytes that the card has, where `nvidia-smi` says so.
+    /// The GPU's memory in bytes, if `nvidia-smi` reports it.
     pub total: Option<u64>,
 }
 
 impl Share {
-    /// Of the card with this number: what was given, or a quarter of what is free.
-    ///
-    /// # Errors
-    /// When more was given than the card has.
-    pub fn on_card(index: u8, given: Option<u64>) -> Result<Self, ComputeError> {
+    /// For the GPU with this number: the given bytes, or a quarter of what is free.
+    pub(crate) fn on_card(index: u8, given: Option<u64>) -> Result<Self, ComputeError> {
         Self::from_memory(given, memory_of(index))
     }
 
-    /// As [`Share::on_card`], where `memory` is what the card has and what is free of it.
-    ///
-    /// # Errors
-    /// As [`Share::on_card`].
-    pub fn from_memory(given: Option<u64>, memory: Option<(u64, u64)>) -> Result<Self, ComputeError> {
+    /// As [`Share::on_card`], where `memory` is the GPU's total and free memory.
+    pub(crate) fn from_memory(given: Option<u64>, memory: Option<(u64, u64)>) -> Result<Self, ComputeError> {
         match (given, memory) {
             (Some(bytes), Some((total, _))) if bytes > total => Err(ComputeError::Device(format!(
-                "--gpu-memory-bytes is {bytes}: the card has {total}; give less, or leave it out for a quarter of what is free"
+                "--gpu-memory-bytes is {bytes}: the GPU has {total}; give less, or leave it out for a quarter of what is free"
             ))),
             (Some(bytes), memory) => Ok(Self { bytes, total: memory.map(|(total, _)| total) }),
             (None, Some((total, free))) => Ok(Self { bytes: free / FREE_PARTS, total: Some(total) }),
@@ -54,7 +47,7 @@ impl Share {
         }
     }
 
-    /// The cap of one worker's caching allocator, as a part of the card's memory.
+    /// The cap of one worker's caching allocator, as a fraction of the GPU's memory.
     fn fraction(&self) -> Option<f64> {
         self.total.filter(|total| *total > 0).map(|total| self.bytes as f64 / WORKERS as f64 / total as f64)
     }
@@ -62,25 +55,22 @@ impl Share {
 
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "of whose memory {} MiB may be used", self.bytes >> 20)?;
+        write!(f, "using at most {} MiB of its memory", self.bytes >> 20)?;
         if self.total.is_none() {
-            f.write_str(" (nvidia-smi does not say how much it has: libtorch's allocator has no cap of its own)")?;
+            f.write_str(" (nvidia-smi does not report its memory, so libtorch's allocator is not capped)")?;
         }
         Ok(())
     }
 }
 
-/// Both workers of a device: this program's own `compute-worker`.
-///
-/// # Errors
-/// When this program's file is not known.
-pub fn workers(
+/// How to start both workers of a device: this program's own `compute-worker`.
+pub(crate) fn workers(
     device: Device,
     share: Option<&Share>,
     resources: &BackendResources,
 ) -> Result<WorkerLaunches, ComputeError> {
     let program = std::env::current_exe()
-        .map_err(|error| ComputeError::Device(format!("this program's own file is not known: {error}")))?;
+        .map_err(|error| ComputeError::Device(format!("cannot find this program's own file: {error}")))?;
     let launch = |niceness: i32| {
         let arguments = [
             "compute-worker".to_string(),
@@ -96,24 +86,24 @@ pub fn workers(
             patience: resources.patience,
         }
     };
-    // As the threads that wait for them.
+    // The niceness of the threads that wait for them.
     let budget = share.map(|share| usize::try_from(share.bytes / WORKERS).unwrap_or(usize::MAX));
     Ok(WorkerLaunches { sums: launch(ACCUMULATE_NICENESS), solves: launch(SPECTRUM_NICENESS), budget })
 }
 
 fn environment(share: Option<&Share>) -> Vec<(&'static str, Option<String>)> {
     let Some(share) = share else { return Vec::new() };
-    // Nothing in the program refers to libtorch's CUDA half, so linkers leave it out, and nobody but a worker on a card
-    // should load it: a gigabyte, and the driver. Where it is missing the loader says so and goes on.
+    // Nothing in the program refers to libtorch's CUDA half, so linkers leave it out, and only a worker on a GPU should
+    // load it: it takes a gigabyte, and the driver. If it is missing, the loader prints a message and goes on.
     let preloaded = std::env::var("LD_PRELOAD").unwrap_or_default();
     let mut variables = vec![
         ("LD_PRELOAD", Some(format!("{preloaded} libtorch_cuda.so").trim().to_string())),
-        // cuBLAS, whatever libtorch asks for: no TF32.
+        // For cuBLAS, whatever libtorch asks for: no TF32.
         ("NVIDIA_TF32_OVERRIDE", Some("0".to_string())),
         ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", None),
         // The same bits for the same batch.
         ("CUBLAS_WORKSPACE_CONFIG", Some(":4096:8".to_string())),
-        // Numbers of cards as nvidia-smi's, which is asked for their memory.
+        // Number the GPUs as nvidia-smi does, which reports their memory.
         ("CUDA_DEVICE_ORDER", Some("PCI_BUS_ID".to_string())),
     ];
     if let Some(fraction) = share.fraction() {
@@ -122,7 +112,7 @@ fn environment(share: Option<&Share>) -> Vec<(&'static str, Option<String>)> {
     variables
 }
 
-/// (bytes that the card has, bytes that are free)
+/// (total bytes, free bytes)
 fn memory_of(index: u8) -> Option<(u64, u64)> {
     let id = visible(index, std::env::var("CUDA_VISIBLE_DEVICES").ok().as_deref())?;
     let output = Command::new("nvidia-smi")
@@ -134,7 +124,7 @@ fn memory_of(index: u8) -> Option<(u64, u64)> {
     parse(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// nvidia-smi's name of the card that CUDA calls by this number.
+/// nvidia-smi's name for the GPU that CUDA calls by this number.
 fn visible(index: u8, visible_devices: Option<&str>) -> Option<String> {
     match visible_devices {
         None => Some(index.to_string()),
@@ -142,7 +132,7 @@ fn visible(index: u8, visible_devices: Option<&str>) -> Option<String> {
     }
 }
 
-/// "81559, 80994", in MiB.
+/// Parses "81559, 80994", in MiB.
 fn parse(line: &str) -> Option<(u64, u64)> {
     let (total, free) = line.trim().split_once(',')?;
     let bytes = |text: &str| text.trim().parse::<u64>().ok().map(|mib| mib << 20);

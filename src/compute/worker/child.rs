@@ -1,8 +1,8 @@
-//! The worker's side: takes jobs from the service that started it until that is gone.
+//! The worker's side: accepts jobs from the service that started it until the service is gone.
 //!
-//! Guarantees: the process ends when the service does, also in the middle of a job, and after an error of the device,
-//! which may have left it unusable. Must not: write to standard output, which is the shared memory; it is moved to standard
-//! error at once, for libraries that print.
+//! Guarantees: the process ends when the service does, even in the middle of a job, and after a device error, which may
+//! have left the device unusable. Must not: write to standard output, which is the shared memory; it is redirected to
+//! standard error first, for libraries that print.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -24,19 +24,18 @@ use kernels::provenance::{Device, Precision, Provenance};
 use kernels::rounding::Rounding;
 use kernels::rows::{Float, Order, Rows};
 
-/// What a job comes back with.
 struct KernelResult {
     kernel: String,
     results: Vec<Vec<f64>>,
 }
 
-/// Serves the process at the other end of standard input with the backend that `open` opens.
+/// Serves the process at the other end of standard input, with the backend that `open` opens.
 ///
 /// # Errors
-/// When it was not started by the service, or the stream fails.
+/// If the service did not start it, or the stream fails.
 pub fn serve<B: Backend>(device: Device, open: impl FnOnce() -> Result<B, ComputeError>) -> Result<(), String> {
     let (mut stream, memory) = handed_over().map_err(|error| {
-        format!("standard input and output are not those that the service gives to its workers: {error}")
+        format!("standard input and output do not come from the service, which starts its own workers: {error}")
     })?;
     end_with(&stream).map_err(|error| format!("cannot watch the service: {error}"))?;
     let opened = open();
@@ -62,14 +61,14 @@ pub fn serve<B: Backend>(device: Device, open: impl FnOnce() -> Result<B, Comput
 
 fn handed_over() -> io::Result<(UnixStream, SharedMemory)> {
     let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    // Fails where it is no socket.
+    // Fails if it is not a socket.
     stream.peer_addr()?;
     let memory = SharedMemory::from_fd(io::stdout().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdout(io::stderr().as_fd())?;
     Ok((stream, memory))
 }
 
-/// Kills this process once the other end of the stream is gone, whatever the main thread is in: it may hang in a driver.
+/// Kills this process once the other end of the stream is gone, even if the main thread hangs in a driver.
 fn end_with(stream: &UnixStream) -> io::Result<()> {
     let stream = stream.try_clone()?;
     let watch = move || {
@@ -119,7 +118,7 @@ fn compute(backend: &impl Backend, kernel: KernelName, given: Vec<Given>) -> Res
             Ok(KernelResult { kernel, results })
         }
         (KernelName::Cross, [Rows(a), Rows(b), Matrix(mean_a), Matrix(mean_b)]) => {
-            // Of the moments a kernel needs the mean, and how they were summed: in f64, as nothing else is said.
+            // Only the mean is needed, and the arithmetic: f64, unless stated otherwise.
             let of = |rows: &kernels::rows::Rows, mean: &DMatrix<f64>| {
                 let scatter = Packed::zeros(rows.dim());
                 let origin = Provenance { device: backend.device(), kernel: "f64" };
@@ -138,7 +137,9 @@ fn compute(backend: &impl Backend, kernel: KernelName, given: Vec<Given>) -> Res
             Ok(KernelResult { kernel: "f64".to_string(), results: vec![eigenvalues, values(vectors)] })
         }
         (KernelName::Whiten, [Matrix(a), Matrix(b)]) => backend.whiten(a, b).map(plain),
-        (kernel, given) => Err(ComputeError::Device(format!("{kernel:?} does not take {} such operands", given.len()))),
+        (kernel, given) => {
+            Err(ComputeError::Device(format!("{kernel:?} does not accept these {} operands", given.len())))
+        }
     }
 }
 
@@ -157,7 +158,7 @@ fn failed(error: &ComputeError) -> ReplyBody {
         ComputeError::OutOfMemory(_) => Failure::OutOfMemory,
         ComputeError::Device(_) => Failure::Device,
     };
-    // A frame holds eight times that, and JSON may need several bytes a character.
+    // A frame holds eight times that, and JSON may need several bytes per character.
     let detail = error.to_string().chars().take(2048).collect();
     ReplyBody::Failed { what, detail }
 }

@@ -1,17 +1,17 @@
-//! What a compute worker and the service say to each other: frames of a checked length with JSON in them.
+//! The messages between a compute worker and the service: frames of a checked length that hold JSON.
 //!
-//! Guarantees: a frame over [`LONGEST`] is refused before it is read. Must not: carry numbers of a matrix; those stand in
-//! the shared memory, and a frame says their shapes.
+//! Guarantees: a frame over [`LONGEST`] is refused before it is read. Must not: carry the numbers of a matrix; those
+//! are in the shared memory, and a frame holds their shapes.
 
 use std::io::{self, Read, Write};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Bytes of a frame at most. A request is a few hundred; an error's text makes the longest.
-pub const LONGEST: usize = 16 << 10;
+/// The most bytes in a frame. A request takes a few hundred; error texts are the longest.
+pub(crate) const LONGEST: usize = 16 << 10;
 
-/// Version of everything said here and of the layout of the shared memory.
+/// Version of these messages and of the layout of the shared memory.
 pub const PROTOCOL: u32 = 1;
 
 /// The worker's first frame.
@@ -20,27 +20,26 @@ pub const PROTOCOL: u32 = 1;
 pub struct Hello {
     /// [`PROTOCOL`].
     pub protocol: u32,
-    /// The device that it opened.
+    /// The device that was opened.
     pub device: String,
-    /// Why it could not.
+    /// Why the device could not be opened.
     pub complaint: Option<String>,
 }
 
-/// A job. Its operands stand in the shared memory, back to back from the first byte.
+/// A job. Its operands are in the shared memory, back to back from the first byte.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// Its number, which the reply repeats.
+    /// The job's number, which the reply repeats.
     pub job: u64,
-    /// What to do.
+    /// The kernel to run.
     pub kernel: KernelName,
-    /// With what.
+    /// The shapes of the operands.
     pub operands: Vec<Layout>,
 }
 
-/// The kernels of [`kernels::backend::Backend`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs)] // as there
+#[allow(missing_docs)] // named as the methods
 pub enum KernelName {
     Moments { precision: PrecisionWord },
     Cross,
@@ -51,7 +50,6 @@ pub enum KernelName {
     Whiten,
 }
 
-/// The word of a precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
@@ -61,7 +59,7 @@ pub enum PrecisionWord {
     Fast,
 }
 
-/// One operand.
+/// The type and shape of an operand.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub enum Layout {
@@ -69,14 +67,14 @@ pub enum Layout {
     Rows {
         /// `f64`, `f32`, `f16`, `bf16`.
         float: String,
-        /// Row after row, else column after column.
+        /// Row-major, otherwise column-major.
         row_major: bool,
         /// N.
         rows: usize,
         /// d.
         dim: usize,
     },
-    /// f64, column after column.
+    /// f64, column-major.
     Matrix {
         /// Rows.
         rows: usize,
@@ -85,27 +83,27 @@ pub enum Layout {
     },
 }
 
-/// A job's end.
+/// The result of a job.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorkerReply {
-    /// Of which job.
+    /// The job's number.
     pub job: u64,
-    /// How it ended.
+    /// How the job ended.
     pub outcome: ReplyBody,
 }
 
 /// How a job ended.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ReplyBody {
-    /// Well. The results stand in the shared memory, back to back from the first byte, as f64.
+    /// Success. The results are in the shared memory, back to back from the first byte, as f64.
     Done {
-        /// In what arithmetic, or by what solver.
+        /// The arithmetic or the solver.
         kernel: String,
         /// How many values each result has.
         results: Vec<usize>,
     },
-    /// Without a result.
+    /// Failure.
     Failed {
         /// What kind of failure.
         what: Failure,
@@ -114,7 +112,6 @@ pub enum ReplyBody {
     },
 }
 
-/// As [`kernels::backend::ComputeError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Failure {
@@ -126,36 +123,36 @@ pub enum Failure {
 /// Why a frame could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// The other side is gone.
+    /// The other side closed the stream.
     #[error("the stream ended")]
     Closed,
-    /// In the middle of a frame.
+    /// The stream ended within a frame.
     #[error("the stream ended within a frame of {length} bytes")]
     Short {
-        /// Its length.
+        /// The frame's announced length.
         length: usize,
     },
-    /// Over the limit.
-    #[error("a frame of {length} bytes was announced; the most is {LONGEST}")]
+    /// Longer than [`LONGEST`].
+    #[error("a frame of {length} bytes was announced; the limit is {LONGEST}")]
     TooLong {
         /// The length announced.
         length: usize,
     },
-    /// Not what is said here.
+    /// Not one of the messages here.
     #[error("a frame could not be read: {0}")]
     Unreadable(serde_json::Error),
-    /// No frame came in time.
-    #[error("nothing came in time")]
+    /// The deadline passed.
+    #[error("nothing arrived in time")]
     Late,
     /// The stream failed.
     #[error("the stream failed: {0}")]
     Stream(io::Error),
 }
 
-/// Writes one frame: its length in four bytes, little-endian, and JSON.
+/// Writes one frame: its length in four bytes, little-endian, then JSON.
 ///
 /// # Errors
-/// When the stream fails, or the frame would be too long.
+/// If the stream fails, or the frame is too long.
 pub fn write(stream: &mut impl Write, message: &impl Serialize) -> Result<(), FrameError> {
     let text = serde_json::to_vec(message).map_err(FrameError::Unreadable)?;
     let length = text.len();

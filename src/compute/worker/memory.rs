@@ -1,7 +1,7 @@
-//! SharedMemory that the service and its compute worker share: a memfd, read and written by calls, not mapped.
+//! Memory that the service and a compute worker share: a memfd, read and written by system calls, not mapped.
 //!
-//! Guarantees: whatever the other side does to it (shrinks it, fills it with anything) costs an error here, no signal: a
-//! mapping of a file that shrinks would be a bus error. Must not: hold anything between jobs.
+//! Guarantees: whatever the other side does to it (shrinks it, fills it with anything) causes an error here, not a
+//! signal: with a mapping, a shrunken file would be a bus error. Must not: hold anything between jobs.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,43 +12,43 @@ use rustix::io::{pread, pwrite};
 /// Values converted at a time.
 const CHUNK: usize = 8192;
 
-/// See the file's head.
+/// The shared file.
 pub struct SharedMemory(OwnedFd);
 
-/// A place in it, which moves on as it is written to or read from.
+/// A position in it that advances with every write or read.
 pub struct Cursor<'a> {
     memory: &'a SharedMemory,
     at: u64,
 }
 
 impl SharedMemory {
-    /// A new one, empty.
+    /// Creates an empty one.
     ///
     /// # Errors
-    /// When the system gives none.
+    /// If the system cannot create one.
     pub fn create() -> io::Result<Self> {
         Ok(Self(memfd_create("fullrank-compute", MemfdFlags::CLOEXEC)?))
     }
 
-    /// One that was handed over.
+    /// From a file that was passed in.
     pub fn from_fd(file: OwnedFd) -> Self {
         Self(file)
     }
 
-    /// For handing it over.
+    /// The file, to pass on.
     pub fn file(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 
-    /// Gives its pages back.
+    /// Releases its pages.
     ///
     /// # Errors
-    /// When the system fails.
+    /// If the system call fails.
     pub fn clear(&self) -> io::Result<()> {
         Ok(ftruncate(&self.0, 0)?)
     }
 
-    /// Its first byte.
+    /// A cursor at its first byte.
     pub fn start(&self) -> Cursor<'_> {
         Cursor { memory: self, at: 0 }
     }
@@ -58,7 +58,7 @@ impl Cursor<'_> {
     /// Writes bytes.
     ///
     /// # Errors
-    /// When there is no memory for them.
+    /// If there is no memory for them.
     pub fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let written = retried(|| pwrite(&self.memory.0, bytes, self.at))?;
@@ -90,7 +90,7 @@ impl Cursor<'_> {
     /// Reads `length` bytes.
     ///
     /// # Errors
-    /// `UnexpectedEof` when fewer are there.
+    /// `UnexpectedEof` if fewer are left.
     pub fn take(&mut self, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length];
         self.fill(&mut bytes)?;

@@ -1,19 +1,19 @@
-//! A backend in a process of its own: a segmentation fault, an abort, a broken CUDA context, a lack of memory or a hang of
-//! libtorch costs one job, which this process's own kernels do again.
+//! A backend in a separate process: a segmentation fault, an abort, a broken CUDA context, a lack of memory or a hang
+//! of libtorch costs one job, which this process's own kernels then redo.
 //!
-//! Guarantees: every call has an answer that was checked, or is done by [`Cpu`]; the result's origin says by which. A
-//! merge never waits for an eigensolve: they have a worker each. Must not: link libtorch, or log.
+//! Guarantees: every call returns an answer that was checked, or one computed by [`Cpu`]; the result's provenance says
+//! which. A merge never waits for an eigensolve: each has its own worker. Must not: link libtorch, or log.
 //!
-//! [`frames`] is what is said, [`memory`] what is shared, [`call`] what is asked, [`process`] one worker, [`slot`] one
-//! after another, [`card`] what they may use; [`child`] is the other side.
+//! [`frames`] holds the messages, [`memory`] the shared memory, [`call`] the requests, [`process`] one worker, [`slot`]
+//! a sequence of workers, [`card`] their limits; [`child`] is the other side.
 
-pub mod call;
-pub mod card;
+pub(crate) mod call;
+pub(crate) mod card;
 pub mod child;
 pub mod frames;
 pub mod memory;
 pub mod process;
-pub mod slot;
+pub(crate) mod slot;
 
 use std::sync::OnceLock;
 
@@ -34,16 +34,16 @@ use kernels::packed::Packed;
 use kernels::provenance::{Device, Precision, Provenance};
 use kernels::rows::Rows;
 
-/// Words that a worker may say for what computed.
+/// Kernel names that a worker may report.
 const KERNELS: [&str; 6] = ["f64", "f32", "bf16", "eigh", "faer", "two-stage"];
 
-/// A device behind workers, with this process's kernels to fall back on. See the file's head.
+/// A device behind workers, with this process's kernels as the fallback.
 pub struct Supervised {
     device: Device,
     cpu: Cpu,
     sums: WorkerSlot,
     solves: WorkerSlot,
-    /// Bytes of the device's memory that one worker may take.
+    /// Bytes of device memory that one worker may use.
     budget: Option<usize>,
     listener: OnceLock<Listener>,
 }
@@ -52,7 +52,7 @@ impl Supervised {
     /// Starts both workers.
     ///
     /// # Errors
-    /// When one does not get ready.
+    /// If one does not start.
     pub fn start(workers: WorkerLaunches, cpu: Cpu, clock: &Clock) -> Result<Self, ComputeError> {
         let failed = |broken: Broken| ComputeError::Device(broken.detail);
         let device = workers.sums.device;
@@ -61,8 +61,8 @@ impl Supervised {
         Ok(Self { device, cpu, sums, solves, budget: workers.budget, listener: OnceLock::new() })
     }
 
-    /// The answer of a worker, if there is one that `check` takes; `None`: it is this process's turn, and who listens
-    /// knows why.
+    /// A worker's answer that passes `check`. `None`: this process must compute, and the listener has been told the
+    /// reason.
     fn ask<T>(
         &self,
         lane: &WorkerSlot,
@@ -87,7 +87,7 @@ impl Supervised {
 
     fn by_kernel(&self, kernel: &str) -> Result<Provenance, String> {
         let kernel = KERNELS.into_iter().find(|known| *known == kernel);
-        let kernel = kernel.ok_or_else(|| "it names a kernel that is not known".to_string())?;
+        let kernel = kernel.ok_or_else(|| "it names an unknown kernel".to_string())?;
         Ok(Provenance { device: self.device, kernel })
     }
 }
@@ -98,7 +98,7 @@ impl Backend for Supervised {
     }
 
     fn on_event(&self, listener: Listener) {
-        // The first one stays.
+        // Only the first listener is kept.
         let _ = self.listener.set(listener);
     }
 
@@ -106,7 +106,7 @@ impl Backend for Supervised {
         let check = |answer: Answer| {
             let origin = self.by_kernel(&answer.kernel)?;
             let [mean, scatter, errors] = results(answer.results)?;
-            let scatter = Packed::from_rows(rows.dim(), scatter).ok_or("the scatter is no triangle")?;
+            let scatter = Packed::from_rows(rows.dim(), scatter).ok_or("the scatter is not a triangle")?;
             checks::moments(rows, &mean, &scatter)?;
             Ok(summed(origin, rows.len(), mean, scatter, errors)?)
         };
@@ -157,7 +157,7 @@ impl Backend for Supervised {
         }
     }
 
-    /// By this process's own kernel: the triangle would have to go to the worker once a call.
+    /// Computed by this process's own kernel: otherwise each call would send the triangle to the worker.
     fn symmetric_times(&self, a: &Packed, x: &DMatrix<f64>) -> Result<DMatrix<f64>, ComputeError> {
         self.cpu.symmetric_times(a, x)
     }
@@ -203,5 +203,5 @@ impl Backend for Supervised {
 
 fn results<const N: usize>(results: Vec<Vec<f64>>) -> Result<[Vec<f64>; N], String> {
     let count = results.len();
-    results.try_into().map_err(|_| format!("{count} results came, {N} were asked for"))
+    results.try_into().map_err(|_| format!("{count} results came, {N} were requested"))
 }

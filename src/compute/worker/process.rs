@@ -1,7 +1,7 @@
 //! One compute worker as the service sees it: a process, a stream of frames, shared memory.
 //!
-//! Guarantees: a call ends by its deadline, whatever the worker does; what comes back has the shapes that were asked for
-//! and is finite. When a `Process` drops, the worker is killed. Must not: decide what happens after a failure.
+//! Guarantees: a call ends by its deadline, whatever the worker does; results have the requested shapes and are finite.
+//! When a `Process` drops, the worker is killed. Must not: decide what happens after a failure.
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -20,54 +20,54 @@ use kernels::checks;
 use kernels::fault::FallbackReason;
 use kernels::provenance::Device;
 
-/// The shortest wait that a socket knows; zero would mean for ever.
+/// The shortest timeout of a socket; zero would mean forever.
 const SHORTEST_WAIT: Duration = Duration::from_micros(1);
 
 /// How a worker is started.
 #[derive(Clone, Debug)]
 pub struct Launch {
-    /// The program, which must lead to [`super::child::serve`].
+    /// The program; it must call [`super::child::serve`].
     pub program: PathBuf,
-    /// Its arguments.
+    /// The program's arguments.
     pub arguments: Vec<OsString>,
-    /// Set, or with `None` taken out of the environment.
+    /// Environment variables to set, or with `None` to remove.
     pub environment: Vec<(&'static str, Option<String>)>,
-    /// The device that it is to open.
+    /// The device to open.
     pub device: Device,
-    /// How long it may take to get ready, and how much longer a job may take than its size explains.
+    /// How long it may take to start, and how much longer a job may take than its size explains.
     pub patience: Duration,
 }
 
 /// The two workers of a device.
 pub struct WorkerLaunches {
-    /// Moments and products.
+    /// The worker for moments and products.
     pub sums: Launch,
-    /// Eigenvalues, eigenvectors, whitening.
+    /// The worker for eigenvalues, eigenvectors and whitening.
     pub solves: Launch,
-    /// Bytes of the device's memory that each may take; `None`: the device is this machine's own memory.
+    /// Bytes of device memory that each may use; `None`: the device uses this machine's own memory.
     pub budget: Option<usize>,
 }
 
 /// Why a job has no answer.
 #[derive(Debug)]
 pub struct Broken {
-    /// What kind of failure.
+    /// The kind of failure.
     pub reason: FallbackReason,
-    /// In words.
+    /// The failure in words.
     pub detail: String,
 }
 
-/// A job's answer: of the right shapes, and finite.
+/// The answer to a job: of the right shapes, and finite.
 pub struct Answer {
-    /// In what arithmetic, or by what solver.
+    /// The arithmetic or the solver.
     pub kernel: String,
     /// The results.
     pub results: Vec<Vec<f64>>,
 }
 
-/// See the file's head.
+/// A running worker.
 pub struct Process {
-    /// Taken when it is waited for.
+    /// `None` once it has been waited for.
     child: Option<Child>,
     stream: UnixStream,
     memory: SharedMemory,
@@ -76,7 +76,7 @@ pub struct Process {
     jobs: u64,
 }
 
-/// A stream that is read until a point in time.
+/// A stream that is read until a deadline.
 struct Until<'a> {
     stream: &'a UnixStream,
     clock: &'a Clock,
@@ -84,8 +84,7 @@ struct Until<'a> {
 }
 
 impl Broken {
-    /// A failure in words.
-    pub fn new(reason: FallbackReason, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(reason: FallbackReason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
     }
 }
@@ -103,8 +102,8 @@ impl Process {
         ready.map(|()| process).map_err(|broken| Broken { reason: FallbackReason::NotStarted, ..broken })
     }
 
-    /// Its standard input is the stream, in both directions; its standard output is the shared memory. So nothing has to
-    /// be inherited by number. What it prints goes to standard error (`child::serve` sees to it).
+    /// Its standard input is the stream, in both directions; its standard output is the shared memory, so no file
+    /// descriptor has to be inherited by number. What it prints goes to standard error (see `child::serve`).
     fn spawn(launch: &Launch, clock: &Clock) -> io::Result<Self> {
         let (stream, theirs) = UnixStream::pair()?;
         let memory = SharedMemory::create()?;
@@ -132,7 +131,7 @@ impl Process {
         let device = launch.device.to_string();
         if (hello.protocol, &hello.device) != (PROTOCOL, &device) {
             let detail = format!(
-                "the worker speaks protocol {} for {}, this program {PROTOCOL} for {device}: is it the same binary?",
+                "the worker uses protocol {} for {}, this program {PROTOCOL} for {device}: is it the same binary?",
                 hello.protocol, hello.device
             );
             return Err(Broken::new(FallbackReason::Malformed, detail));
@@ -140,17 +139,17 @@ impl Process {
         Ok(())
     }
 
-    /// How it ended, if it has.
-    pub fn ended(&mut self) -> Option<String> {
+    /// The exit status, if it has ended.
+    pub(crate) fn ended(&mut self) -> Option<String> {
         let status = self.child.as_mut()?.try_wait().ok()??;
         self.child = None;
         Some(in_words(status))
     }
 
-    /// Has a job done.
+    /// Runs a job.
     ///
     /// # Errors
-    /// When there is no answer, or one that cannot be.
+    /// If there is no answer, or an impossible one.
     pub fn ask(&mut self, job: &KernelCall<'_>) -> Result<Answer, Broken> {
         self.jobs += 1;
         let memory =
@@ -183,11 +182,11 @@ impl Process {
         };
         let malformed = |detail: String| Broken::new(FallbackReason::Malformed, format!("{:?}: {detail}", job.kernel));
         if shapes != job.results {
-            return Err(malformed(format!("results of {shapes:?} values came, {:?} were asked for", job.results)));
+            return Err(malformed(format!("results of {shapes:?} values came, {:?} were requested", job.results)));
         }
         let mut from = self.memory.start();
         let results: Result<Vec<_>, io::Error> = shapes.iter().map(|count| from.take_numbers(*count)).collect();
-        let results = results.map_err(|error| malformed(format!("the results are not all there: {error}")))?;
+        let results = results.map_err(|error| malformed(format!("the results are incomplete: {error}")))?;
         checks::finite(&results).map_err(malformed)?;
         Ok(Answer { kernel, results })
     }
@@ -213,10 +212,11 @@ impl Process {
         }
     }
 
-    /// The worker closed its stream: it is ending, or gets no further chance to.
+    /// The worker closed its stream: it is ending, or is not given another chance.
     fn end_of_closed(&mut self) -> String {
         let Some(mut child) = self.child.take() else { return "is gone".to_string() };
-        // What it ended by is decided before its stream closes, so this only meets one that goes on without.
+        // Its exit status is set before its stream closes, so this kills only one that keeps running without the
+        // stream.
         let _ = child.kill();
         child.wait().map_or_else(|error| format!("cannot be waited for: {error}"), in_words)
     }
@@ -226,7 +226,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         let _ = child.kill();
-        // A process that hangs within a driver does not die at once: nobody waits for it but this thread.
+        // A process that hangs in a driver does not die immediately: only this thread waits for it.
         let wait = move || drop(child.wait());
         let _ = std::thread::Builder::new().name("worker-end".to_string()).spawn(wait);
     }
@@ -245,7 +245,7 @@ impl Read for Until<'_> {
 
 fn in_words(status: ExitStatus) -> String {
     match (status.signal(), status.code()) {
-        (Some(signal), _) => format!("was ended by signal {signal}"),
+        (Some(signal), _) => format!("was killed by signal {signal}"),
         (None, Some(code)) => format!("ended with exit code {code}"),
         (None, None) => "ended".to_string(),
     }

@@ -1,9 +1,9 @@
-//! A line of jobs to one worker at a time, and when the next one is started after it failed.
+//! Gives jobs to one worker at a time, and starts the next worker after a failure.
 //!
-//! Guarantees: a worker that failed gets no second job. The next is started with the next job, after a second failure in a
-//! row one second later, then twice as late each time, at most a minute; a row ends with an answer a minute after the last
-//! failure, so that one kind of job that always fails does not have a worker started each time. A worker that ended between
-//! jobs costs none. Must not: compute in the worker's place.
+//! Guarantees: a worker that failed gets no second job. The next worker starts with the next job; after a second
+//! failure in a row one second later, then twice as late each time, at most a minute. A row of failures ends with an
+//! answer that comes a minute after the last failure, so a kind of job that always fails does not start a worker each
+//! time. A worker that ended between jobs costs no job. Must not: compute in the worker's place.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -16,8 +16,7 @@ use kernels::fault::{DeviceEvent, FallbackReason};
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// See the file's head.
-pub struct WorkerSlot {
+pub(crate) struct WorkerSlot {
     launch: Launch,
     clock: Clock,
     state: Mutex<SlotState>,
@@ -25,31 +24,23 @@ pub struct WorkerSlot {
 
 struct SlotState {
     process: Option<Process>,
-    /// Failures in a row.
     failures: u32,
-    /// When the last one was.
     failed: Duration,
-    /// No worker is started before.
+    /// No worker is started before this time.
     not_before: Duration,
 }
 
 impl WorkerSlot {
     /// Starts the first worker.
-    ///
-    /// # Errors
-    /// When it does not get ready.
-    pub fn start(launch: Launch, clock: Clock) -> Result<Self, Broken> {
+    pub(crate) fn start(launch: Launch, clock: Clock) -> Result<Self, Broken> {
         let process = Some(Process::start(&launch, &clock)?);
         let state = Mutex::new(SlotState { process, failures: 0, failed: Duration::ZERO, not_before: Duration::ZERO });
         Ok(Self { launch, clock, state })
     }
 
-    /// Has a job done, waiting for those before it, and takes the answer if `check` does; tells of a worker's end and of
-    /// another's start.
-    ///
-    /// # Errors
-    /// When there is no answer to be had now.
-    pub fn ask<T>(
+    /// Runs a job after those before it and returns the answer if it passes `check`; reports to `tell` when a worker
+    /// ends and another starts.
+    pub(crate) fn ask<T>(
         &self,
         job: &KernelCall<'_>,
         check: impl FnOnce(Answer) -> Result<T, String>,
@@ -77,7 +68,7 @@ impl WorkerSlot {
         if state.process.is_none() {
             let left = state.not_before.saturating_sub((self.clock)());
             if !left.is_zero() {
-                let detail = format!("the next worker is started in {:.1} s", left.as_secs_f64());
+                let detail = format!("the next worker starts in {:.1} s", left.as_secs_f64());
                 return Err(Broken::new(FallbackReason::BackingOff, detail));
             }
             state.process = Some(Process::start(&self.launch, &self.clock)?);
@@ -96,7 +87,7 @@ impl WorkerSlot {
     }
 }
 
-/// None after the first failure, then one second, doubled.
+/// No pause after the first failure, then one second, doubled each time.
 fn pause(failures_before: u32) -> Duration {
     match failures_before.checked_sub(1) {
         None => Duration::ZERO,

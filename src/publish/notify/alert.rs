@@ -1,4 +1,4 @@
-//! Alerts as the board has them: the alarms of published verdicts that are degrading or collapsed, with their evidence.
+//! Alerts from the board: the alarms of published verdicts that are degrading or collapsed, with their evidence.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,33 +13,24 @@ use crate::analysis::verdict::{Alarm, FiringAlarm, Level, VerdictReason, Verdict
 use crate::publish::board::{Board, LayerView};
 use crate::publish::run_metrics::log_spaced_components;
 
-/// Run, layer, alarm's word, severity's word: one that gets worse is another alert, as with the rules of Prometheus.
+/// Run, layer, alarm, severity: a higher severity is another alert, as in the rules for Prometheus.
 pub(super) type Key = (String, String, &'static str, &'static str);
 
-/// One alarm of one layer's published verdict.
 #[derive(Clone, Debug)]
 pub(super) struct Alert {
-    /// Run.
     pub(super) run: String,
-    /// Layer, with its role's suffix.
     pub(super) layer: String,
-    /// What fires.
     pub(super) alarm: Alarm,
-    /// How bad it is.
     pub(super) severity: Level,
-    /// The run's method, if it named one.
     pub(super) method: Option<Method>,
-    /// Since which window the published state holds.
     pub(super) since_window: u64,
-    /// The report that is published: where the verdict is latched, the one that latched it.
+    /// The published report: the one that latched the verdict, if it is latched.
     pub(super) report: Arc<FullReport>,
-    /// When that report's window closed; later, when the alert ended.
+    /// When that report's window closed; once the alert has ended, when it ended.
     pub(super) starts_at: Option<Timestamp>,
-    /// When it ended, if it has.
     pub(super) ends_at: Option<Timestamp>,
 }
 
-/// Everything that fires.
 pub(super) fn firing(board: &Board) -> BTreeMap<Key, Alert> {
     let mut alerts = BTreeMap::new();
     for (run, view) in board.runs().into_iter().filter(|(_, view)| !view.expired) {
@@ -55,7 +46,7 @@ pub(super) fn firing(board: &Board) -> BTreeMap<Key, Alert> {
 fn firing_in_layer(run: &str, layer: &str, view: &LayerView, method: Option<Method>) -> Vec<Alert> {
     let Some(report) = view.shown() else { return Vec::new() };
     let verdict = &report.report.verdict;
-    // An untrained network looks collapsed: until it has left the cone nobody is called.
+    // An untrained network looks collapsed: nothing fires until it has left the cone.
     if !matches!(verdict.state, VerdictState::Degrading | VerdictState::Collapsed) {
         return Vec::new();
     }
@@ -63,7 +54,8 @@ fn firing_in_layer(run: &str, layer: &str, view: &LayerView, method: Option<Meth
         run: run.to_string(),
         layer: layer.to_string(),
         alarm: firing.alarm,
-        // Critical is a verdict that has collapsed, which takes several critical windows in a row; before, its alarms warn.
+        // Only a collapsed verdict, which takes several critical windows in a row, is critical; before that its alarms
+        // are warnings.
         severity: if verdict.state == VerdictState::Collapsed { firing.severity } else { Level::Warning },
         method,
         since_window: view.since_window,
@@ -75,7 +67,7 @@ fn firing_in_layer(run: &str, layer: &str, view: &LayerView, method: Option<Meth
 }
 
 impl Alert {
-    /// What makes it the same alert at the next look.
+    /// Identifies the same alert at the next look.
     pub(super) fn key(&self) -> Key {
         (self.run.clone(), self.layer.clone(), self.alarm.word(), self.severity.word())
     }
@@ -87,13 +79,11 @@ impl Alert {
         std::iter::once("Fullrank".to_string()).chain(capitalised).collect()
     }
 
-    /// One line.
     pub(super) fn summary(&self) -> String {
         let what = self.alarm.word().replace('_', " ");
         format!("{what} in run {}, layer {}, since window {}", self.run, self.layer, self.since_window)
     }
 
-    /// The cause and the numbers.
     pub(super) fn description(&self) -> String {
         let verdict = &self.report.report.verdict;
         let number = |reason: &VerdictReason| {
@@ -104,11 +94,11 @@ impl Alert {
             "The verdict is {}, the cause {}: {}.",
             verdict.state.word(),
             verdict.cause.word(),
-            if reasons.is_empty() { "no single measure crossed its threshold".to_string() } else { reasons.join(", ") }
+            if reasons.is_empty() { "no single measure is past its threshold".to_string() } else { reasons.join(", ") }
         )
     }
 
-    /// What a person needs to judge it without opening anything: first bad window, measures, spectrum, thresholds.
+    /// Everything needed to judge the alert without opening anything: first bad window, measures, spectrum, thresholds.
     pub(super) fn evidence(&self) -> Value {
         let report = &self.report.report;
         let eigenvalues = self.report.eigenvalues().map(|values| {

@@ -1,6 +1,6 @@
-//! What one receiver has been told, and what it must still be told.
+//! What one receiver has been sent, and what it must still be sent.
 //!
-//! Guarantees: an alert that ended is remembered until its end was delivered, even if its beginning never was. At most
+//! Guarantees: an alert that ended is kept until its end was delivered, even if its beginning never was. At most
 //! [`MOST_ENDED`] of those are kept. Must not: send.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,29 +10,27 @@ use jiff::{SignedDuration, Timestamp};
 use super::alert::{Alert, Key};
 use crate::analysis::verdict::Level;
 
-/// Ends that wait for a receiver; each holds one report, some kilobytes.
+/// Ended alerts that wait for a receiver; each holds one report, some kilobytes.
 pub(super) const MOST_ENDED: usize = 1000;
 
-/// How long a warning holds before anybody is told, as `for: 5m` in `dashboards/prometheus`: one odd window of a run that
-/// measures every step is no news. Behind what is critical there is the verdict's own hysteresis.
+/// How long a warning must hold before it is sent, like `for: 5m` in `dashboards/prometheus`: one odd window of a run
+/// that measures every step is not news. Critical alerts already have the verdict's own hysteresis.
 const HOLD: SignedDuration = SignedDuration::from_mins(5);
 
-/// See the file's head.
 #[derive(Default)]
 pub(super) struct AlertLedger {
-    /// Warnings that have not held for long, and since when they fire.
+    /// Warnings that have not held for long enough, and since when they fire.
     young: BTreeMap<Key, Timestamp>,
     firing: BTreeMap<Key, Alert>,
     /// Oldest first.
     ended: Vec<Alert>,
-    /// What the receiver knows to fire.
+    /// The alerts that the receiver knows to fire.
     told: BTreeSet<Key>,
-    /// Everything is due again.
     again: bool,
 }
 
 impl AlertLedger {
-    /// Takes in what fires now; how many ends were dropped for want of room.
+    /// Updates the ledger with the firing alerts; returns how many ended alerts were dropped for lack of room.
     pub(super) fn observe(&mut self, mut current: BTreeMap<Key, Alert>, now: Timestamp) -> u64 {
         let before = std::mem::take(&mut self.young);
         for (key, alert) in &current {
@@ -54,7 +52,7 @@ impl AlertLedger {
             alert.starts_at = alert.starts_at.or(Some(now));
         }
         self.firing = current;
-        // One that fires again did not end.
+        // An alert that fires again has not ended.
         self.ended.retain(|alert| !self.firing.contains_key(&alert.key()));
         let dropped = self.ended.len().saturating_sub(MOST_ENDED);
         for alert in self.ended.drain(..dropped) {
@@ -63,43 +61,37 @@ impl AlertLedger {
         dropped as u64
     }
 
-    /// Whether time alone may make something due.
+    /// Whether an alert may become due by time alone.
     pub(super) fn waits(&self) -> bool {
         !self.young.is_empty()
     }
 
-    /// Whether anything fires.
     pub(super) fn fires(&self) -> bool {
         !self.firing.is_empty()
     }
 
-    /// Tell everything again, if `all`.
     pub(super) fn repeat(&mut self, all: bool) {
         self.again |= all;
     }
 
-    /// Whether the receiver does not know all of this.
     pub(super) fn is_due(&self) -> bool {
         self.again || !self.due_runs().is_empty()
     }
 
-    /// Runs of which the receiver does not know all.
     pub(super) fn due_runs(&self) -> BTreeSet<String> {
         let news = self.firing.keys().filter(|key| !self.told.contains(*key));
         news.map(|key| key.0.clone()).chain(self.ended.iter().map(|alert| alert.run.clone())).collect()
     }
 
-    /// What fires and what ended in a run.
     pub(super) fn of_run(&self, run: &str) -> Vec<&Alert> {
         self.all().into_iter().filter(|alert| alert.run == run).collect()
     }
 
-    /// What fires and what ended.
     pub(super) fn all(&self) -> Vec<&Alert> {
         self.firing.values().chain(&self.ended).collect()
     }
 
-    /// The receiver has taken it: of one run, or everything.
+    /// Marks the alerts of one run, or all, as delivered.
     pub(super) fn delivered(&mut self, run: Option<&str>) {
         let taken = |name: &str| run.is_none_or(|run| run == name);
         self.again &= run.is_some();
@@ -158,12 +150,12 @@ mod tests {
         assert_eq!((due(&ledger), ledger.waits()), (vec!["bad".to_string()], true));
         ledger.observe(alerts(&both[..1]), at(299));
         ledger.observe(alerts(&both), at(300));
-        assert_eq!(due(&ledger), ["bad"], "it was away in between");
+        assert_eq!(due(&ledger), ["bad"], "it had stopped firing in between");
         ledger.observe(alerts(&both), at(600));
         assert_eq!((due(&ledger), ledger.waits()), (vec!["bad".to_string(), "odd".to_string()], false));
         ledger.delivered(Some("bad"));
         assert_eq!(due(&ledger), ["odd"]);
-        // Worse is another alert, and the end of the first.
+        // A higher severity is another alert, and ends the first.
         ledger.delivered(None);
         ledger.observe(alerts(&[("bad", Level::Critical), ("odd", Level::Critical)]), at(700));
         let of_odd: Vec<_> = ledger.of_run("odd").iter().map(|alert| (alert.severity, alert.ends_at)).collect();
@@ -176,7 +168,7 @@ mod tests {
         ledger.observe(alerts(&[("r", Level::Critical)]), at(0));
         ledger.observe(BTreeMap::new(), at(5));
         let ended = &ledger.of_run("r")[0];
-        assert_eq!((ended.starts_at, ended.ends_at), (Some(at(0)), Some(at(5))), "never told, and not forgotten");
+        assert_eq!((ended.starts_at, ended.ends_at), (Some(at(0)), Some(at(5))), "never sent, and not forgotten");
         ledger.delivered(Some("r"));
         assert!(!ledger.is_due());
         let names: Vec<String> = (0..=MOST_ENDED).map(|k| format!("r{k}")).collect();

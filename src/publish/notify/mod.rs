@@ -1,7 +1,7 @@
 //! Alerts without Prometheus: published verdicts sent to a webhook or to Alertmanager.
 //!
-//! Guarantees: what is due is sent again until it is taken; whatever a receiver does costs its own task and at most
-//! 1000 alerts of memory; the state is read from the board at each attempt, so nothing queues up. After a restart
+//! Guarantees: what is due is sent again until it is accepted; whatever a receiver does costs only its own task and at
+//! most 1000 alerts of memory; the state is read from the board at each attempt, so nothing queues up. After a restart
 //! the alerts that still fire are sent once more. Must not: judge; an alert is an alarm of the published verdict.
 
 mod alert;
@@ -25,45 +25,45 @@ use ledger::AlertLedger;
 
 use alert::firing;
 
-pub use speak::{caller, origin, plain};
+pub(crate) use speak::{caller, origin, plain};
 
-/// The first pause after a failure, doubled up to the longest.
+/// The first pause after a failure; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How often Alertmanager is told again what still fires (it resolves what it no longer hears of), and time is looked at.
+/// How often Alertmanager gets the firing alerts again (it resolves alerts it no longer hears of), and time is checked.
 const RESEND: Duration = Duration::from_secs(60);
 
-/// Some kilobytes each: servers before an Alertmanager take a megabyte at least.
+/// Alerts are some kilobytes each: servers in front of an Alertmanager accept at least a megabyte.
 const ALERTS_A_POST: usize = 50;
 
-/// How long after a change the board is looked at: hundreds of windows a second must not be hundreds of looks at every run.
+/// How long after a change the board is read: hundreds of windows a second must not read every run hundreds of times.
 const PACE: Duration = Duration::from_millis(250);
 
-/// Who is told.
+/// The kinds of receivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
 pub enum Receiver {
-    /// Any HTTP server, as Alertmanager itself would call it (payload version 4), once for each change of a run.
+    /// Any HTTP server, called like an Alertmanager webhook (payload version 4), once for each change of a run.
     Webhook,
-    /// Alertmanager's own interface (v2), all that fires at once, again every minute.
+    /// Alertmanager's own API (v2): all firing alerts at once, again every minute.
     Alertmanager,
 }
 
-/// One receiver, and how it is spoken to.
+/// One receiver, and how to reach it.
 #[derive(Clone, Debug)]
 pub struct NotifyTarget {
-    /// What it understands.
+    /// The kind of receiver.
     pub receiver: Receiver,
-    /// Where it is. May hold a secret: only host and port are ever printed.
+    /// The address. It may hold a secret: only host and port are ever printed.
     pub url: Url,
-    /// Where people reach this service, for links.
+    /// The address of this service for links in alerts.
     pub external_url: String,
     /// How long an answer may take.
     pub timeout: Duration,
 }
 
-/// Tells `target` of everything on the board until `stopped` says so; then tries once more.
+/// Sends everything on the board to `target` until `stopped` is true; then tries once more.
 pub async fn run(
     target: NotifyTarget,
     board: Arc<Board>,
@@ -73,7 +73,7 @@ pub async fn run(
 ) {
     let client = match caller(&target.url, target.timeout).redirect(Policy::none()).build() {
         Ok(client) => client,
-        Err(error) => return tracing::error!(%error, "no {} is told: TLS cannot be set up", target.receiver.word()),
+        Err(error) => return tracing::error!(%error, "no alerts to {}: cannot set up TLS", target.receiver.word()),
     };
     let mut changes = board.changes();
     let mut ledger = AlertLedger::default();
@@ -83,7 +83,7 @@ pub async fn run(
         let at = now();
         let dropped = ledger.observe(firing(&board), at);
         service.notified(target.receiver.word(), "dropped", dropped);
-        // By the clock, not by what woke this: on a busy board that is never time alone.
+        // By the clock, not by what woke this task: on a busy board it is never time alone.
         let repeats = target.receiver == Receiver::Alertmanager && ledger.fires();
         let long_ago = told_at.is_some_and(|told: Timestamp| at.duration_since(told).unsigned_abs() >= RESEND);
         ledger.repeat(repeats && long_ago);
@@ -99,13 +99,13 @@ pub async fn run(
                 service.notified(target.receiver.word(), "failed", 1);
                 tracing::warn!(
                     receiver = target.receiver.word(), to = origin(&target.url), %error, pause_s = pause.as_secs(),
-                    "an alert could not be delivered; it is sent again"
+                    "could not deliver an alert; it will be sent again"
                 );
                 Some(pause)
             }
         };
         let again = pause.or((repeats || ledger.waits()).then_some(RESEND));
-        // A receiver that fails is not asked more often because more happens.
+        // A failing receiver is not called more often because more happens.
         if wait(&mut changes, pause.is_none(), again, &mut stopped).await {
             break;
         }
@@ -114,11 +114,11 @@ pub async fn run(
     service.notified(target.receiver.word(), "dropped", dropped);
     if let Err(error) = tell(&client, &target, &mut ledger, now(), &service).await {
         service.notified(target.receiver.word(), "failed", 1);
-        tracing::error!(receiver = target.receiver.word(), to = origin(&target.url), %error, "the last alerts were not delivered");
+        tracing::error!(receiver = target.receiver.word(), to = origin(&target.url), %error, "could not deliver the last alerts");
     }
 }
 
-/// Until the board changes (if `listen`), time is over, or it is to stop, which is true.
+/// Waits until the board changes (if `listen`), time is up, or the task must stop (then it returns true).
 async fn wait(
     changes: &mut watch::Receiver<u64>,
     listen: bool,
@@ -145,14 +145,13 @@ async fn wait(
     }
 }
 
-/// Why a post was not taken.
 struct Refused {
     why: String,
     /// Nobody answered: the next post would wait as long.
     silent: bool,
 }
 
-/// Sends what is due; what was taken is written down at once, and what one post holds up holds up no other.
+/// Sends what is due. Each accepted post is recorded immediately, and a slow post holds up no other.
 async fn tell(
     client: &reqwest::Client,
     target: &NotifyTarget,
@@ -179,7 +178,7 @@ async fn tell(
         Receiver::Alertmanager if ledger.is_due() => {
             let mut url = target.url.clone();
             url.set_path(&format!("{}/api/v2/alerts", target.url.path().trim_end_matches('/')));
-            // Four times as long as until the next.
+            // Four times as long as until the next repeat.
             let until = now.checked_add(4 * RESEND).unwrap_or(now);
             for alerts in ledger.all().chunks(ALERTS_A_POST) {
                 let body = payload::alertmanager(alerts, until, &target.external_url);
@@ -198,7 +197,7 @@ async fn tell(
     refused.map_or(Ok(()), Err)
 }
 
-/// User and password in the address go into the header; reqwest sees to it.
+/// User and password in the address go into the header; reqwest does that.
 async fn post(client: &reqwest::Client, url: Url, body: &serde_json::Value) -> Result<(), Refused> {
     let answer = client.post(url).json(body).send().await;
     let answer = answer.map_err(|error| Refused { why: plain(&error.without_url()), silent: true })?;

@@ -1,4 +1,4 @@
-//! Alerts as JSON: Alertmanager's webhook payload, version 4, and what its own interface, v2, takes.
+//! Alerts as JSON: Alertmanager's webhook payload, version 4, and the body of its own API, v2.
 
 use kernels::word::Word;
 use serde_json::{Map, Value, json};
@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::alert::Alert;
 use crate::analysis::parameters::Method;
 
-/// A group of all alerts of one run, as Alertmanager posts it, and the evidence beside each.
+/// A group of all alerts of one run, as Alertmanager posts it, with the evidence of each.
 pub(super) fn webhook(run: &str, alerts: &[&Alert], external_url: &str) -> Value {
     let firing = alerts.iter().any(|alert| alert.ends_at.is_none());
     let all: Vec<Value> = alerts.iter().map(|alert| alert_of_webhook(alert, external_url)).collect();
@@ -25,7 +25,7 @@ pub(super) fn webhook(run: &str, alerts: &[&Alert], external_url: &str) -> Value
     })
 }
 
-/// What Alertmanager takes: a list; what fires ends at `until` unless it is told again.
+/// The list that Alertmanager accepts; a firing alert ends at `until` unless it is sent again.
 pub(super) fn alertmanager(alerts: &[&Alert], until: jiff::Timestamp, external_url: &str) -> Value {
     let one = |alert: &&Alert| {
         let mut annotations = annotations(alert, external_url);
@@ -49,14 +49,13 @@ fn alert_of_webhook(alert: &Alert, external_url: &str) -> Value {
         "labels": labels,
         "annotations": annotations(alert, external_url),
         "startsAt": time(alert.starts_at),
-        // Go's zero time: it has not ended.
+        // Go's zero time: the alert has not ended.
         "endsAt": alert.ends_at.map_or("0001-01-01T00:00:00Z".into(), |at| time(Some(at))),
         "generatorURL": page(alert, external_url),
         "evidence": alert.evidence(),
     })
 }
 
-/// What identifies it.
 fn labels(alert: &Alert) -> Value {
     json!({
         "alertname": alert.name(),
@@ -75,7 +74,6 @@ fn annotations(alert: &Alert, external_url: &str) -> Value {
     })
 }
 
-/// The run on the page.
 fn page(alert: &Alert, external_url: &str) -> String {
     format!("{}/#run={}", external_url.trim_end_matches('/'), alert.run)
 }
@@ -84,7 +82,7 @@ fn time(at: Option<jiff::Timestamp>) -> Value {
     at.map_or(Value::Null, |at| Value::from(at.to_string()))
 }
 
-/// What all of them have in `part`.
+/// The entries that all alerts share in `part`.
 fn common(alerts: &[Value], part: &str) -> Map<String, Value> {
     let first = alerts.first().and_then(|alert| alert[part].as_object()).cloned().unwrap_or_default();
     first.into_iter().filter(|(name, value)| alerts.iter().all(|alert| alert[part][name.as_str()] == *value)).collect()

@@ -1,7 +1,8 @@
-// app.js: the page. It hears the service's events, shows the fleet, and one run or two side by side. In reading order: where we
-// are (the address says it), what is known, the frame, the keyboard, the start.
-// Guarantees: while the service is silent, what was read stays on the screen and says how old it is.
-// Must not: change anything in the service, judge a run itself, build markup from strings, or set styles (classes only).
+// app.js: the page. It listens to the service's events, shows the list of runs, and one run or two side by side. In
+// reading order: the address (which runs are shown), the data, the frame, the keyboard, the start.
+// Guarantees: while the service does not answer, the last data stays on the screen with its age.
+// Must not: change anything in the service, judge a run itself, build markup from strings, or set styles (classes
+// only).
 
 import { el } from "./dom.js";
 import { ago, links, renderFleet, sorted } from "./fleet.js";
@@ -10,7 +11,7 @@ import { drawAll, runView } from "./run.js";
 
 const $ = (id) => document.getElementById(id);
 
-// ---- where we are: #run=A, #run=A&with=B
+// ---- the address: #run=A, #run=A&with=B
 
 function shown() {
   const at = new URLSearchParams(location.hash.slice(1));
@@ -21,7 +22,7 @@ function shown() {
 const linkTo = (run, beside) =>
   `#run=${encodeURIComponent(run)}${beside === undefined || beside === null ? "" : `&with=${encodeURIComponent(beside)}`}`;
 
-// ---- what is known
+// ---- the data
 
 const runs = new Map();
 let known = false, views = [], trouble = null, streaming = false, readAt = 0, frame = 0, marked = null;
@@ -45,7 +46,7 @@ function status(error, isLive) {
   later();
 }
 
-// Many changes, one drawing.
+// Many changes, one redraw.
 function later() {
   cancelAnimationFrame(frame);
   frame = requestAnimationFrame(render);
@@ -55,16 +56,16 @@ function later() {
 
 function render() {
   const words = {
-    401: "The service wants its token: reload the page to sign in.",
+    401: "The service needs its token: reload the page to sign in.",
     403: "The service refuses this address or this token (403).",
   };
-  const old = readAt ? ` What you see is from ${new Date(readAt).toLocaleTimeString()}.` : "";
+  const old = readAt ? ` This data is from ${new Date(readAt).toLocaleTimeString()}.` : "";
   $("banner").textContent = trouble ? words[trouble.status] ?? `${trouble.message}.${old} Trying again.` : "";
   $("banner").hidden = trouble === null;
   document.body.classList.toggle("stale", trouble !== null);
-  $("pulse").textContent = trouble ? "not connected" : streaming ? "live" : known ? "asking every few seconds" : "connecting";
+  $("pulse").textContent = trouble ? "not connected" : streaming ? "live" : known ? "polling every few seconds" : "connecting";
   if (known) renderFleet(runs, shown(), (name) => linkTo(name));
-  if (known && !marked) marked = performance.mark("runs"); // for who measures
+  if (known && !marked) marked = performance.mark("runs"); // for measuring load times
   for (const node of document.querySelectorAll("time")) node.textContent = ago(node.dateTime);
   for (const select of document.querySelectorAll("select.beside")) fill(select);
 }
@@ -83,12 +84,12 @@ function show() {
   render();
 }
 
-// Beside a run's title: which run to stand beside it, or how to be alone again.
+// Next to a run's title: choose a run to compare with, or go back to one run.
 function tools(name) {
   const select = el("select", { className: "beside" });
   select.dataset.of = name;
   select.addEventListener("change", () => (location.hash = linkTo(name, select.value)));
-  const label = el("label", { className: "compare" }, "beside", select);
+  const label = el("label", { className: "compare" }, "compare with", select);
   const alone = el("a", { className: "alone", href: linkTo(name) }, "only this run");
   return el("span", { className: "tools" }, label, alone, el("a", { className: "back", href: "#" }, "all runs"));
 }
@@ -97,7 +98,7 @@ function fill(select) {
   if (document.activeElement === select) return;
   const mine = select.dataset.of;
   const other = shown().find((name) => name !== mine) ?? "";
-  // A list that nobody can use helps nobody: the first hundred, and the one that is chosen.
+  // The first hundred runs, and the chosen one: longer lists are of no use.
   const names = sorted(runs).map(({ run }) => run).filter((run) => run !== mine).slice(0, 100);
   if (other !== "" && !names.includes(other)) names.unshift(other);
   const key = JSON.stringify([names, other]);
@@ -133,7 +134,7 @@ const KEYS = {
   "[": () => move(-1), "]": () => move(1),
 };
 
-// The chosen window of every open layer, one on or back.
+// Moves the chosen window of every open layer, one forward or back.
 function move(by) {
   for (const section of views.flatMap((view) => [...view.sections.values()])) {
     const last = (section.spectra?.windows.length ?? 0) - 1;
@@ -168,10 +169,10 @@ $("filter").addEventListener("input", render);
 window.addEventListener("hashchange", () => {
   const fleetHadFocus = $("fleet").contains(document.activeElement);
   show();
-  // Where the list goes away with the choice (narrow), the reader is taken along.
+  // On narrow screens choosing a run hides the list: move the focus along.
   if (views.length > 0 && (!fleetHadFocus || $("fleet").offsetParent === null)) views[0].root.querySelector(".run-title")?.focus({ preventScroll: true });
   window.scrollTo(0, 0);
 });
-setInterval(() => { if (!document.hidden) later(); }, 10000); // "5 s ago" grows old
+setInterval(() => { if (!document.hidden) later(); }, 10000); // keeps "5 s ago" current
 show();
 live(hear, status);

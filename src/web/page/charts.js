@@ -1,5 +1,5 @@
 // charts.js: what each chart of a layer shows, from the service's columns.
-// Guarantees: limits are those of the newest report; with two runs side by side both have the same axes.
+// Guarantees: limits are those of the newest report; two runs side by side share their axes.
 // Must not: draw (plot.js and heat.js do), ask the service, or judge.
 
 import { count, format, plain } from "./dom.js";
@@ -7,7 +7,7 @@ import { heat } from "./heat.js";
 import { plot } from "./plot.js";
 import { known } from "./words.js";
 
-// What is asked of a layer's history.
+// What is requested of a layer's history.
 export const ASKED = ["entropy_rank", "entropy_rank_null", "stable_rank", "center_norm", "scaled_std", "mean_cosine", "loss.constant"];
 const FADED = 4; // earlier windows in the spectrum
 
@@ -15,7 +15,7 @@ const numbers = (columns) => columns.flat().filter((v) => typeof v === "number")
 const most = (values) => values.reduce((a, b) => Math.max(a, b), -Infinity);
 const least = (values) => values.reduce((a, b) => Math.min(a, b), Infinity);
 
-// The y range that each chart needs: { rank: [low, high], loss, spectrum }, for both runs to share.
+// The y range that each chart needs, { rank: [low, high], loss, spectrum }, so that both runs can share it.
 export function extents({ history, spectra }) {
   const found = {};
   if (history !== null) {
@@ -31,7 +31,7 @@ export function extents({ history, spectra }) {
     const values = numbers(spectra.eigenvalues.map((row) => row ?? [])).filter((v) => v > 0);
     const floors = numbers([spectra.noise_floors]).filter((v) => v > 0);
     if (values.length > 0) {
-      // A floor far below every eigenvalue would flatten the spectrum: the note names it.
+      // A floor far below every eigenvalue would flatten the spectrum: only the note mentions it.
       const low = least([least(values), ...floors.filter((floor) => floor > least(values) * 1e-3)]);
       found.spectrum = [Math.max(low, most(values) * 1e-16), most([...values, ...floors])];
     }
@@ -54,10 +54,10 @@ const decade = ([low, high]) => [10 ** Math.floor(Math.log10(low)), 10 ** Math.c
 
 function told(xs, series) {
   const ends = series.map(({ name, values }) => `${name} from ${format(values[0])} to ${format(values.at(-1))}`);
-  return `Windows ${xs[0]} to ${xs.at(-1)}: ${ends.join("; ")}. The strip at the foot has the colour of each window's state.`;
+  return `Windows ${xs[0]} to ${xs.at(-1)}: ${ends.join("; ")}. The strip at the bottom shows the state of each window.`;
 }
 
-// Fills a panel, or says why it is empty.
+// Fills a panel, or explains why it is empty.
 function show(panel, spec, why) {
   const empty = spec === null || spec.series.every(({ values }) => values.every((v) => v === null));
   panel.host.hidden = empty;
@@ -68,7 +68,7 @@ function show(panel, spec, why) {
 function overWindows(history, y, series, extra = {}) {
   const xs = history.windows;
   const drawn = series.filter(({ values }) => values.some((v) => v !== null));
-  const few = history.total > xs.length ? `${format(xs.length)} of ${count(history.total, "window")}: of each stretch the worst judged.` : "";
+  const few = history.total > xs.length ? `${format(xs.length)} of ${count(history.total, "window")}: the worst of each stretch.` : "";
   return { desc: told(xs, drawn), x: { label: "window" }, y, xs, series: drawn, states: history.states.map(known), sync: "windows", rest: xs.length - 1, note: few, ...extra };
 }
 
@@ -80,7 +80,7 @@ export function drawHistory(section, newest, shared) {
   const limits = ["scaled_std_critical", "mean_cosine_critical"].filter((name) => name in thresholds);
   const rules = limits.map((name) => ({ y: thresholds[name], label: `${plain(name)} ${format(thresholds[name])}` }));
 
-  // A share of the null is a rank of its own in every window, for the null moves with the rows.
+  // A share of the null is a different rank in every window, because the null depends on the rows.
   const share = thresholds.rank_share_line;
   const critical = m.entropy_rank_null.map((rank) => (rank === null || share === undefined ? null : 1 + share * (rank - 1)));
   const top = shared.rank?.[1] ?? 2;
@@ -91,7 +91,7 @@ export function drawHistory(section, newest, shared) {
     { name: `critical: ${format(share)} of the null`, kind: "limit", values: critical },
   ]), "Undefined in every window so far.");
   const guessed = history.estimated.filter((names) => names?.includes("entropy_rank")).length;
-  if (guessed > 0) panels.rank.note.textContent += ` Estimates, not exact, in ${count(guessed, "window")}: the spectrum was too large to be solved.`;
+  if (guessed > 0) panels.rank.note.textContent += ` Estimates, not exact, in ${count(guessed, "window")}: the spectrum was too large to solve.`;
 
   const [low, high] = shared.scale ?? [0, 1];
   show(panels.scale, overWindows(history, { label: "0 to 1", min: low * 1.05, max: high * 1.05 }, [
@@ -106,11 +106,11 @@ export function drawHistory(section, newest, shared) {
   show(panels.loss, overWindows(history, { label: "loss", min: worst - pad, max: best + pad }, [
     { name: "loss", kind: "first", values: history.losses },
     { name: `constant of a collapse${/[a-z]/.test(about?.formula ?? "") ? ` (${about.formula})` : ""}`, kind: "limit", values: m["loss.constant"] },
-  ]), "No loss was pushed (push it with loss=).");
+  ]), "No loss was pushed (add loss= to your pushes).");
   if (about?.meaning) panels.loss.note.textContent = about.meaning;
 }
 
-// The chosen window and a few before it, the older the fainter.
+// The chosen window and a few before it; older ones are fainter.
 function faded(spectra, picked) {
   const before = Math.min(FADED, picked);
   const step = Math.max(1, Math.floor(picked / FADED));
@@ -135,7 +135,7 @@ export function drawSpectra(section, shared) {
   const all = xs.length === spectra.dim;
   const cut = (values ?? []).some((v) => v === null);
   const say = values === null ? `No spectrum of window ${window}: the solver failed, or was skipped to keep up.`
-    : `Window ${window}: ${all ? `${format(above)} of ${count(spectra.dim, "eigenvalue")} above the noise floor of ${format(floor)}` : `${xs.length} of ${count(spectra.dim, "component")} drawn; noise floor ${format(floor)}`}${cut ? "; only the first are known, the rest is estimated" : ""}.`;
+    : `Window ${window}: ${all ? `${format(above)} of ${count(spectra.dim, "eigenvalue")} above the noise floor of ${format(floor)}` : `${xs.length} of ${count(spectra.dim, "component")} drawn; noise floor ${format(floor)}`}${cut ? "; only the first ones are known, the rest is estimated" : ""}.`;
   const [low, high] = decade(shared.spectrum ?? [1e-3, 1]);
   show(panels.spectrum, {
     desc: say, x: { label: "component", log: log.component }, y: { label: "eigenvalue", log: true, min: low, max: high }, xs,
@@ -149,7 +149,7 @@ export function drawSpectra(section, shared) {
   }, say);
   const drawn = spectra.eigenvalues.some((row) => row !== null);
   panels.heat.host.hidden = !drawn;
-  panels.heat.note.textContent = drawn ? "Colour: log eigenvalue. Grey: under the noise floor. The frame is the window shown above; click, or move the slider." : say;
+  panels.heat.note.textContent = drawn ? "Colour: log eigenvalue. Grey: below the noise floor. The frame marks the window shown above; click, or move the slider." : say;
   if (drawn) {
     heat(panels.heat.host, {
       desc: `Log eigenvalue by window and component, windows ${spectra.windows[0]} to ${spectra.windows.at(-1)}.`,

@@ -1,8 +1,8 @@
-// dom.js: how elements are made and numbers written.
-// Guarantees: what the service says becomes text, never markup; null is a dash, never a zero.
-// Must not: know of runs or reports, or set styles (classes only).
+// dom.js: makes elements and formats numbers.
+// Guarantees: text from the service stays text, never markup; null is a dash, never a zero.
+// Must not: know about runs or reports, or set styles (classes only).
 
-// An element; `properties` are DOM properties, strings become text, null children are left out.
+// An element. `properties` are DOM properties, strings become text, null children are left out.
 export function el(name, properties = {}, ...children) {
   const node = Object.assign(document.createElement(name), properties);
   node.append(...children.filter((child) => child !== null && child !== undefined));
@@ -27,7 +27,7 @@ export function format(value) {
 export const plain = (word) => String(word ?? "unknown").replaceAll("_", " ");
 export const count = (n, one) => `${format(n)} ${one}${n === 1 ? "" : "s"}`;
 
-// Fills `node` anew only when `key` has changed, so that focus and selected text survive a change elsewhere.
+// Refills `node` only if `key` has changed, so that focus and selected text survive changes elsewhere.
 export function patch(node, key, build) {
   const text = JSON.stringify(key);
   if (node.patched === text) return;

@@ -1,6 +1,6 @@
-// fleet.js: every run with its light, its cause in words and its reasons; the worst first.
-// Guarantees: of very many runs only the first are drawn, and the rest is counted; focus stays where it was.
-// Must not: ask the service, or judge.
+// fleet.js: every run with its state, its cause and its reasons, the worst first.
+// Guarantees: of very many runs only the first are drawn, and the rest is counted; the focus does not move.
+// Must not: request data, or judge.
 
 import { count, el, patch, plain } from "./dom.js";
 import { clock } from "./live.js";
@@ -9,7 +9,7 @@ import { CAUSES, STATES, pill, rank, sentence } from "./words.js";
 const DRAWN = 200;
 const $ = (id) => document.getElementById(id);
 const items = new Map();
-let before = null; // states, to say what changed
+let before = null; // earlier states, to announce changes
 
 export function ago(time) {
   const seconds = Math.round(Math.max(0, Date.now() + clock.skew - Date.parse(time)) / 1000);
@@ -78,7 +78,7 @@ function card(run) {
   ];
 }
 
-// Says a change of state to those who do not see the page.
+// Announces changes of state to screen readers.
 function announce(runs) {
   const states = new Map(runs.map(({ run, state }) => [run, state]));
   const changed = runs.filter(({ run, state }) => before?.has(run) && before.get(run) !== state).slice(0, 5);
@@ -86,5 +86,5 @@ function announce(runs) {
   before = states;
 }
 
-// The cards that a keyboard walks over.
+// The cards that the keyboard moves through.
 export const links = () => [...$("runs").querySelectorAll("a")];

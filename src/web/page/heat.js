@@ -1,6 +1,6 @@
 // heat.js: the heat map of log eigenvalue by window and component, on a canvas.
-// Guarantees: as many cells as it is given (the service bounds them); what is under the noise floor has a colour of its own,
-// outside the scale; described in words. Must not: ask the service, or choose windows.
+// Guarantees: draws all cells that it is given (the service limits them); values below the noise floor have their own
+// colour, outside the scale; described in words. Must not: request data, or choose windows.
 
 import { format, power } from "./dom.js";
 import { colour } from "./plot.js";
@@ -10,7 +10,7 @@ const MARGIN = { left: 52, right: 74, top: 10, bottom: 46 };
 // Viridis (CC0), nine of its colours: even steps for the eye, also without red and green.
 const RAMP = [[68, 1, 84], [72, 40, 120], [62, 74, 137], [49, 104, 142], [38, 130, 142], [31, 158, 137], [53, 183, 121], [109, 205, 89], [253, 231, 37]];
 
-// `maps` are hosts' canvases with what they show, so that they can be drawn again.
+// `maps` holds the hosts' canvases and what they show, so that they can be redrawn.
 const maps = new Map();
 const resized = new ResizeObserver((entries) => entries.forEach(({ target }) => paint(target)));
 
@@ -47,7 +47,7 @@ function ramp(share) {
   return RAMP[i].map((from, c) => Math.round(from + (RAMP[i + 1][c] - from) * (at - i)));
 }
 
-// The decades that the scale spans: from the largest eigenvalue down to the smallest that is not noise, at most ten decades.
+// The decades of the scale: from the largest eigenvalue down to the smallest above noise, at most ten.
 function decades({ eigenvalues, floors }) {
   let [low, high] = [Infinity, -Infinity];
   eigenvalues.forEach((values, column) => values?.forEach((value) => {
@@ -60,7 +60,7 @@ function decades({ eigenvalues, floors }) {
   return [Math.max(low, high - 10), high];
 }
 
-// Which rows a component's band takes: bands are as high as the step to the next one on a log axis.
+// The rows of a component's band: bands are as high as the step to the next component on a log axis.
 function bands(components, height) {
   const top = (c) => Math.log(c) / Math.log(components.at(-1) + 1);
   return components.map((c, i) => [top(c) * height, top(components[i + 1] ?? c + 1) * height]);
@@ -91,10 +91,10 @@ function cells(ctx, area, { windows, components, eigenvalues, floors, picked }, 
     const left = area.left + column * step;
     rows.forEach(([from, to], row) => {
       const value = eigenvalues[column]?.[row] ?? null;
-      if (value === null) return; // not known: the card shows through
+      if (value === null) return; // unknown: the card shows through
       const under = value <= 0 || value <= (floors[column] ?? 0);
       ctx.fillStyle = under ? noise : `rgb(${ramp(high > low ? (Math.log10(value) - low) / (high - low) : 1)})`;
-      // A little more than its share, or hairlines show between the cells.
+      // Slightly larger than its share, or hairlines appear between the cells.
       ctx.fillRect(left, area.top + from, step + 0.6, to - from + 0.6);
     });
   });

@@ -1,13 +1,13 @@
-// layer.js: one layer of a run on the page: its verdict in plain words, its charts, its measures, its method's diagnostics.
-// Guarantees: what the service says is repeated, never judged anew; a measure or state this page does not know is shown under
-// the service's own name; an undefined value is a dash that says so, never a zero; an estimate is called one.
-// Must not: ask the service (run.js does), build markup from strings, or set styles (classes only).
+// layer.js: one layer of a run: its verdict in plain words, its charts, its measures, its method's diagnostics.
+// Guarantees: repeats the service's judgement and never judges itself; a measure or state that this page does not know
+// appears under the service's own name; an undefined value is a dash, never a zero; an estimate is labelled as one.
+// Must not: request data (run.js does), build markup from strings, or set styles (classes only).
 
 import { drawHistory, drawSpectra } from "./charts.js";
 import { count, el, format, patch, plain } from "./dom.js";
 import { AXES, CAUSES, MARKS, MEASURES, SUMMARY, UNDEFINED, pill, sentence } from "./words.js";
 
-const PANELS = [ // [key, title, axis that may be logarithmic, at first]
+const PANELS = [ // [key, title, axis that can be logarithmic, initially]
   ["rank", "Rank over windows", "rank", true],
   ["scale", "Center norm, scaled std and mean cosine"],
   ["spectrum", "Spectrum", "component", false],
@@ -16,14 +16,14 @@ const PANELS = [ // [key, title, axis that may be logarithmic, at first]
   ["loss", "Loss against its constant"],
 ];
 
-// The elements of a layer, empty, and what is kept of it. `refold` is called when the reader opens or folds it.
+// The empty elements of a layer, and its state. `refold` is called when the reader opens or folds it.
 export function layerSection(open, refold) {
   const section = {
     summary: el("summary"), verdict: el("section", { className: "card wide verdict" }), table: el("section", { className: "card wide" }),
     panels: {}, log: { rank: true, component: false }, history: null, spectra: null, pick: null, key: null, newest: null,
   };
   for (const [key, title, option] of PANELS) section.panels[key] = panel(title, option, section);
-  const more = el("details", { className: "aside" }, el("summary", {}, "All values, as the service names them"));
+  const more = el("details", { className: "aside" }, el("summary", {}, "All values, under the service's names"));
   section.all = more.appendChild(el("div", { className: "scroll", tabIndex: 0 }));
   section.measures = section.table.appendChild(el("div", { className: "tables" }));
   section.table.append(more);
@@ -32,7 +32,7 @@ export function layerSection(open, refold) {
   section.slider.addEventListener("input", () => section.choose(Number(section.slider.value)));
   const slider = el("label", { className: "slider" }, "window", section.slider, section.sliderText);
   section.panels.heat.root.append(slider);
-  // The newest stays chosen until another is, so that the charts go on with the run.
+  // The newest window stays chosen until another is, so that the charts follow the run.
   section.choose = (i) => {
     section.pick = i >= section.spectra.windows.length - 1 ? null : i;
     redraw(section);
@@ -62,7 +62,7 @@ function panel(title, option, section) {
   return { root: el("section", { className: "card" }, head, host, note), host, note };
 }
 
-// Draws what was read; `section.shared` are the axes' ends, which two runs have in common.
+// Draws the data; `section.shared` holds the ends of axes that two runs share.
 export function redraw(section) {
   if (section.newest === null || !section.box.open) return;
   drawHistory(section, section.newest, section.shared);
@@ -74,7 +74,7 @@ export function redraw(section) {
   section.sliderText.textContent = windows.length === 0 ? "" : `${windows[section.pick ?? windows.length - 1]}${section.pick === null ? " (newest)" : ""}`;
 }
 
-// `layer` as /v1/runs/{run} has it; `latched` is the run's latched verdict when it is this layer's, else null.
+// `layer` as in /v1/runs/{run}; `latched` is the run's latched verdict if it is this layer's, otherwise null.
 export function renderLayer(section, layer, latched) {
   const { newest, open_windows: filling = [], nonfinite_rows: refused = 0 } = layer;
   patch(section.summary, [layer.layer, layer.state, newest && glance(newest), refused], () => [
@@ -107,7 +107,7 @@ function verdictCard(layer, latched, fill) {
     `window ${newest.window}`, newest.revision > 1 ? `revision ${newest.revision}` : null,
     newest.step === null || newest.step === undefined ? null : `step ${format(newest.step)}`,
     newest.loss === null || newest.loss === undefined ? null : `loss ${format(newest.loss)}`,
-    newest.complete === false ? "incomplete: not every worker was done" : null,
+    newest.complete === false ? "incomplete: some workers had not finished" : null,
   ].filter((fact) => fact !== null);
   const text = CAUSES[verdict.cause] ?? SUMMARY[verdict.state] ?? null;
   const left = [
@@ -127,8 +127,8 @@ function latchLine({ state, latched: isLatched, since_window: since, newest }, l
   const from = since === null || since === undefined ? "" : ` since window ${since}`;
   const now = newest.verdict.state;
   if (state === now) return isLatched ? el("p", { className: "latch" }, `Latched${from}.`) : null;
-  const then = `${isLatched ? "Latched" : "The layer is"} ${plain(state)}${from}`;
-  const text = el("p", {}, `${then}; the newest window (${newest.window}) reads ${plain(now)}.`);
+  const then = `${isLatched ? "Latched as" : "The layer is"} ${plain(state)}${from}`;
+  const text = el("p", {}, `${then}; the newest window (${newest.window}) is ${plain(now)}.`);
   return el("div", { className: "latch" }, text, reasonList(`Judged ${plain(state)} because`, latched?.reasons));
 }
 
@@ -155,7 +155,7 @@ function valueCell(measure, value, computed) {
     return el("td", { className: "value" }, guess ? el("span", { className: "tag" }, "estimate") : null, format(value),
       between ? el("span", { className: "interval" }, `${format(between[0])} to ${format(between[1])}`) : null);
   }
-  const why = `undefined: ${UNDEFINED[measure] ?? "its inputs were not sent, or it has no meaning for this window"}`;
+  const why = `undefined: ${UNDEFINED[measure] ?? "its inputs were not sent, or it is meaningless for this window"}`;
   const dash = [el("span", { ariaHidden: "true" }, "–"), el("span", { className: "unseen" }, why)];
   return el("td", { className: "value", title: why }, ...dash);
 }
@@ -164,7 +164,7 @@ const head = (...names) => el("thead", {}, el("tr", {}, ...names.map((text) => e
 
 function measureTable({ window, measures, computed }) {
   const rows = Object.entries(MEASURES).filter(([measure]) => measure in measures);
-  const note = computed.exact ? "" : " · not all exact: intervals hold 95 % of the time";
+  const note = computed.exact ? "" : " · not all exact: intervals are 95 % confidence";
   return el("table", {},
     el("caption", {}, el("h4", {}, `Measures of window ${window}${note}`)),
     head("measure", "value", "how to read it"),
@@ -173,7 +173,7 @@ function measureTable({ window, measures, computed }) {
       el("td", { className: "quiet" }, reading)))));
 }
 
-// The groups whose inputs were sent; what is missing for the others, the notes say.
+// The groups whose inputs were sent; the notes name what is missing for the others.
 function methodTable({ methods }) {
   const groups = Object.entries(methods ?? {}).filter(([, values]) => values !== null);
   if (groups.length === 0) return null;

@@ -1,9 +1,9 @@
-// live.js: what the service says by itself: its event stream, and questions where there is none.
-// Guarantees: nothing is open while the tab is hidden (a browser has six connections a host); while the service is silent it is
-// asked again, later each time; a stream that is refused is made up for by asking. Must not: show anything.
+// live.js: data from the service: its event stream, and polling without one.
+// Guarantees: nothing is open while the tab is hidden (a browser allows six connections per host); a silent service is
+// asked again, later each time; without a stream the page polls. Must not: show anything.
 
 const SOON_MS = 2000;
-const SLOWEST_MS = 16000; // between tries, while the service is silent
+const SLOWEST_MS = 16000; // between attempts, while the service is silent
 const PATIENCE_MS = 10000; // for one answer
 
 export const clock = { skew: 0 }; // how far the service's clock is ahead of ours [ms]
@@ -19,13 +19,14 @@ export async function get(path) {
     throw Object.assign(new Error(`The service answered ${answer.status}`), { status: answer.status, retry });
   }
   return answer.json().catch((error) => {
-    throw Object.assign(new Error("The service's answer cannot be read"), { cause: error, status: answer.status });
+    throw Object.assign(new Error("The service's answer is not readable"), { cause: error, status: answer.status });
   });
 }
 
 let source = null, timer = 0, failures = 0, told = null, reading = false;
 
-// `hear(lines, whole)`: runs as /v1/runs has them, all of them if `whole`. `status(trouble, live)`: after every change of it.
+// `hear(lines, whole)` gets runs as in /v1/runs, all of them if `whole`; `status(trouble, live)` is called after every
+// change.
 export function live(hear, status) {
   told = { hear, status };
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : begin()));
@@ -53,7 +54,7 @@ function begin() {
     told.status(null, true);
   });
   source.addEventListener("error", () => {
-    // Refused (the cap, the token), or gone: asking says which.
+    // Refused (the limit, the token), or gone: polling shows which.
     close();
     ask();
     later(0);
@@ -71,7 +72,7 @@ async function ask() {
     }
   } catch (error) {
     told.status(error, false);
-    // The browser has asked for the token already; asking again by itself would open its dialog again and again.
+    // The browser has already asked for the token; polling would open its dialog again and again.
     if (error.status === 401) close();
     else later(error.retry);
   } finally {

@@ -1,7 +1,8 @@
-// plot.js: line charts on uPlot (vendor/): its options in one place, in the page's colours, with what it lacks drawn in.
-// Guarantees: a chart is as wide as its host and is drawn again when that or the colour scheme changes; a value that is null,
-// or that a log axis cannot hold, is a gap and never a zero; every chart is described in words.
-// Must not: know of runs or reports, ask the service, or hand the library a text that came from outside.
+// plot.js: line charts on uPlot (vendor/): its options in one place, in the page's colours, plus what the library
+// lacks.
+// Guarantees: a chart is as wide as its host and is redrawn when the width or the colour scheme changes; a value that
+// is null, or that a log axis cannot show, is a gap and never a zero; every chart is described in words.
+// Must not: know about runs or reports, request data, or give external text to the library.
 
 import { format, power } from "./dom.js";
 
@@ -12,7 +13,7 @@ const resized = new ResizeObserver((entries) => entries.forEach(({ target }) => 
 
 export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-// Draws `spec` into `host`, or brings the chart there up to date:
+// Draws `spec` into `host`, or updates the chart there:
 //   { desc, x: { label, log }, y: { label, log, min, max }, xs: [x], series: [{ name, kind, values: [y or null] }],
 //     rules: [{ y, label }], states: [state of each x], sync: charts of one key share their
 //     cursor, rest: index of the values shown while no pointer is over the chart }
@@ -37,7 +38,7 @@ export function plot(host, spec) {
   draw(host);
 }
 
-// Takes the charts under `root` out of the page.
+// Removes the charts under `root` from the page.
 export function forget(root) {
   for (const [host, { u }] of charts) {
     if (!root.contains(host)) continue;
@@ -54,7 +55,7 @@ export function restyle() {
 function fit(host) {
   const chart = charts.get(host);
   const width = host.clientWidth;
-  if (!chart || width < 80) return; // folded away: the observer calls again
+  if (!chart || width < 80) return; // folded: the observer calls again
   if (chart.u === null) draw(host);
   else if (chart.u.width !== width) chart.u.setSize({ width, height: HEIGHT });
 }
@@ -125,7 +126,7 @@ function options(chart, width) {
   };
 }
 
-// Of one point the library would make an axis from 0 to 100.
+// With one point the library would make an axis from 0 to 100.
 function ends({ xs, x }, min, max) {
   if (xs.length > 1 && max > min) return [min, max];
   return x.log ? [xs[0] / 2, xs[0] * 2] : [xs[0] - 1, xs[0] + 1];
@@ -141,7 +142,7 @@ function span({ min, max, log }) {
   return log ? [min / 2, min * 2] : [min - 1, min + 1];
 }
 
-// Ticks of a log axis: decades, fewer where there are many; 2 and 5 between them where there are few.
+// Ticks of a log axis: decades, fewer if there are many; 2 and 5 in between if there are few.
 function decades(min, max, room) {
   const [first, last] = [Math.ceil(Math.log10(min) - 1e-9), Math.floor(Math.log10(max) + 1e-9)];
   const every = Math.max(1, Math.ceil((last - first + 1) / room));
@@ -159,12 +160,12 @@ function onLog(v) {
   return Math.abs(e) <= 3.001 ? format(Number(v.toPrecision(3))) : power(Math.round(e));
 }
 
-// Without a pointer the legend has the values of the default place, not dashes.
+// Without a pointer the legend shows the values of the default place, not dashes.
 function rest(u, { rest: at }) {
   if ((u.cursor.idx === null || u.cursor.idx === undefined) && u.legend.idx !== at) u.setLegend({ idx: at }, false);
 }
 
-// What the library has no notion of: limits with their names, and the strip of states under the windows.
+// Not in the library: limits with their names, and the strip of states below the windows.
 function marks(u, { rules = [], states, xs }) {
   const { ctx, bbox } = u;
   const scale = window.devicePixelRatio || 1;
@@ -183,7 +184,7 @@ function marks(u, { rules = [], states, xs }) {
     const above = at > bbox.top + 20 * scale;
     ctx.setLineDash([]);
     ctx.lineWidth = 4 * scale;
-    ctx.strokeStyle = colour("card"); // keeps the words readable where a line runs through
+    ctx.strokeStyle = colour("card"); // keeps the words readable over a line
     ctx.lineJoin = "round";
     ctx.textAlign = "right";
     const place = [label, bbox.left + bbox.width - 6 * scale, at + (above ? -6 : 15) * scale];
@@ -194,7 +195,7 @@ function marks(u, { rules = [], states, xs }) {
   ctx.restore();
 }
 
-// Neighbours with one state are one rectangle.
+// Neighbours with the same state are one rectangle.
 function strip({ ctx, bbox, valToPos }, states, xs, scale) {
   const half = (i, j) => (xs[j] === undefined ? valToPos(xs[i], "x", true) + (j > i ? 4 : -4) * scale : (valToPos(xs[i], "x", true) + valToPos(xs[j], "x", true)) / 2);
   for (let from = 0, i = 0; i < states.length; i += 1) {

@@ -1,6 +1,6 @@
-// run.js: one run on the screen: what is asked of it, and its frame. Two of them stand side by side.
-// Guarantees: of a layer only what is on the screen is asked for, once a second at most, in a size that does not grow with the
-// history; a run that is gone says so. Must not: judge, or change anything in the service.
+// run.js: one run on the screen: its requests and its frame. Two can be side by side.
+// Guarantees: only what is on the screen is requested, at most once a second, in a size that does not grow with the
+// history; a deleted run is labelled as such. Must not: judge, or change anything in the service.
 
 import { ASKED, extents, union } from "./charts.js";
 import { count, el, patch, plain } from "./dom.js";
@@ -11,17 +11,17 @@ import { get } from "./live.js";
 import { forget } from "./plot.js";
 import { pill, rank } from "./words.js";
 
-const OPEN = 2; // layers unfolded at first, the worst ones
+const OPEN = 2; // layers unfolded initially, the worst ones
 const MOST = 40; // layers drawn
-const PACE_MS = 1000; // between two readings
+const PACE_MS = 1000; // between two requests
 const POINTS = 400; // windows of a chart
 const SPECTRA = 64; // windows of a heat map
 
 const keyOf = (report) => `${report.window}/${report.revision}/${report.closed_at}`;
 const pathOf = (name, layer, leaf) => `/v1/runs/${[name, "layers", layer, leaf].map(encodeURIComponent).join("/")}`;
 
-// The view of run `name`: { root, changed(), ended(), sections }. `trouble(error)` hears what went wrong, `drawn()` that axes
-// may have changed, `others()` gives the runs to stand beside it.
+// The view of run `name`: { root, changed(), ended(), sections }. `trouble(error)` gets errors, `drawn()` is called
+// when axes may have changed, `others()` gives the runs to compare with.
 export function runView(name, { trouble, drawn, tools }) {
   const view = { name, run: null, verdict: null, gone: false, sections: new Map(), over: false, tools };
   view.head = el("header");
@@ -70,7 +70,7 @@ async function read(view, drawn) {
     view.run = null;
     forget(view.root);
     forgetHeat(view.root);
-    view.sections.clear(); // a run of this name that comes later is another one
+    view.sections.clear(); // a later run of this name is another one
     return;
   }
   if (view.over) return;
@@ -80,7 +80,7 @@ async function read(view, drawn) {
     if (view.over || !newest || !section?.box.open || section.key === keyOf(newest)) continue;
     const history = await get(`${pathOf(view.name, layer, "history")}?points=${POINTS}&measures=${ASKED.join(",")}`);
     const spectra = await get(`${pathOf(view.name, layer, "spectra")}?points=${SPECTRA}`);
-    // A chosen window stays chosen, wherever it now stands.
+    // A chosen window stays chosen, wherever it has moved.
     const chosen = section.pick === null ? null : section.spectra.windows[section.pick];
     Object.assign(section, { history, spectra, key: keyOf(newest) });
     section.pick = chosen === null ? null : Math.max(0, spectra.windows.findLastIndex((window) => window <= chosen));
@@ -88,7 +88,7 @@ async function read(view, drawn) {
   }
 }
 
-// Draws the charts of all views on axes that they share.
+// Draws the charts of all views on shared axes.
 export function drawAll(views) {
   const open = views.flatMap((view) => [...view.sections.values()]).filter(({ box, history }) => box.open && history !== null);
   const shared = views.length > 1 ? union(open.map(extents)) : null;
@@ -119,7 +119,7 @@ function render(view) {
 
 function runHead({ name, run, gone, pushed, tools }) {
   const title = el("h2", { className: "run-title", tabIndex: -1 }, name);
-  if (gone) return [el("div", { className: "row" }, title, tools), el("p", {}, "There is no run of this name: it was deleted, or it never pushed.")];
+  if (gone) return [el("div", { className: "row" }, title, tools), el("p", {}, "There is no run with this name: it was deleted, or it never pushed.")];
   if (run === null) return [el("div", { className: "row" }, title, tools), el("p", { className: "quiet" }, "reading …")];
   const lost = (run.interrupted_windows ?? []).slice(0, 20).map(({ layer, window }) => `${layer} window ${window}`);
   const unlatch = `curl -X POST ${location.origin}/v1/runs/${encodeURIComponent(name)}/acknowledge`;
@@ -128,9 +128,9 @@ function runHead({ name, run, gone, pushed, tools }) {
     el("div", { className: "row" }, title, pill(run.state), tools),
     el("p", { className: "quiet" }, `${method} · ${run.finished ? "finished · " : ""}last push `, pushed),
     lost.length === 0 ? null
-      : el("p", { className: "warn" }, `Interrupted by a restart of the service, rows so far lost: ${lost.join(", ")}.`),
+      : el("p", { className: "warn" }, `Interrupted by a restart of the service; earlier rows are lost: ${lost.join(", ")}.`),
     !run.layers.some((layer) => layer.latched) ? null
-      : el("details", { className: "aside" }, el("summary", {}, "This verdict is latched until somebody acknowledges it"),
+      : el("details", { className: "aside" }, el("summary", {}, "This verdict is latched: it stays until it is acknowledged"),
           el("pre", { tabIndex: 0 }, el("code", {}, unlatch))),
   ];
 }

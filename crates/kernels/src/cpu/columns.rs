@@ -1,7 +1,7 @@
-//! Column sums of a batch: means, and in f64 what a faster kernel is held against.
+//! Column sums of a batch: means, and in f64 what a faster kernel is compared with.
 //!
-//! Guarantees: each column is one thread's, from the first row to the last, so the results do not depend on the number of
-//! threads. Must not: keep rows.
+//! Guarantees: one thread sums each column, from the first row to the last, so the results do not depend on the number
+//! of threads. Must not: keep rows.
 
 use std::ops::Range;
 
@@ -11,29 +11,28 @@ use super::panels::{BLOCK_ROWS, RowBlock, bf16_value};
 use super::vectors::{multiply_add, wide};
 use crate::rows::{Float, Rows};
 
-/// First row, and sums around it, of some columns.
+/// The first row, and sums around it, for some columns.
 #[derive(Clone, Debug)]
 pub(super) struct ColumnSums {
-    /// Rows.
     rows: usize,
-    /// The first row: values close to all others, so that a large common offset costs no digits. One column more than
-    /// there are sums, where there is one.
+    /// The first row: it is close to all others, so a large common offset costs no digits. One column more than there
+    /// are sums, unless these are the last columns.
     first: Vec<f64>,
     /// sum (x - first)
     sum: Vec<f64>,
     /// sum (x - first)^2
     squares: Vec<f64>,
-    /// sum (x - first)(y - first), y in the next column; the last column of all has none.
+    /// sum (x - first)(y - first), with y in the next column; the last column of all has none.
     products: Vec<f64>,
 }
 
 impl ColumnSums {
-    /// Of the columns `columns`.
+    /// Sums over the columns `columns`.
     pub(super) fn from_rows(rows: &Rows, columns: Range<usize>) -> Self {
         let (dim, width) = (rows.dim(), columns.len());
         let mut first = vec![0.0; dim];
         rows.read(0, 1, &mut first);
-        // One column further, for the last product.
+        // One column more, for the last product.
         let first = first[columns.start..dim.min(columns.end + 1)].to_vec();
         let zeros = || vec![0.0; width];
         let mut sums = Self { rows: rows.len(), first, sum: zeros(), squares: zeros(), products: zeros() };
@@ -46,7 +45,7 @@ impl ColumnSums {
         sums
     }
 
-    /// Puts the sums of further columns behind these.
+    /// Appends the sums of further columns.
     pub(super) fn append(&mut self, mut other: Self) {
         self.first.truncate(self.sum.len());
         self.first.append(&mut other.first);
@@ -55,7 +54,7 @@ impl ColumnSums {
         self.products.append(&mut other.products);
     }
 
-    /// Column means, each as a value and the rest that it lacks.
+    /// Column means, each as a value and its rounding error.
     pub(super) fn means(&self) -> impl Iterator<Item = (f64, f64)> {
         let n = self.rows as f64;
         self.first.iter().zip(&self.sum).map(move |(first, sum)| {

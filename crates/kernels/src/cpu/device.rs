@@ -11,12 +11,11 @@ use super::tiles::Tiles;
 use crate::backend::ComputeError;
 use crate::priority::{ACCUMULATE_NICENESS, SPECTRUM_NICENESS, give_way};
 
-/// Below this many multiply-adds a product is not worth waking a second thread.
+/// A product with fewer multiply-adds is not worth a second thread.
 const PARALLEL_FROM: usize = 1 << 22;
 
 /// faer on this machine's cores.
 pub struct Cpu {
-    /// For products.
     pub(super) pool: Arc<ThreadPool>,
     /// For eigenvalues, which may take seconds.
     pub(super) solvers: Arc<ThreadPool>,
@@ -27,6 +26,7 @@ impl Cpu {
     /// A backend whose large products run on `threads` threads of its own.
     ///
     /// # Errors
+    /// If the threads cannot be started.
     /// When the threads cannot be started.
     pub fn new(threads: usize) -> Result<Self, ComputeError> {
         let pool = |name: &'static str, niceness| {
@@ -50,7 +50,7 @@ impl Cpu {
 }
 
 impl Cpu {
-    /// Runs `work` on each strip of whole columns, one thread a strip.
+    /// Runs `work` on each strip of whole columns, one thread per strip.
     pub(super) fn by_strips<F>(&self, product: &mut DMatrix<f64>, strips: &[Range<usize>], work: F)
     where
         F: Fn(Range<usize>, MatMut<'_, f64>) + Sync,

@@ -1,8 +1,8 @@
-//! The CPU backend: second moments on tiles of our own (`tiles`), large eigenvalue problems in two stages (`eigen`), all
-//! else by faer.
+//! The CPU backend: second moments on our own tiles (`tiles`), large eigenvalue problems in two stages (`eigen`), and
+//! faer for the rest.
 //!
-//! Guarantees: the same rows and number of threads give the same bits: each entry of a result is summed by one thread,
-//! in row order, whatever the timing. Must not: be called on a thread that serves sockets.
+//! Guarantees: the same rows and number of threads give the same bits: one thread sums each entry of a result, in row
+//! order. Must not: be called on a thread that serves sockets.
 
 mod columns;
 mod device;

@@ -1,6 +1,6 @@
-//! Rows on their way into the tiles: a block of them packed into panels around a shift.
+//! Packs a block of rows into panels for the tiles, around a shift.
 //!
-//! Guarantees: what a lane holds is the value less the shift, rounded once. Must not: multiply.
+//! Guarantees: a lane holds the value minus the shift, rounded once. Must not: multiply.
 
 use half::f16;
 
@@ -12,18 +12,16 @@ use crate::rows::{Float, Rows};
 /// Rows multiplied at a time (512 rows are 256 lanes of bf16 pairs).
 pub(super) const BLOCK_ROWS: usize = F32_BLOCK_ROWS;
 
-/// Rows packed at a time: several blocks, one after another into the same tile of the product while that is in the first
-/// cache. The product, which is larger than the caches, is so read and written a quarter as often.
+/// Rows packed at a time: several blocks, one after another into the same tile of the product while that is in the
+/// first cache. This way the product, which is larger than the caches, is read and written a quarter as often.
 pub(super) const PACKED_ROWS: usize = 4 * BLOCK_ROWS;
 
-/// A block of whole rows, as they came.
+/// A block of whole rows in their own type.
 #[derive(Clone, Copy)]
 pub(super) struct RowBlock<'a> {
-    /// Type of the values.
     pub(super) float: Float,
-    /// Row after row.
+    /// Row-major.
     pub(super) bytes: &'a [u8],
-    /// Values a row.
     pub(super) dim: usize,
 }
 
@@ -40,7 +38,7 @@ impl<'a> RowBlock<'a> {
     }
 }
 
-/// A block of rows in panels of W columns, the last one filled up with zeros.
+/// A block of rows in panels of W columns, the last one padded with zeros.
 pub(super) struct Panels<T> {
     width: usize,
     lanes: usize,
@@ -48,24 +46,23 @@ pub(super) struct Panels<T> {
 }
 
 impl<T: Copy + Default> Panels<T> {
-    /// Room for blocks of at most `lanes` lanes of `dim` columns.
+    /// Allocates for blocks of at most `lanes` lanes of `dim` columns.
     pub(super) fn new(tile: Tile<T>, lanes: usize, dim: usize) -> Self {
         let width = tile.width;
         Self { width, lanes, values: vec![T::default(); dim.div_ceil(width) * width * lanes] }
     }
 
-    /// W.
+    /// W, the columns per panel.
     pub(super) fn width(&self) -> usize {
         self.width
     }
 
-    /// Panel `p`.
     pub(super) fn panel(&self, p: usize) -> &[T] {
         let length = self.width * self.lanes;
         &self.values[p * length..(p + 1) * length]
     }
 
-    /// The panels from the first to the one that column `dim - 1` is in, each with its number, to be packed.
+    /// The numbered panels to pack, from the first to the one with column `dim - 1`.
     pub(super) fn start_block(&mut self, lanes: usize, dim: usize) -> impl Iterator<Item = (usize, &mut [T])> {
         self.lanes = lanes;
         let length = self.width * lanes;
@@ -73,11 +70,10 @@ impl<T: Copy + Default> Panels<T> {
     }
 }
 
-/// A value in a panel.
 pub(super) trait PanelLane: Copy + Default + Send + Sync {
-    /// Rows that one lane holds.
+    /// Rows per lane.
     const ROWS: usize;
-    /// Packs the columns from `column` on, less their part of `shift`.
+    /// Packs the columns from `column` on, minus their part of `shift`.
     fn pack(source: RowBlock<'_>, column: usize, shift: &[f64], panel: &mut [Self]);
 }
 
@@ -97,7 +93,7 @@ impl PanelLane for f32 {
     }
 }
 
-/// Pairs of bf16 as they are: there is no shift.
+/// Pairs of bf16 unchanged: they have no shift.
 impl PanelLane for u32 {
     const ROWS: usize = 2;
 
@@ -144,7 +140,7 @@ fn part<T: Copy + Default, const W: usize>(shift: &[f64], column: usize, of: imp
     part
 }
 
-/// `value` of every entry and its column's shift, lane after lane.
+/// `value` of every entry and its column's shift, lane by lane.
 #[inline(always)]
 fn shifted<T: Copy + Default, const S: usize, const W: usize>(
     source: RowBlock<'_>,

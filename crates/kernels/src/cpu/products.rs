@@ -1,4 +1,4 @@
-//! The backend itself: which kernel does which job.
+//! The backend's methods: which kernel does which job.
 
 use std::ops::Range;
 
@@ -62,7 +62,7 @@ impl Backend for Cpu {
             return Ok(Solution { values, provenance: Provenance { device: Device::Cpu, kernel: "two-stage" } });
         }
         let view = MatRef::from_column_major_slice(symmetric.as_slice(), dim, dim);
-        // One thread: faer's tridiagonal reduction is bound by memory, and the other cores serve the doors.
+        // One thread: faer's tridiagonal reduction is limited by memory, and the other cores serve the endpoints.
         faer::set_global_parallelism(Par::Seq);
         let values = view.self_adjoint_eigenvalues(Side::Lower).map_err(|_| ComputeError::NoConvergence { dim })?;
         Ok(Solution { values, provenance: Provenance { device: Device::Cpu, kernel: "faer" } })
@@ -73,7 +73,7 @@ impl Backend for Cpu {
         let view = MatRef::from_column_major_slice(symmetric.as_slice(), dim, dim);
         faer::set_global_parallelism(Par::Seq);
         let solved = view.self_adjoint_eigen(Side::Lower).map_err(|_| ComputeError::NoConvergence { dim })?;
-        // faer orders them ascending.
+        // faer sorts them ascending.
         let last = dim.wrapping_sub(1);
         let values = (0..dim).map(|k| solved.S()[last - k]).collect();
         let vectors = DMatrix::from_fn(dim, dim, |i, k| solved.U()[(i, last - k)]);

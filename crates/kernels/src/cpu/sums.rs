@@ -1,7 +1,7 @@
-//! Second moments and cross moments of rows: which arithmetic, around which shift, and the loop over blocks.
+//! Second moments and cross moments of rows: the arithmetic, the shift, and the loop over blocks.
 //!
-//! Guarantees: each entry of a result is one thread's sum in row order, so the same rows give the same bits whatever the
-//! number of threads and the timing. Must not: choose an arithmetic whose rounding the result does not carry.
+//! Guarantees: one thread sums each entry of a result in row order, so the same rows give the same bits for any number
+//! of threads. Must not: choose an arithmetic whose rounding the result does not carry.
 
 use std::ops::Range;
 
@@ -20,19 +20,18 @@ use crate::provenance::{Device, Precision, Provenance};
 use crate::rows::{Float, Rows};
 use crate::spectrum;
 
-/// Mean squares in which f32 neither overflows nor loses what matters to its smallest number.
+/// Mean squares for which f32 neither overflows nor underflows in a way that matters.
 const F32_RANGE: Range<f64> = 1e-20..1e20;
 
-/// Strips a thread: on a shared machine one thread is held up at times, and the others then take its strips.
+/// Strips per thread: on a shared machine a thread is held up at times, and the others then take its strips.
 const STRIPS_A_THREAD: usize = 4;
 
-/// The arithmetic of one batch's sums.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum SumKernel {
     F64,
     /// Around the mean, in f32.
     F32,
-    /// Pairs of bf16 as they are, in f32.
+    /// Pairs of bf16 unchanged, in f32.
     Bf16,
 }
 
@@ -47,7 +46,7 @@ impl SumKernel {
     }
 }
 
-/// What a batch's columns say about the rounding to come.
+/// What a batch's columns show about the rounding to expect.
 struct Spread {
     variances: Vec<f64>,
     squared_means: Vec<f64>,
@@ -61,7 +60,7 @@ impl Spread {
         }
     }
 
-    /// What the kernel's rounding is expected to be at most: of a batch with a stable rank of 16, which few are under.
+    /// The expected bound on the kernel's rounding, for a batch with a stable rank of 16; few batches are below that.
     fn rounding(&self, kernel: SumKernel, rows: usize) -> f64 {
         let largest = self.variances.iter().sum::<f64>() / 4.0;
         let blocks = blocks(kernel.provenance().kernel, rows).expect("its own word");
@@ -73,8 +72,8 @@ impl Spread {
         self.variances.iter().zip(&self.squared_means).map(|(v, m)| v + m).fold(0.0, f64::max)
     }
 
-    /// Whether no coordinate's mean outdoes its spread: pairs cannot take a mean off, and one that hardly varies repeats the
-    /// same product in each row, whose rounding adds up.
+    /// Whether no coordinate's mean exceeds its spread: pairs cannot subtract a mean, and a coordinate that hardly
+    /// varies repeats the same product in each row, so its rounding errors add up.
     fn means_are_small(&self) -> bool {
         self.variances.iter().zip(&self.squared_means).all(|(variance, square)| square <= variance)
     }
@@ -105,7 +104,7 @@ impl Cpu {
                 SumKernel::Bf16 => 0.0,
             })
             .collect();
-        // What the shift lacks of the mean: M2 = sum (x - shift)(x - shift)^T - n delta delta^T.
+        // The difference of shift and mean: M2 = sum (x - shift)(x - shift)^T - n delta delta^T.
         let delta: Vec<f64> = sums.means().zip(&shift).map(|((mean, rest), shift)| (mean - shift) + rest).collect();
         let mut scatter = minus_outer(n as f64, &delta);
         match kernel {
@@ -122,7 +121,7 @@ impl Cpu {
             if kernel != SumKernel::F64 {
                 *diagonal = variance * n as f64;
             }
-            // A sum of squares is not negative; what is below zero is rounding.
+            // A sum of squares is not negative; anything below zero is rounding.
             *diagonal = diagonal.max(0.0);
         }
         if kernel != SumKernel::F64 {
@@ -135,7 +134,7 @@ impl Cpu {
         summed(kernel.provenance(), n, mean, scatter, errors).expect("its own word")
     }
 
-    /// sum_i (a_i - mean_a)(b_i - mean_b)^T, in f32 where the moments of both were summed faster than in f64.
+    /// sum_i (a_i - mean_a)(b_i - mean_b)^T, in f32 if the moments of both were summed faster than in f64.
     pub(super) fn sum_cross(&self, a: CenteredRows<'_>, b: CenteredRows<'_>) -> DMatrix<f64> {
         let fast = [a.moments, b.moments].iter().all(|moments| {
             let by_fast = moments.provenances().iter().all(|provenance| provenance.kernel != "f64");
@@ -147,7 +146,7 @@ impl Cpu {
             self.add_cross(self.tiles.f64, a, b, &mut product);
             return product;
         }
-        // Around the means as f32 has them: what those lack comes off here.
+        // Around the means as f32 holds them; the difference is corrected here.
         let lacks = |mean: &[f64]| mean.iter().map(|x| x - f64::from(*x as f32)).collect::<Vec<_>>();
         let (delta_a, delta_b) = (lacks(a.moments.mean()), lacks(b.moments.mean()));
         let mut product = DMatrix::from_fn(d, d, |i, j| -(n as f64) * delta_a[i] * delta_b[j]);
@@ -155,8 +154,8 @@ impl Cpu {
         product
     }
 
-    /// A kernel faster than f64 where it may be: asked for, or where all that it is expected to lose lies under the noise
-    /// that the rows' own type has left in their second moment (C14); and how much it may lose.
+    /// A kernel faster than f64 if allowed: if requested, or if its expected loss is below the noise that the rows' own
+    /// type has left in their second moment (C14). Also returns how much it may lose.
     fn choose(&self, rows: &Rows, precision: Precision, spread: &Spread) -> (SumKernel, f64) {
         let (largest, n) = (spread.largest_mean_square(), rows.len());
         if precision == Precision::F64 || !F32_RANGE.contains(&largest) {
@@ -213,7 +212,7 @@ impl Cpu {
             self.pack(&mut of_a, RowBlock::new(a.rows, first, &mut scratch), a.moments.mean(), threads);
             self.pack(&mut of_b, RowBlock::new(b.rows, first, &mut scratch), b.moments.mean(), threads);
             let (of_a, of_b) = (&of_a, &of_b);
-            // Column after column in memory: to the tiles these are rows, so b is the left operand.
+            // In column-major memory these are rows to the tiles, so b is the left operand.
             let whole = Strip { shape: ProductShape::Full(d), rows: 0..d, out: product.as_mut_slice() };
             self.by_rows(whole, threads, |strip| add_strip(tile, of_b, of_a, strip));
         }
@@ -264,7 +263,7 @@ fn add_strip<T: PanelLane>(tile: Tile<T>, left: &Panels<T>, right: &Panels<T>, s
     // Panel by panel of the right operand, which stays in the cache while the left one passes by.
     for column in (0..shape.end(strip.end - 1)).step_by(tile.width) {
         let right = right.panel(column / tile.width);
-        // Strips and panels start at multiples of the tile's height: above this row the triangle has nothing here.
+        // Strips and panels start at multiples of the tile's height: the triangle has nothing above this row.
         let first = if matches!(shape, ProductShape::Lower) { strip.start.max(column) } else { strip.start };
         for row in (first..strip.end).step_by(TILE_ROWS) {
             let height = TILE_ROWS.min(strip.end - row);
@@ -294,7 +293,7 @@ fn minus_outer(n: f64, delta: &[f64]) -> Vec<f64> {
     out
 }
 
-/// Row ranges of about equal areas, from multiples of the tile's height on.
+/// Row ranges of about equal areas, starting at multiples of the tile's height.
 fn strips(shape: ProductShape, height: usize, parts: usize) -> Vec<Range<usize>> {
     let end = |part: usize| {
         let share = part as f64 / parts as f64;

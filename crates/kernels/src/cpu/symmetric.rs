@@ -1,7 +1,7 @@
-//! A packed symmetric matrix times a block of vectors: what an iteration needs of a matrix too large to be copied.
+//! A packed symmetric matrix times a block of vectors: for iterations on a matrix too large to copy.
 //!
-//! Guarantees: the packed triangle is read once a call, and nothing d x d is allocated; the same bits whatever the number
-//! of threads: a fixed number of partial sums, added in order. Must not: read the other triangle, which is not there.
+//! Guarantees: the packed triangle is read once per call, and nothing d x d is allocated; the same bits for any number
+//! of threads: a fixed number of partial sums, added in order. Must not: read the other triangle, which does not exist.
 
 use std::ops::Range;
 
@@ -15,11 +15,11 @@ use crate::packed::Packed;
 
 /// Rows and columns that are unpacked at a time: a block of 300 KiB stays in the second cache.
 const BLOCK: usize = 192;
-/// Partial sums, whatever the number of threads: their order makes the bits.
+/// Partial sums, for any number of threads: their order determines the bits.
 const PARTS: usize = 4;
 
 impl Cpu {
-    /// A X. One part takes every fourth strip of rows, so that all have about as much of the triangle.
+    /// A X. Each part takes every fourth strip of rows, so that all have about as much of the triangle.
     pub(super) fn packed_times(&self, a: &Packed, x: &DMatrix<f64>) -> DMatrix<f64> {
         let (dim, width) = x.shape();
         let view = MatRef::from_column_major_slice(x.as_slice(), dim, width);
@@ -48,7 +48,7 @@ impl Cpu {
     }
 }
 
-/// Adds what the rows `rows` of the triangle, and their mirror image above the diagonal, make of X.
+/// Adds the product of the rows `rows` of the triangle, and of their mirror image above the diagonal, with X.
 fn add_strip(a: &Packed, rows: Range<usize>, x: MatRef<'_, f64>, mut sum: MatMut<'_, f64>, block: &mut [f64]) {
     let height = rows.len();
     let of_rows = x.subrows(rows.start, height);

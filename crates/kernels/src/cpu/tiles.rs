@@ -1,27 +1,27 @@
-//! The innermost loops of every product: an 8 x W tile of A^T B, for the widest vectors that this processor has.
+//! The innermost loops of every product: an 8 x W tile of A^T B, for the widest vectors of this processor.
 //!
-//! Guarantees: each entry is summed in row order by fused multiply-adds (products and sums rounded apart in the portable
-//! tile), so the same processor gives the same bits. Must not: allocate, or know what the numbers are.
+//! Guarantees: each entry is summed in row order by fused multiply-adds (products and sums rounded separately in the
+//! portable tile), so the same processor gives the same bits. Must not: allocate, or know what the numbers are.
 //!
-//! Why own code: measured on one core of an AVX-512 machine, n = 4096, d = 2048, faer's f32 triangular product and
-//! libtorch's sgemm reach between a third and a half of what the multipliers can do, these tiles over 0.9 of it (the
-//! figures are in `benches/README.md`).
+//! Why our own code: measured on one core of an AVX-512 machine, n = 4096, d = 2048, faer's f32 triangular product and
+//! libtorch's sgemm reach between a third and a half of the multipliers' peak, these tiles over 0.9 of it (figures in
+//! `benches/README.md`).
 //!
-//! A panel holds W neighbouring columns of a block of rows, one lane (row; of bf16 pairs two rows) after another, so
-//! lane k of column c stands at k W + c. The left operand of a tile is 8 columns inside a panel, the right one a whole
+//! A panel holds W neighbouring columns of a block of rows, lane by lane (one row per lane; for bf16 pairs two rows),
+//! so lane k of column c is at k W + c. The left operand of a tile is 8 columns inside a panel, the right one a whole
 //! panel: the same packing serves both sides.
 
 #![allow(unsafe_code)]
 
-/// Columns of the left operand in a tile. With three vectors a side, 24 accumulators, three vectors and a broadcast fit
-/// 32 registers, and 24 independent sums hide the latency of the adders.
+/// Columns of the left operand in a tile. With three vectors per side, 24 accumulators, three vectors and a broadcast
+/// fit 32 registers, and 24 independent sums hide the latency of the adders.
 pub(super) const TILE_ROWS: usize = 8;
 /// W in 32-bit lanes: three vectors of 512 bits.
 pub(super) const WIDTH_32: usize = 48;
 /// W in 64-bit lanes.
 pub(super) const WIDTH_64: usize = 24;
 
-/// Which entries of the product exist, and where: row after row in one slice.
+/// Which entries of the product exist, and where: row by row in one slice.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ProductShape {
     /// Row i holds columns 0 to i: a packed lower triangle.
@@ -31,7 +31,6 @@ pub(super) enum ProductShape {
 }
 
 impl ProductShape {
-    /// Where row `i` starts.
     pub(super) fn start(self, i: usize) -> usize {
         match self {
             ProductShape::Lower => i * (i + 1) / 2,
@@ -50,17 +49,13 @@ impl ProductShape {
 
 /// Where a tile is added.
 pub(super) struct TilePlace<'a> {
-    /// Rows of the product from some row on.
+    /// Rows of the product, from some row on.
     pub(super) out: &'a mut [f64],
-    /// Where that row starts in the whole product.
+    /// The index of that row's start in the whole product.
     pub(super) base: usize,
-    /// Which entries there are.
     pub(super) shape: ProductShape,
-    /// First row of the tile.
     pub(super) row: usize,
-    /// Its first column.
     pub(super) column: usize,
-    /// How many of its rows exist.
     pub(super) height: usize,
 }
 
@@ -129,7 +124,6 @@ impl StridedTile {
     }
 }
 
-/// The tiles for this processor.
 pub(super) struct Tiles {
     /// f32 lanes, summed in f32.
     pub(super) f32: Tile<f32>,
@@ -137,13 +131,12 @@ pub(super) struct Tiles {
     pub(super) f64: Tile<f64>,
     /// The same, with a left operand that is not packed.
     pub(super) f64_strided: StridedTile,
-    /// Pairs of bf16 in one lane, the earlier row in the low half; products exact, summed in f32. Only where the processor
-    /// has an instruction for it.
+    /// Pairs of bf16 in one lane, the earlier row in the low half; products exact, summed in f32. `None` if the
+    /// processor lacks the instruction.
     pub(super) bf16: Option<Tile<u32>>,
 }
 
 impl Tiles {
-    /// Asks the processor.
     #[cfg(target_arch = "x86_64")]
     pub(super) fn detect() -> Self {
         if is_x86_feature_detected!("avx512f") {
@@ -161,7 +154,6 @@ impl Tiles {
         Self::portable()
     }
 
-    /// Asks the processor.
     #[cfg(not(target_arch = "x86_64"))]
     pub(super) fn detect() -> Self {
         Self::portable()
@@ -207,22 +199,22 @@ pub(super) fn add_tile<T: Copy + Into<f64>, const W: usize>(tile: &[[T; W]; TILE
     }
 }
 
-/// A tile of `$rows` x `$columns` sums at a time, as many as the registers hold, with the given instructions. `$left` and
-/// `$strides` say where column r of lane k of the left operand stands.
+/// A tile of `$rows` x `$columns` sums at a time, as many as the registers hold, with the given instructions. `$left`
+/// and `$strides` locate column r of lane k of the left operand.
 #[cfg(target_arch = "x86_64")]
 macro_rules! tile {
     ($name:ident, $features:literal, ($lane:ty, $sum:ty, $width:ident), ($rows:literal x $columns:literal by $vector:literal),
      ($left:ident: $left_type:ty, $pointer:expr, $across:expr, $along:expr),
      ($zero:ident, $load:expr, $broadcast:expr, $multiply_add:expr, $store:ident)) => {
         /// # Safety
-        /// The processor has the features; `right` is followed by `lanes` times W values; every column below `to.height`
-        /// of the left operand's lanes can be read.
+        /// The processor has the features; `right` is followed by `lanes` times W values; every column below
+        /// `to.height` of the left operand's lanes can be read.
         #[target_feature(enable = $features)]
         pub(super) unsafe fn $name($left: $left_type, right: *const $lane, lanes: usize, to: &mut TilePlace<'_>) {
             const VECTORS: usize = $columns / $vector;
             let mut tile = [[<$sum>::default(); $width]; TILE_ROWS];
             for row in (0..TILE_ROWS).step_by($rows) {
-                // Rows that do not exist repeat the last one that does; their sums are not added.
+                // Rows beyond the end repeat the last one; their sums are not added.
                 let lefts: [_; $rows] = std::array::from_fn(|r| {
                     let r = (row + r).min(to.height - 1);
                     // SAFETY: a column below `to.height`.
@@ -290,7 +282,7 @@ use x86::*;
 /// 64-bit Arm has.
 const PORTABLE_COLUMNS: usize = 12;
 
-/// Plain loops over arrays, which the compiler vectorises for what every processor of the target has.
+/// Plain loops over arrays, which the compiler vectorises for the target's baseline processor.
 ///
 /// # Safety
 /// As the other tiles'.
@@ -345,7 +337,7 @@ mod tests {
 
     const LANES: usize = 5;
 
-    /// Small whole numbers: every sum is exact, so every tile must give the same.
+    /// Small whole numbers: every sum is exact, so every tile must give the same result.
     fn check<T: Copy>(tile: Tile<T>, value: impl Fn(usize, usize) -> (T, Vec<f64>)) {
         let width = tile.width;
         let panel: Vec<T> = (0..LANES * width).map(|at| value(at / width, at % width).0).collect();

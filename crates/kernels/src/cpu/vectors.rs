@@ -1,10 +1,11 @@
-//! Plain loops compiled for the widest vectors that the processor has, chosen at run time.
+//! Plain loops compiled for the widest vectors of the processor, chosen at run time.
 //!
-//! Guarantees: what runs is the same safe function, compiled up to three times. Must not: hold any loop itself.
+//! Guarantees: every variant is the same safe function, compiled up to three times. Must not: contain a loop itself.
 
-/// `wide!(fn name(argument: Type, ...) -> Type = body)`: a function that runs `body::<FUSED>`, compiled for AVX-512, AVX2 or
-/// what every processor of the target has. `body` and all that it calls in its loops must be `#[inline(always)]`; FUSED says
-/// whether a fused multiply-add is one instruction there (elsewhere it is a call into a library).
+/// `wide!(fn name(argument: Type, ...) -> Type = body)`: a function that runs `body::<FUSED>`, compiled for AVX-512,
+/// AVX2 or the target's baseline processor. `body` and everything that it calls in its loops must be
+/// `#[inline(always)]`; FUSED says whether a fused multiply-add is one instruction there (otherwise it is a library
+/// call).
 macro_rules! wide {
     ($(#[$meta:meta])* $visible:vis fn $name:ident $(<$life:lifetime>)? ($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? = $body:ident) => {
         $(#[$meta])*
@@ -23,7 +24,7 @@ macro_rules! wide {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
                 {
-                    // SAFETY: the processor has just said that it has these instructions; the body is safe code.
+                    // SAFETY: the processor was just checked for these instructions; the body is safe code.
                     return unsafe { avx512($($argument),*) };
                 }
                 if fused {
@@ -43,7 +44,7 @@ pub(super) fn multiply_add<const FUSED: bool>(a: f64, b: f64, c: f64) -> f64 {
     if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// Sums carried side by side: two vectors of 512 bits, so that the adders' latency is hidden.
+/// Sums in parallel: two vectors of 512 bits, so that the adders' latency is hidden.
 const SUMS: usize = 16;
 
 /// <a, b>, in a fixed order.

@@ -1,7 +1,7 @@
 //! The first eigenvalues: a block Krylov space from random signs, and its Ritz pairs.
 //!
-//! Guarantees: an orthonormal basis whatever the rank of the matrix; a Ritz value is kept only as one of an unbroken row
-//! from the largest, each with a small residual. Must not: read more of the matrix than its products.
+//! Guarantees: an orthonormal basis whatever the rank of the matrix; the Ritz values that are kept are an unbroken row
+//! from the largest, each with a small residual. Must not: use anything of the matrix but its products.
 //!
 //! Musco and Musco, Randomized block Krylov methods, NIPS 2015; residuals and Ritz values: Parlett, The Symmetric Eigenvalue
 //! Problem, 1980, sections 4.5 and 11.
@@ -10,19 +10,19 @@ use nalgebra::DMatrix;
 
 use super::operator::{DIRECTIONS, LanczosKernels, Operator, Signs, project_out};
 
-/// Vectors a product: as many copies of one eigenvalue are found at a time.
+/// Vectors per product: as many copies of one eigenvalue can be found at a time.
 pub(super) const BLOCK: usize = 32;
 
-/// Dimension of the Krylov space: ten blocks. With fewer the last of 128 directions have not converged on lambda ~ 1/i.
+/// Dimension of the Krylov space: ten blocks. With fewer, the last of 128 directions do not converge on lambda ~ 1/i.
 pub(super) const KRYLOV: usize = 320;
 
-/// The largest |A q - theta q| / theta of a Ritz value that counts as known: some eigenvalue is that near.
+/// A Ritz value counts as known if |A q - theta q| / theta is at most this: some eigenvalue is that near.
 const RESIDUAL: f64 = 0.02;
 
-/// The part of a vector that must be left after projections, so that what is left is a direction and not rounding.
+/// The part of a vector that must remain after projections for it to be a direction and not rounding.
 const LEFT: f64 = 1e-8;
 
-/// Ritz pairs.
+/// Converged Ritz pairs.
 pub(super) struct Deflated {
     /// Q, d x k.
     pub(super) vectors: DMatrix<f64>,
@@ -34,7 +34,7 @@ pub(super) struct Deflated {
     pub(super) next: f64,
 }
 
-/// The Ritz pairs that have converged, at most [`DIRECTIONS`]; `floor` is what rounding leaves of the largest eigenvalue.
+/// The converged Ritz pairs, at most [`DIRECTIONS`]; `floor` is the rounding of the largest eigenvalue.
 pub(super) fn deflate(
     operator: &Operator<'_>,
     floor: f64,
@@ -75,11 +75,11 @@ pub(super) fn deflate(
     Ok(Deflated { vectors, values: pairs[..kept].to_vec(), top, next })
 }
 
-/// Writes `block`, made orthonormal to the first `filled` columns, behind them. What has no direction of its own (under
-/// `floor`, or a copy of what is there) is replaced by random signs.
+/// Makes `block` orthonormal to the first `filled` columns and writes it behind them. Vectors without a direction of
+/// their own (below `floor`, or copies) are replaced by random signs.
 fn extend(basis: &mut DMatrix<f64>, filled: usize, mut block: DMatrix<f64>, floor: f64, random: &mut Signs) {
     let (dim, width) = block.shape();
-    // Twice is enough (Parlett, section 6.9); scaled in between, so that the second time rounds what is left.
+    // Twice is enough (Parlett, section 6.9); scaled in between, so that the second pass rounds what is left.
     let mut alive = vec![true; width];
     for _ in 0..2 {
         project_out(&basis.columns(0, filled), &mut block);

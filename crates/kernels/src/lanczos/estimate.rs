@@ -1,16 +1,17 @@
-//! Sums over a spectrum from its first eigenvalues and the probes' rules, and what they make of ranks.
+//! Sums over a spectrum from its first eigenvalues and the probes' rules, and the ranks that follow.
 //!
-//! Guarantees: an interval is that of 95 % over the probes, widened by all that the residuals and the rules leave open.
-//! Must not: give a sum without it.
+//! Guarantees: an interval covers 95 % over the probes, widened by what the residuals and the rules leave open. Must
+//! not: return a sum without one.
 //!
 //! **The deflated part.** For a unit vector q with q^T A q = theta and r = |A q - theta q|, the spectral measure of q has mean
 //! theta and variance r^2. f concave: q^T f(A) q <= f(theta) (Jensen); and f(x) >= f(theta) + f'(theta) (x - theta) -
 //! C (x - theta)^2 bounds what it lacks by C r^2. -x ln x: C = 1 / theta, by ln(x / theta) <= x / theta - 1.
 //! sqrt x: C = 1 / (2 theta^(3/2)), by sqrt y >= 1 + (y - 1) / 2 - (y - 1)^2 / 2. The middle is taken.
 //!
-//! **The rest.** tr P, tr P A P and tr P A^2 P are known exactly (from the trace, the Frobenius norm, theta and r), so only what
-//! a parabola does not say of f is left to chance: f = a + b x + c x^2 + e, fitted over all probes' nodes, and
-//! (P g)^T e(A) (P g) is averaged. That is regression on control variates, and what the interval is taken from.
+//! **The rest.** tr P, tr P A P and tr P A^2 P are known exactly (from the trace, the Frobenius norm, theta and r), so
+//! only the part of f that a parabola does not explain is left to chance: f = a + b x + c x^2 + e, fitted over all
+//! probes' nodes, and (P g)^T e(A) (P g) is averaged. This is regression on control variates, and the interval comes
+//! from it.
 
 use nalgebra::{Matrix3, Vector3};
 
@@ -19,37 +20,37 @@ use super::operator::{DIRECTIONS, LanczosKernels, Operator, PROBES, Signs};
 use super::quadrature::{self, Probe};
 use crate::spectrum::Eigenvalues;
 
-/// Of the probes' degrees of freedom a parabola takes three: the 97.5 % point of Student's t with the other 29.
+/// The parabola takes three of the probes' degrees of freedom: the 97.5 % point of Student's t with the other 29.
 const FITTED: f64 = 3.0;
 const STUDENT: f64 = 2.0452;
 
-/// Eigenvalues above a Ritz value, as the probes count them outside the deflated space, from which on one was missed:
-/// their mean errs by sqrt(2 / 32) = 1/4.
+/// If the probes count this many eigenvalues above a Ritz value outside the deflated space, one was missed: their mean
+/// errs by sqrt(2 / 32) = 1/4.
 const MISSED: f64 = 0.5;
 
-/// A moment of the rest under this share of the whole's is a difference that rounding has eaten (relative error 1e-14 / 1e-7).
+/// Below this share of the whole, a moment of the rest is a difference lost to rounding (relative error 1e-14 / 1e-7).
 const LEAST_SHARE: f64 = 1e-7;
 
-/// The least width of the rest's spectrum, as a share of its mean, that a parabola is fitted to: its square is
-/// still far above the traces' relative error of 1e-14.
+/// The narrowest spectrum of the rest, as a share of its mean, that a parabola is fitted to: its square is still far
+/// above the traces' relative error of 1e-14.
 const LEAST_WIDTH: f64 = 1e-4;
 
-/// What is known of one matrix's spectrum, in units of `unit`.
+/// What is known about one matrix's spectrum, in units of `unit`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Estimate {
     dim: usize,
     unit: f64,
     trace: f64,
     floor: f64,
-    /// Converged Ritz values from the largest on, with their residuals.
+    /// Converged Ritz values, from the largest on, with their residuals.
     values: Vec<(f64, f64)>,
-    /// How many of them are the first eigenvalues without a gap: of one that is repeated more often than a block is
+    /// How many of them are the first eigenvalues without a gap: of an eigenvalue repeated more often than a block is
     /// wide, copies may be missing.
     known: usize,
     top: (f64, f64),
     /// Every other eigenvalue is under the floor.
     complete: bool,
-    /// tr P, tr P A P, tr P A^2 P, as far as they can be told.
+    /// tr P, tr P A P, tr P A^2 P, as far as they are known.
     traces: Vec<f64>,
     probes: Vec<Probe>,
 }
@@ -63,20 +64,19 @@ pub struct Ranged {
     pub interval: (f64, f64),
 }
 
-/// tr f(A).
 struct Sum {
     value: f64,
-    /// What each probe says of the part that no parabola explains, less their mean.
+    /// Each probe's value for the part that no parabola explains, minus their mean.
     spread: Vec<f64>,
     /// What residuals and rules leave open, to either side.
     bound: f64,
 }
 
 impl Estimate {
-    /// Of the operator's spectrum.
+    /// Estimates the operator's spectrum.
     ///
     /// # Errors
-    /// What a kernel returned; or what came out cannot belong to the matrix.
+    /// A kernel's error; or the result cannot belong to the matrix.
     pub fn new(operator: &Operator<'_>, kernels: &LanczosKernels<'_>) -> Result<Self, String> {
         let dim = operator.dim();
         if operator.is_zero() {
@@ -126,7 +126,7 @@ impl Estimate {
         Ok(Self { dim, unit, trace, floor, values, known, top, complete, traces, probes })
     }
 
-    /// All eigenvalues, where those that are not known are under the floor: they are rounding, and stand as zeros.
+    /// All eigenvalues, if the unknown ones are under the floor: those are rounding, and set to zero.
     pub fn all(&self) -> Option<Eigenvalues> {
         let mut values = self.resolved();
         values.resize(self.dim, 0.0);
@@ -138,7 +138,7 @@ impl Estimate {
         self.values[..self.known].iter().map(|(value, _)| value * self.unit).collect()
     }
 
-    /// By how much each of them may be off.
+    /// How far off each of them may be.
     pub fn residuals(&self) -> impl Iterator<Item = f64> {
         self.values[..self.known].iter().map(|(_, residual)| residual * self.unit)
     }
@@ -170,7 +170,7 @@ impl Estimate {
         ranged(entropy.value, entropy.error())
     }
 
-    /// tr A / lambda_1, lambda_1 being at least the largest Ritz value and at most its residual above it.
+    /// tr A / lambda_1, where lambda_1 is at least the largest Ritz value and at most its residual above it.
     pub fn intrinsic_dimension(&self) -> Ranged {
         let value = self.trace / self.top.0;
         Ranged { value, interval: (self.trace / (self.top.0 + self.top.1), value) }
@@ -189,8 +189,8 @@ impl Estimate {
         out
     }
 
-    /// -sum (q + epsilon) ln(q + epsilon), q = sqrt x / sum sqrt x, and its error. The sum in q is an estimate itself: it
-    /// enters by the slope of the entropy in it.
+    /// -sum (q + epsilon) ln(q + epsilon), q = sqrt x / sum sqrt x, and its error. The sum in q is an estimate itself:
+    /// it enters by the slope of the entropy in it.
     fn root_entropy(&self, of: &dyn Fn(f64) -> f64, epsilon: f64) -> (f64, f64) {
         let roots = self.sum(&|x| of(x).sqrt(), &|theta, squared| squared / (2.0 * theta.powf(1.5)));
         let entropy = |total: f64| {
@@ -214,7 +214,7 @@ impl Estimate {
         (sum.value, Sum { value: sum.value, spread, bound }.error())
     }
 
-    /// tr f(A); `lack` is what the deflated part lacks at most of f(theta), of theta and r^2.
+    /// tr f(A); `lack` is the most that the deflated part can be below f(theta), given theta and r^2.
     fn sum(&self, f: &dyn Fn(f64) -> f64, lack: &dyn Fn(f64, f64) -> f64) -> Sum {
         let mut out = Sum { value: 0.0, spread: Vec::new(), bound: 0.0 };
         for (value, residual) in &self.values {
@@ -242,7 +242,7 @@ impl Estimate {
 }
 
 impl Sum {
-    /// To either side: the 95 % interval of the probes' mean, and what is not chance.
+    /// To either side: the 95 % interval of the probes' mean, and the errors that are not random.
     fn error(&self) -> f64 {
         let n = self.spread.len() as f64;
         let squares: f64 = self.spread.iter().map(|x| x * x).sum();
@@ -259,15 +259,15 @@ struct Parabola {
 }
 
 impl Parabola {
-    /// Least squares over the probes' nodes: their weights are the density of the spectrum, so that what is left has the
-    /// least Frobenius norm, and its quadratic forms the least variance. Of the degree whose traces are known.
+    /// Least squares over the probes' nodes: their weights are the density of the spectrum, so the remainder has the
+    /// least Frobenius norm, and its quadratic forms the least variance. The degree is that of the known traces.
     fn fit(estimate: &Estimate, f: &dyn Fn(f64) -> f64) -> Self {
         let degrees = estimate.traces.len();
         let nodes = || estimate.probes.iter().flat_map(|probe| &probe.gauss);
         let total: f64 = nodes().map(|(_, weight)| weight).sum();
         let centre = nodes().map(|(x, weight)| weight * x).sum::<f64>() / total;
         let width = (nodes().map(|(x, weight)| weight * (x - centre).powi(2)).sum::<f64>() / total).sqrt();
-        // Nodes all in one place have no width but rounding, by whose powers nothing may be divided.
+        // Nodes all in one place have only rounding as their width; nothing may be divided by its powers.
         let mut out = Self { centre, width: width.max(LEAST_WIDTH * centre), coefficients: Vector3::zeros() };
         let (mut normal, mut right) = (Matrix3::zeros(), Vector3::zeros());
         for (x, weight) in nodes() {
@@ -276,7 +276,7 @@ impl Parabola {
             normal += powers * powers.transpose() * (weight / total);
             right += powers * (weight / total * f(*x));
         }
-        // What the nodes cannot tell apart (all in one place, or in two) is left at zero.
+        // Coefficients that the nodes cannot tell apart (all in one place, or in two) stay zero.
         if let Ok(solved) = normal.svd(true, true).solve(&right, 1e-10) {
             out.coefficients = solved;
         }
@@ -307,12 +307,13 @@ fn ranged(entropy: f64, error: f64) -> Ranged {
     Ranged { value: entropy.exp(), interval: ((entropy - error).exp(), (entropy + error).exp()) }
 }
 
-/// With 0 ln 0 = 0.
+/// 0 ln 0 = 0.
 fn minus_x_ln_x(x: f64) -> f64 {
     if x > 0.0 { -x * x.ln() } else { 0.0 }
 }
 
-/// Bytes that one estimate holds at most: the Krylov space, its image and the Ritz vectors, or a batch of probes' bases.
+/// The most bytes that one estimate holds: the Krylov space, its image and the Ritz vectors, or a batch of probes'
+/// bases.
 pub fn scratch_bytes(dim: usize) -> usize {
     let deflating = 2 * deflate::KRYLOV + 2 * DIRECTIONS + 8 * deflate::BLOCK;
     let probing = quadrature::BATCH * (quadrature::STEPS + 8) + DIRECTIONS;

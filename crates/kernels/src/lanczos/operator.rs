@@ -8,11 +8,11 @@ use crate::moments::Moments;
 use crate::packed::Packed;
 use crate::spectrum::rounding_floor;
 
-/// Directions that are deflated, at most.
-pub const DIRECTIONS: usize = 128;
+/// The most directions that are deflated.
+pub(crate) const DIRECTIONS: usize = 128;
 
 /// Random vectors of the quadrature.
-pub const PROBES: usize = 32;
+pub(crate) const PROBES: usize = 32;
 
 /// A X of a packed matrix.
 pub type Times<'a> = &'a dyn Fn(&Packed, &DMatrix<f64>) -> Result<DMatrix<f64>, String>;
@@ -20,18 +20,19 @@ pub type Times<'a> = &'a dyn Fn(&Packed, &DMatrix<f64>) -> Result<DMatrix<f64>, 
 /// Eigenvalues, descending, and their eigenvectors.
 pub type Eigenvectors<'a> = &'a dyn Fn(&DMatrix<f64>) -> Result<(Vec<f64>, DMatrix<f64>), String>;
 
-/// The kernels that the iteration asks for.
+/// The kernels used by the iteration.
 pub struct LanczosKernels<'a> {
-    /// Of the moments' triangle.
+    /// For the moments' triangle.
     pub times: Times<'a>,
-    /// Of a small matrix.
+    /// For a small matrix.
     pub eigenvectors: Eigenvectors<'a>,
 }
 
-/// The covariance, or the uncentred second moment, over a power of two near its trace: no square can over- or underflow.
+/// The covariance, or the uncentred second moment, divided by a power of two near its trace: no square can over- or
+/// underflow.
 pub struct Operator<'a> {
     pub(super) moments: &'a Moments,
-    /// mu / sqrt(unit); of the covariance none.
+    /// mu / sqrt(unit); `None` for the covariance.
     pub(super) mean: Option<DVector<f64>>,
     pub(super) unit: f64,
     pub(super) trace: f64,
@@ -49,14 +50,14 @@ impl<'a> Operator<'a> {
     }
 
     fn new(moments: &'a Moments, trace: f64, uncentred: bool) -> Self {
-        // Under 2^-900 nothing is left to be told from zero, and 1 / (N unit) stays finite.
+        // Below 2^-900 everything counts as zero, and 1 / (N unit) stays finite.
         let unit = 2f64.powi(trace.log2().floor().clamp(-900.0, 1000.0) as i32);
         let root = unit.sqrt();
         let mean = uncentred.then(|| DVector::from_iterator(moments.dim(), moments.mean().iter().map(|x| x / root)));
         Self { moments, mean, unit, trace: trace / unit }
     }
 
-    /// Whether there is nothing to find: every entry is zero.
+    /// Whether every entry is zero.
     pub fn is_zero(&self) -> bool {
         self.trace == 0.0
     }
@@ -65,7 +66,7 @@ impl<'a> Operator<'a> {
         self.moments.dim()
     }
 
-    /// 1 / (N unit): M2 times this.
+    /// The factor 1 / (N unit) of M2.
     pub(super) fn scale(&self) -> f64 {
         1.0 / self.moments.rows() as f64 / self.unit
     }
@@ -97,7 +98,7 @@ impl<'a> Operator<'a> {
         (squares, diagonal.sqrt())
     }
 
-    /// The numeric noise floor with this largest eigenvalue.
+    /// The numeric noise floor for this largest eigenvalue.
     pub(super) fn floor(&self, diagonal_norm: f64, largest: f64) -> f64 {
         let sums = self.moments.rounding() / self.unit;
         rounding_floor(diagonal_norm, self.dim(), largest) + sums

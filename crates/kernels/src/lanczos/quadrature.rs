@@ -1,37 +1,38 @@
-//! Lanczos runs from random signs, and the two Gauss rules that each of them is.
+//! Lanczos runs from random signs, and the two Gauss rules that each yields.
 //!
 //! Guarantees: for f = -x ln x and f = sqrt x the two rules enclose (P g)^T f(A) (P g). Must not: know what f is for.
 //!
-//! All even derivatives of these f are negative and all odd ones from the third on positive, so Gauss's rule is never under
-//! the integral, and Radau's with its node at 0, where the spectrum ends, never over it (Golub and Meurant, Matrices,
-//! Moments and Quadrature, 1994, section 4).
+//! All even derivatives of these f are negative and all odd ones from the third on positive, so Gauss's rule is never
+//! below the integral, and Radau's with its node at 0, where the spectrum ends, never above it (Golub and Meurant,
+//! Matrices, Moments and Quadrature, 1994, section 4).
 
 use nalgebra::{DMatrix, DVector};
 
 use super::deflate::Deflated;
 use super::operator::{LanczosKernels, Operator, PROBES, Signs, project_out};
 
-/// Steps of a run.
+/// Steps per run.
 pub(super) const STEPS: usize = 40;
 
-/// Runs at a time: their bases are what takes memory.
+/// Runs at a time: their bases take the memory.
 pub(super) const BATCH: usize = 16;
 
-/// Residuals up to this share of theta: by the projection q then takes at most r / sqrt theta off a sum of roots, and less
-/// than r off one of -x ln x (eigenvalues move by r^2 over their distance, and r^2 is at most theta times the other one).
+/// Residuals up to this share of theta are small: the projection then takes at most r / sqrt theta off a sum of roots,
+/// and less than r off one of -x ln x (eigenvalues move by r^2 over their distance, and r^2 is at most theta times the
+/// other one).
 const CONVERGED: f64 = 1e-6;
 
 /// Nodes and weights.
 pub(super) type Rule = Vec<(f64, f64)>;
 
-/// One run.
+/// The result of one run.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Probe {
     pub(super) gauss: Rule,
     pub(super) radau: Rule,
 }
 
-/// A run under way.
+/// A run in progress.
 struct LanczosRun {
     weight: f64,
     basis: DMatrix<f64>,
@@ -40,10 +41,10 @@ struct LanczosRun {
     ended: bool,
 }
 
-/// Runs from random signs without what lies in the Ritz vectors; a run ends where what is left is under `floor`.
+/// Runs from random signs without the part in the Ritz vectors; a run ends when the remainder is below `floor`.
 ///
-/// Vectors that have converged are projected out at every step: rounding would bring them back, and each would take a
-/// step away from the rest. The others are not: what couples them to the rest is the rest's, and the rules enclose it.
+/// Converged vectors are projected out at every step: rounding would bring them back, and each would take a step away
+/// from the rest. The others are not: what couples them to the rest belongs to the rest, and the rules enclose it.
 pub(super) fn probe(
     operator: &Operator<'_>,
     deflated: &Deflated,
@@ -88,7 +89,7 @@ impl LanczosRun {
         Self { weight: norm * norm, basis, diagonal: Vec::new(), off: Vec::new(), ended: norm == 0.0 }
     }
 
-    /// One step, with all of the basis projected out twice: Lanczos's own three terms lose their orthogonality.
+    /// One step, with the whole basis projected out twice: Lanczos's own three terms lose their orthogonality.
     fn advance(&mut self, step: usize, mut image: DVector<f64>, floor: f64) {
         let basis = self.basis.columns(0, step + 1);
         self.diagonal.push(self.basis.column(step).dot(&image));
@@ -107,7 +108,7 @@ impl LanczosRun {
     fn rules(&self, floor: f64) -> Probe {
         let steps = self.diagonal.len();
         let gauss = rule(&self.diagonal, &self.off[..steps.saturating_sub(1)], self.weight);
-        // A run that ended has the whole measure; so has one whose matrix is not definite, which is rounding.
+        // A run that ended has the whole measure; so has one whose matrix is indefinite through rounding.
         let last = if self.off.len() == steps { self.radau_entry(floor) } else { None };
         let radau = match last {
             Some(last) => {
@@ -119,8 +120,8 @@ impl LanczosRun {
         Probe { gauss, radau }
     }
 
-    /// The entry that gives the tridiagonal matrix an eigenvalue at 0 (Golub 1973), or a little under it where rounding
-    /// has moved the least Ritz value there.
+    /// The entry that gives the tridiagonal matrix an eigenvalue at 0 (Golub 1973), or slightly below if rounding has
+    /// moved the smallest Ritz value there.
     fn radau_entry(&self, floor: f64) -> Option<f64> {
         [0.0, 2.0 * floor, 32.0 * floor].into_iter().find_map(|under| {
             let mut pivot = self.diagonal.first()? + under;

@@ -1,7 +1,7 @@
-//! Dense symmetric to band: panel by panel, A <- Q^T A Q, nearly all of it in matrix products on the tiles.
+//! Dense symmetric to band: panel by panel, A <- Q^T A Q, almost entirely in matrix products on the tiles.
 //!
-//! Guarantees: the same bits whatever the number of threads: each sum has its order. Must not: read the half of the matrix
-//! that is not kept.
+//! Guarantees: the same bits for any number of threads: each sum has a fixed order. Must not: read the half of the
+//! matrix that is not kept.
 //!
 //! With Q = I - V T V^T and Y = A V: Q^T A Q = A - V X^T - X V^T, X = Y T - V (T^T V^T Y T) / 2.
 
@@ -15,18 +15,19 @@ use super::super::tiles::{ProductShape, Strided, StridedTile, TILE_ROWS, Tile, T
 use super::chase::Band;
 use super::panel::Panel;
 
-/// Columns a panel, and so half the width of the band: two tiles. The products cost less the wider it is, the chase more.
+/// Columns per panel, and so half the bandwidth: two tiles. A wider panel makes the products cheaper and the chase more
+/// expensive.
 const BANDWIDTH: usize = 48;
 /// Rows and columns of the matrix that are multiplied at a time with V: a block of 300 KiB stays in the second cache.
 const BLOCK: usize = 192;
-/// Rows that one task updates: few enough pages for the first translation cache.
+/// Rows that one task updates: few enough pages for the first-level TLB.
 const UPDATE_ROWS: usize = 64;
 /// Rows of V and Y that one task multiplies.
 const STEP_ROWS: usize = 512;
-/// Partial sums of A V, whatever the number of threads: their order makes the bits.
+/// Partial sums of A V, for any number of threads: their order determines the bits.
 const PARTS: usize = 4;
 
-/// The upper half of a symmetric matrix by rows, from column `from` on still to be reduced.
+/// The upper half of a symmetric matrix by rows; the part from column `from` on is not reduced yet.
 struct Upper<'a> {
     values: &'a mut [f64],
     n: usize,
@@ -64,12 +65,12 @@ impl Upper<'_> {
         self.n - self.from
     }
 
-    /// Where row i, column j of what is left stands.
+    /// The index of row i, column j of the remaining matrix.
     fn at(&self, i: usize, j: usize) -> usize {
         (self.from + i) * self.n + self.from + j
     }
 
-    /// Y = A V, row by row, as many columns as V in whole tiles has.
+    /// Y = A V, row by row, with the columns of V rounded up to whole tiles.
     fn times(&self, panel: &Panel, tiles: &Tiles) -> Vec<f64> {
         let order = self.order();
         let v = Transposed::new(panel, tiles);
@@ -199,7 +200,7 @@ impl Transposed {
         Self { height, tile: tiles.f64_strided, tile_width, panels }
     }
 
-    /// Columns, in whole tiles.
+    /// Columns, rounded up to whole tiles.
     fn width(&self) -> usize {
         self.panels.len() / self.height
     }

@@ -1,19 +1,19 @@
-//! Symmetric band to tridiagonal: one column after another is cleared, and the bulge that this makes is chased off the
-//! end of the band.
+//! Symmetric band to tridiagonal: columns are cleared one after another, and the bulge that this creates is chased off
+//! the end of the band.
 //!
-//! Guarantees: orthogonal similarity by Householder reflections, 6 n^2 b flops on blocks of b x b that stay in the first
-//! cache; the same bits whatever the number of threads. Must not: allocate in the loops, or lock out of order.
+//! Guarantees: orthogonal similarity by Householder reflections, 6 n^2 b flops on blocks of b x b that stay in the
+//! first cache; the same bits for any number of threads. Must not: allocate in the loops, or lock out of order.
 //!
-//! RowBlock: Lang, A parallel algorithm for reducing symmetric banded matrices to tridiagonal form, SIAM J. Sci. Comput. 14
-//! (1993); the blocks are those of Haidar, Ltaief and Dongarra (SC 2011).
+//! Based on Lang, A parallel algorithm for reducing symmetric banded matrices to tridiagonal form, SIAM J. Sci. Comput.
+//! 14 (1993); the blocks are those of Haidar, Ltaief and Dongarra (SC 2011).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::super::vectors::{add_scaled, dot, multiply_add, wide};
 
-/// A symmetric band matrix by columns of its lower half: entry (i, j) stands at offset i - j < 2b of column j. The half
-/// beyond b is room for the bulge. Each b columns have a lock: a block of the chase reaches into two such groups.
+/// A symmetric band matrix by columns of its lower half: entry (i, j) is at offset i - j < 2b of column j. The half
+/// beyond b is room for the bulge. Each group of b columns has a lock: a block of the chase reaches into two groups.
 pub(super) struct Band {
     n: usize,
     bandwidth: usize,
@@ -24,11 +24,11 @@ impl Band {
     /// The zero matrix of order `n`.
     pub(super) fn zeros(n: usize, bandwidth: usize) -> Self {
         let group = |_| Mutex::new(vec![0.0; 2 * bandwidth * bandwidth]);
-        // One more than there are columns for, so that every block has two.
+        // One group more than the columns need, so that every block has two.
         Self { n, bandwidth, groups: (0..=n.div_ceil(bandwidth)).map(group).collect() }
     }
 
-    /// Sets the entries (j, j), (j + 1, j) ... of column j, as far as the band goes.
+    /// Sets the entries (j, j), (j + 1, j) ... of column j, within the band.
     pub(super) fn set_column(&mut self, j: usize, below: &[f64]) {
         let length = below.len().min(self.bandwidth + 1);
         let group = self.groups[j / self.bandwidth].get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -80,7 +80,6 @@ struct Block<'a> {
     groups: [MutexGuard<'a, Vec<f64>>; 2],
     /// Columns in the first group.
     split: usize,
-    /// Where they start in it.
     offset: usize,
     stride: usize,
 }
@@ -95,19 +94,19 @@ impl Block<'_> {
 }
 
 /// Which thread clears which column, and how far each has come. A thread takes the next column only when it is free, so
-/// the column before is finished or in the hands of a thread that runs: nobody waits for somebody who waits for a thread.
+/// the column before is finished or in the hands of a running thread: no thread waits for one that waits for a thread.
 struct ChaseOrder {
     next: AtomicUsize,
-    /// Blocks done of each column's chase.
+    /// Finished blocks in each column's chase.
     done: Vec<AtomicUsize>,
-    /// Threads that take columns, or are going to.
+    /// Threads that take columns, or are about to.
     threads: AtomicUsize,
-    /// Times that one was held up.
+    /// How often one was held up.
     stalls: AtomicUsize,
 }
 
-/// Sets a column's chase to done, also when its thread panics: whoever waits for it then goes on, and the panic is passed on
-/// where all are joined.
+/// Marks a column's chase as done, even if its thread panics: the thread that waits for it goes on, and the panic is
+/// passed on where all are joined.
 struct Progress<'a>(&'a AtomicUsize);
 
 impl Drop for Progress<'_> {
@@ -117,7 +116,8 @@ impl Drop for Progress<'_> {
 }
 
 impl ChaseOrder {
-    /// Waits until the chase of the column before has left the blocks up to `block` and the one after, which share entries.
+    /// Waits until the chase of the column before has left the blocks up to `block` and the one after, which share
+    /// entries.
     fn wait(&self, column: usize, block: usize) {
         let Some(before) = column.checked_sub(1) else { return };
         let mut spins = 0u32;
@@ -130,7 +130,7 @@ impl ChaseOrder {
         }
     }
 
-    /// Whether this thread is to leave the chase to the others: there are some, and the processor is needed elsewhere.
+    /// Whether this thread should leave the chase to the others: there are some, and the processor is needed elsewhere.
     fn leave(&self) -> bool {
         let others = |threads: usize| (threads > 1).then(|| threads - 1);
         self.stalls.load(Ordering::Relaxed) >= MOST_STALLS
@@ -138,23 +138,23 @@ impl ChaseOrder {
     }
 }
 
-/// Squares of lengths under this have lost digits to underflow, so that no reflector made of them is orthogonal. The matrix
-/// is scaled to entries around 1: what is dropped is under 1e-140.
+/// Squares of lengths below this have lost digits to underflow, so a reflector made of them would not be orthogonal.
+/// The matrix is scaled to entries around 1: what is dropped is below 1e-140.
 const NEGLIGIBLE_SQUARE: f64 = 1e-280;
 
-/// From this order on a second thread helps, where there is one.
+/// From this order on a second thread helps, if there is one.
 const TOGETHER_FROM: usize = 1024;
 
-/// Spins until a waiting thread lets others run, and how often it does so until it says that it is held up. A block takes
-/// about a microsecond, a spin a few nanoseconds: sixteen turns are far more than any wait between threads that run.
+/// Spins before a waiting thread yields, and yields before it counts as held up. A block takes about a microsecond, a
+/// spin a few nanoseconds: sixteen yields are far more than any wait between running threads.
 const SPINS: u32 = 64;
 const TURNS: u32 = 16;
-/// How often a chase is held up until all but one thread leave it: others need the processor, and threads that wait for one
-/// another are then slower than one alone.
+/// How often a chase is held up before all but one thread leave it: others need the processor, and threads that wait
+/// for one another are then slower than one alone.
 const MOST_STALLS: usize = 2;
 
 /// Turns x into (beta, v_1, v_2 ...) and returns tau, so that I - tau v v^T, v_0 = 1, maps x to beta e_0 (Golub and Van
-/// Loan, 5.1). What is too small is dropped instead.
+/// Loan, 5.1). Values that are too small are dropped instead.
 #[inline(always)]
 pub(super) fn reflector<const FUSED: bool>(x: &mut [f64]) -> f64 {
     let (first, rest) = x.split_at_mut(1);
@@ -235,7 +235,7 @@ fn push_on<const FUSED: bool>(block: &mut Block<'_>, by: Reflector<'_>, u: &mut 
     next_tau
 }
 
-/// Clears x but for its first entry; the reflector that does it goes to `v`.
+/// Clears all of x but its first entry; stores the reflector in `v`.
 #[inline(always)]
 fn take_reflector<const FUSED: bool>(x: &mut [f64], v: &mut [f64]) -> f64 {
     let tau = reflector::<FUSED>(x);

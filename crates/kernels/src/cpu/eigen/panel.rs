@@ -9,9 +9,7 @@ use faer::{Accum, Mat, MatRef, Par};
 use super::super::vectors::{add_scaled, dot, wide};
 use super::chase::reflector;
 
-/// Reflections of a panel of `height` rows.
 pub(super) struct Panel {
-    /// Rows m.
     pub(super) height: usize,
     /// V, column after column.
     pub(super) v: Vec<f64>,
@@ -20,7 +18,8 @@ pub(super) struct Panel {
 }
 
 impl Panel {
-    /// Of the m x b panel whose columns stand one after another in `columns`; R is left in it, zeros below.
+    /// Factorises the m x b panel whose columns are stored one after another in `columns`; leaves R in it, with zeros
+    /// below.
     pub(super) fn factor(columns: &mut [f64], height: usize) -> Self {
         let width = columns.len() / height;
         let count = width.min(height);
@@ -36,7 +35,6 @@ impl Panel {
         Self { height, v, t }
     }
 
-    /// Reflections.
     pub(super) fn count(&self) -> usize {
         self.t.nrows()
     }

@@ -1,15 +1,15 @@
 //! Eigenvalues of a symmetric tridiagonal matrix, by the root-free QL iteration.
 //!
-//! Guarantees: errors of a few units of rounding of the largest eigenvalue. Must not: run for ever.
+//! Guarantees: errors of a few units of rounding of the largest eigenvalue. Must not: run forever.
 //!
-//! The rational form of the QL algorithm with implicit shifts by Pal, Walker and Kahan: it carries the squares of the
-//! off-diagonal entries and takes one root an iteration, for the shift (Parlett, The Symmetric Eigenvalue Problem, 1980,
-//! section 8.15). O(n^2): about two iterations an eigenvalue.
+//! The rational form of the QL algorithm with implicit shifts by Pal, Walker and Kahan: it works with the squares of
+//! the off-diagonal entries and takes one root per iteration, for the shift (Parlett, The Symmetric Eigenvalue Problem,
+//! 1980, section 8.15). O(n^2): about two iterations per eigenvalue.
 
-/// Iterations an eigenvalue, at most: two are usual.
+/// The most iterations per eigenvalue: two are usual.
 const MOST_ITERATIONS: usize = 30;
 
-/// Overwrites `diagonal` (n) with the eigenvalues, in no order; `off` (n - 1) is used up. `None`: no convergence.
+/// Overwrites `diagonal` (n) with the eigenvalues, in no order, and destroys `off` (n - 1). `None` without convergence.
 pub(super) fn eigenvalues(diagonal: &mut [f64], off: &mut [f64]) -> Option<()> {
     let unit = f64::EPSILON / 2.0;
     let n = diagonal.len();
@@ -20,7 +20,7 @@ pub(super) fn eigenvalues(diagonal: &mut [f64], off: &mut [f64]) -> Option<()> {
             last += 1;
         }
         let (block, off) = (&mut diagonal[first..=last], &mut off[first..last]);
-        // QL finds the eigenvalues at the top first and keeps small ones small where they stand there.
+        // QL finds the eigenvalues at the top first and keeps small ones accurate if they are there.
         if block[block.len() - 1].abs() < block[0].abs() {
             block.reverse();
             off.reverse();
@@ -73,7 +73,7 @@ fn two_by_two(a: f64, b_squared: f64, c: f64) -> (f64, f64) {
     (small, large)
 }
 
-/// One QL step on an unreduced block, with the shift that its upper left corner suggests.
+/// One QL step on an unreduced block, with the shift from its upper left corner.
 fn sweep(diagonal: &mut [f64], off: &mut [f64]) {
     let last = diagonal.len() - 1;
     let root = off[0].sqrt();
@@ -94,7 +94,7 @@ fn sweep(diagonal: &mut [f64], off: &mut [f64]) {
         sine = b / r;
         gamma = cosine * (diagonal[i] - shift) - sine * old_gamma;
         diagonal[i + 1] = old_gamma + (diagonal[i] - gamma);
-        // gamma^2 / cosine, without waiting for one division after another.
+        // gamma^2 / cosine, so that one division need not wait for another.
         p = if cosine < f64::MIN_POSITIVE { old_cosine * b } else { gamma * gamma * inverse };
     }
     off[0] = sine * p;
