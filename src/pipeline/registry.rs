@@ -102,6 +102,7 @@ impl Registry {
         self.runs.get_mut(&window.run)?.layers.get_mut(&window.layer)
     }
 
+    /// Adds a checked batch to its run, layer and window, and makes the job that merges it.
     pub(super) fn admit(
         &mut self,
         arrival: &Arrival,

@@ -172,7 +172,7 @@ fn troubles() -> Vec<Panel> {
             "Faults",
             "fullrank_worker_panics_total",
             &[],
-            "Bugs that cost one batch or report each.",
+            "Panics (bugs in fullrank) that cost one batch or report each.",
             "any: please report it; the log has the message and the place.",
         ),
         zero(
