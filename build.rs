@@ -13,12 +13,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(out.join("fullrank.bin"), files.encode_to_vec())?;
     tonic_prost_build::configure()
         .build_client(true) // for the tests
-        .bytes(".fullrank.v1.PushRequest.chunk") // taken from the connection's buffer as they are, not copied out of it
+        .bytes(".fullrank.v1.PushRequest.chunk") // slices of the connection's buffer, not copies
         .compile_fds(files)?;
     Ok(())
 }
 
-/// FULLRANK_REVISION; else git's, but only of what may be shipped: a debug build is not built anew for each commit.
+/// FULLRANK_REVISION, or git's revision in release builds: debug builds should not be rebuilt for each commit.
 fn revision() -> String {
     println!("cargo:rerun-if-env-changed=FULLRANK_REVISION");
     if let Ok(revision) = std::env::var("FULLRANK_REVISION") {

@@ -57,7 +57,7 @@ const TABLE: [Row; 18] = {
         (Code::NotFinite, "not_finite", "Some values are not finite", 422, G::InvalidArgument, None),
         (Code::Overloaded, "overloaded", "No room at the moment", 429, G::ResourceExhausted, Some(1)),
         (Code::TooManyStreams, "too_many_streams", "Too many runs and layers", 429, G::ResourceExhausted, Some(60)),
-        (Code::Internal, "internal", "A bug in the service", 500, G::Internal, None),
+        (Code::Internal, "internal", "Internal error", 500, G::Internal, None),
         (Code::Draining, "draining", "The service is stopping", 503, G::Unavailable, Some(5)),
         (Code::StorageFull, "storage_full", "The history cannot be written", 507, G::Unavailable, Some(10)),
     ]

@@ -54,14 +54,14 @@
 #![forbid(unsafe_code)]
 
 pub mod analysis;
-pub(crate) mod budget;
+mod budget;
 pub mod compute;
-pub mod identity;
+mod identity;
 pub mod pipeline;
 pub mod publish;
 
-pub mod ingest;
-pub(crate) mod server;
+mod ingest;
+mod server;
 pub mod web;
 pub mod wire;
 

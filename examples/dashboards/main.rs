@@ -1,4 +1,4 @@
-//! Writes Grafana's dashboards into `dashboards/grafana`, from where the binary takes them:
+//! Writes Grafana's dashboards into `dashboards/grafana`, which the binary includes:
 //!
 //!     cargo run --example dashboards
 

@@ -14,6 +14,6 @@ pub mod part;
 pub(crate) mod pushed;
 pub mod report;
 pub mod role;
-pub mod text;
+pub(crate) mod text;
 pub mod verdict;
 pub mod window;

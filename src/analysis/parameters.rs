@@ -108,7 +108,7 @@ pub struct Parameters {
     pub precision: Option<Precision>,
     /// The training method.
     pub method: Option<Method>,
-    /// Finite numbers by name, from [`SCALARS`].
+    /// Finite numbers by name, from `SCALARS`.
     pub scalars: BTreeMap<&'static str, f64>,
 }
 

@@ -34,7 +34,7 @@ pub struct IngestLimits {
     pub min_body_rate: u64,
 }
 
-pub struct Bodies {
+pub(crate) struct Bodies {
     limits: IngestLimits,
     budget: Arc<Budget>,
     kept: Mutex<Vec<Vec<u8>>>,

@@ -44,7 +44,7 @@ enum BodyFormat {
 ///
 /// # Errors
 /// Everything in the contract's refusal table.
-pub async fn push(
+pub(crate) async fn push(
     State(ingest): State<Ingest>,
     names: Result<Segments<(String, String)>, Refusal>,
     query: Result<Fields<Vec<(String, String)>>, Refusal>,

@@ -5,9 +5,9 @@
 
 mod body;
 pub(crate) mod grpc;
-pub mod http;
+pub(crate) mod http;
 mod submit;
 
 pub(crate) use body::{Bodies, IngestLimits};
 pub(crate) use grpc::{MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES};
-pub use submit::Ingest;
+pub(crate) use submit::Ingest;

@@ -12,7 +12,7 @@ const INLINE_BYTES: usize = 64 * 1024;
 
 /// What both endpoints need.
 #[derive(Clone)]
-pub struct Ingest {
+pub(crate) struct Ingest {
     /// Where pushes go.
     pub pipeline: Arc<Pipeline>,
     /// Where bodies are received.

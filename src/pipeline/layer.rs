@@ -114,7 +114,7 @@ impl LayerState {
         if window > MAX_WINDOW {
             return Err(Refusal::over(
                 Code::Malformed,
-                format!("window {MAX_WINDOW} is the last possible number: send window"),
+                format!("no window number is left, the limit is {MAX_WINDOW}: send window"),
                 MAX_WINDOW,
             ));
         }

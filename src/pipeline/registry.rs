@@ -60,7 +60,7 @@ pub(super) struct Admitted {
 /// The answer to a push that was accepted before.
 pub(super) struct Repeated {
     pub(super) accepted: Accepted,
-    /// Answer with the report so far, after the work in progress.
+    /// Answer with an interim report, after the work in progress.
     pub(super) job: Option<MergeJob>,
     /// The window is stored, or about to be; the client that waits for its report.
     pub(super) stored: Option<Option<Waiter>>,
@@ -102,6 +102,7 @@ impl Registry {
         self.runs.get_mut(&window.run)?.layers.get_mut(&window.layer)
     }
 
+    /// Adds a checked batch to its run, layer and window, and makes the job that merges it.
     pub(super) fn admit(
         &mut self,
         arrival: &Arrival,

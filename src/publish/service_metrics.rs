@@ -70,7 +70,7 @@ impl ServiceMetrics {
             )?,
             solver_failures: names
                 .counter("fullrank_solver_failures_total", "Eigensolver results that failed their checks")?,
-            worker_panics: names.counter("fullrank_worker_panics_total", "Bugs that cost one batch or report")?,
+            worker_panics: names.counter("fullrank_worker_panics_total", "Panics that cost one batch or report")?,
             series_dropped: names.counter(
                 "fullrank_series_dropped_total",
                 "Series left out of scrapes because of the cardinality cap",

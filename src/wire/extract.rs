@@ -6,9 +6,9 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Code, Refusal};
 
-pub struct Segments<T>(pub T);
+pub(crate) struct Segments<T>(pub T);
 
-pub struct Fields<T>(pub T);
+pub(crate) struct Fields<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segments<T> {
     type Rejection = Refusal;

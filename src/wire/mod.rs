@@ -3,7 +3,7 @@
 //! Must not: serve, or decide anything.
 
 pub(crate) mod extract;
-pub mod problem;
+pub(crate) mod problem;
 pub mod proto;
 pub(crate) mod status;
 pub mod views;

@@ -1,4 +1,4 @@
-//! What stands around the panels of a dashboard: variables, alerts as annotations, links.
+//! Everything around the panels of a dashboard: variables, alerts as annotations, links.
 //!
 //! Must not: know what is measured.
 
@@ -6,19 +6,19 @@ use serde_json::{Value, json};
 
 use super::panel::{DATASOURCE, Row, placed, selected};
 
-/// One dashboard but for its panels.
+/// A dashboard without its panels.
 pub(super) struct Frame {
-    /// Fixed: alerts and links name it.
+    /// Fixed, because alerts and links use it.
     pub(super) uid: &'static str,
-    /// In the list of dashboards.
+    /// The title in the list of dashboards.
     pub(super) title: &'static str,
-    /// What it is for.
+    /// What the dashboard is for.
     pub(super) description: &'static str,
-    /// With the variables `run` and `layer`.
+    /// Whether it has the variables `run` and `layer`.
     pub(super) of_runs: bool,
-    /// Which alerts are drawn.
+    /// The query of the alerts to draw.
     pub(super) alerts: &'static str,
-    /// The service's own page.
+    /// The link to the service's own page.
     pub(super) page: &'static str,
 }
 
@@ -50,7 +50,7 @@ impl Frame {
         })
     }
 
-    /// Prometheus has a series for each alert while it fires.
+    /// Alerts as annotations: Prometheus has a series for each alert while it fires.
     fn annotation(&self) -> Value {
         json!({
             "name": "Alerts", "enable": true, "iconColor": "red",
@@ -101,14 +101,14 @@ impl Frame {
         }
         all.push(json!({
             "type": "textbox", "name": "page", "label": "fullrank's page", "query": "http://127.0.0.1:8417", "hide": 0,
-            "description": "Where a browser finds the service itself, for links to its own page",
+            "description": "Address of the service in a browser, for links to its own page",
             "current": {"text": "http://127.0.0.1:8417", "value": "http://127.0.0.1:8417"},
         }));
         all
     }
 }
 
-/// Values of a label, several at once; all of them at first.
+/// A variable over a label's values, with multiple choice; initially all.
 fn variable(name: &str, label: &str, query: &str, only: &str) -> Value {
     let query = selected(query);
     json!({
@@ -116,7 +116,7 @@ fn variable(name: &str, label: &str, query: &str, only: &str) -> Value {
         "query": {"qryType": 1, "query": query, "refId": "variable"},
         "datasource": {"type": "prometheus", "uid": DATASOURCE},
         "multi": true, "includeAll": true, "allValue": ".+", "current": {"text": ["All"], "value": ["$__all"]},
-        // With the range of time: runs leave /metrics.
+        // Refreshed with the time range, because runs leave /metrics.
         "refresh": 2, "sort": 1, "regex": only,
     })
 }

@@ -1,4 +1,4 @@
-//! Every method's own diagnostics, a closed row a group, made from the table of diagnostics.
+//! The diagnostics of every method, one closed row per group, generated from the table of diagnostics.
 //!
 //! Guarantees: every diagnostic of the table is in a panel, with its help.
 
@@ -9,55 +9,55 @@ use fullrank::analysis::methods::TABLE;
 pub(super) const READINGS: [(&str, &str, &str); 15] = [
     (
         "teacher",
-        "a cosine that rises towards 1; a rank ratio near 1; spectra alike (distance near 0); a centre gap near 0.",
-        "BYOL: the teacher's rank falls first (ratio under 1). MoCo: a spectrum distance that grows is a stale queue.",
+        "a cosine that rises towards 1; a rank ratio near 1; similar spectra (distance near 0); a centre gap near 0.",
+        "BYOL: the teacher's rank falls first (ratio under 1). MoCo: a growing spectrum distance means a stale queue.",
     ),
     (
         "prototypes",
         "much information (marginal_entropy well above entropy), usage near 1, no dead prototypes, divergence above 0.",
-        "one prototype: entropy and marginal entropy to 0, largest share to 1. Uniform: entropy to ln K, information to 0.",
+        "one prototype: entropy and marginal entropy fall to 0, the largest share rises to 1. Uniform: entropy rises to ln K, information falls to 0.",
     ),
     (
         "prototype_targets",
         "much information: targets sharp (entropy low) and spread (usage near 1).",
-        "one prototype: marginal entropy to 0. Uniform: entropy to ln K; a target that is uniform on each row teaches nothing.",
+        "one prototype: marginal entropy falls to 0. Uniform: entropy rises to ln K; a target that is uniform on each row teaches nothing.",
     ),
     (
         "predictor",
         "a rank ratio near 1; a cosine that rises; the predictor aligned with F (alignment to 1, commutator to 0).",
-        "linear_r2 at 1 leaves nothing to learn, at 0 shares nothing; modes of F die one by one as alignment is lost.",
+        "linear_r2 at 1: nothing is left to learn; at 0: the views share nothing. Modes of F die one by one as alignment is lost.",
     ),
     (
         "batch_norm",
         "pre_std above pre_std_limit (dashed); a post_variance_share near 1.",
-        "masked collapse: pre_std under its limit with pre_mean_cosine near 1, and the share after batch norm still high.",
+        "masked collapse: pre_std below its limit with pre_mean_cosine near 1, and the share after batch norm still high.",
     ),
     (
         "loss",
         "a loss that leaves its constant; a distance above 0.005. For SimSiam (-1) and BYOL (0) the constant is the optimum.",
-        "the loss sits at its constant (dashed): nothing is learned, or, at an optimum, ask scaled_std whether it collapsed.",
+        "the loss is stuck at its constant (dashed): nothing is learned; if the constant is the optimum, scaled_std shows whether it collapsed.",
     ),
     (
         "lidar",
-        "level or rising. It means nothing without delta, ids and rows_per_id: compare where they are the same.",
+        "level or rising. Compare only at the same delta, ids and rows_per_id.",
         "dimensional collapse: falls to 1.",
     ),
     (
         "mutual_information",
         "rising, with N at least 10 d; a mean correlation between 0 and 1.",
-        "falls: the views share less. A correlation of 1 between copies is undefined, and then there is no series.",
+        "falls: the views share less. For copies (a correlation of 1) it is undefined and has no series.",
     ),
     (
         "graph",
         "low Dirichlet energy, a rank at its cap (dashed), an overlap near 1.",
-        "energy outside the graph's top eigenspace (share falls), or a rank under its cap. 2 is an energy of unrelated rows.",
+        "energy outside the graph's top eigenspace (the share falls), or a rank below its cap. An energy of 2 means unrelated rows.",
     ),
     (
         "simplex",
         "mean_cosine at its null (dashed), -1/(N - 1), with a small spread.",
-        "complete collapse: mean_cosine to 1 with a spread of 0.",
+        "complete collapse: mean_cosine rises to 1 with a spread of 0.",
     ),
-    ("labels", "rising.", "falls: the classes can be told apart less and less."),
+    ("labels", "rising.", "falls: the classes become harder to separate."),
     ("neighbors", "most neighbours are different: near 100 %.", "hubs: few neighbours serve all rows."),
     (
         "triplet",
@@ -67,7 +67,7 @@ pub(super) const READINGS: [(&str, &str, &str); 15] = [
     (
         "vicreg",
         "invariance falls while variance stays near 0 (standard deviations near gamma) and covariance is small.",
-        "constant: variance towards gamma, the others 0. A line passes the variance term: ask covariance and the ranks.",
+        "constant: variance near gamma, the others 0. The variance term does not detect a line: see covariance and the ranks.",
     ),
     (
         "barlow",
@@ -76,7 +76,7 @@ pub(super) const READINGS: [(&str, &str, &str); 15] = [
     ),
 ];
 
-/// Diagnostics that are read together: (group, title, names in the report, those of them to compare with).
+/// Diagnostics shown together: (group, title, names in the report, names to compare with).
 const TOGETHER: [(&str, &str, &[&str], &[&str]); 8] = [
     ("prototypes", "entropies", &["entropy", "marginal_entropy", "information"], &[]),
     ("prototype_targets", "entropies", &["entropy", "marginal_entropy", "information"], &[]),
@@ -88,7 +88,7 @@ const TOGETHER: [(&str, &str, &[&str], &[&str]); 8] = [
     ("triplet", "distances", &["positive_distance", "negative_distance"], &[]),
 ];
 
-/// One closed row a group.
+/// One closed row per group.
 pub(super) fn rows() -> Vec<Row> {
     let row = |(group, names): &(&'static str, &[(&'static str, &'static str, &'static str)])| {
         let read =

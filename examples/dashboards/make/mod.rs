@@ -1,9 +1,9 @@
-//! Grafana's dashboards, made from the tables that the metrics are made from. `dashboards/grafana` holds the result, which
-//! the binary carries.
+//! Grafana's dashboards, generated from the same tables as the metrics. `dashboards/grafana` holds the result, which the
+//! binary includes.
 //!
-//! Guarantees: the same program gives the same bytes; every measure and every diagnostic has a panel, and every panel says
-//! how to read it. Must not: touch a disk, a socket or a clock; set a threshold (fullrank judges: the lines to compare
-//! with are series that it exports).
+//! Guarantees: the same program gives the same bytes; every measure and every diagnostic has a panel, and every panel
+//! explains how to read it. Must not: touch a disk, a socket or a clock; set a threshold (fullrank judges: the lines to
+//! compare with are series that it exports).
 
 mod fleet;
 mod frame;
@@ -20,7 +20,7 @@ pub fn all() -> [(&'static str, Value); 3] {
     [("fleet.json", fleet::dashboard()), ("run.json", run::dashboard()), ("service.json", service::dashboard())]
 }
 
-/// A dashboard as it stands in its file.
+/// The text of a dashboard's file.
 pub fn text(dashboard: &Value) -> String {
     format!("{dashboard:#}\n")
 }

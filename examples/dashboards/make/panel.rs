@@ -1,4 +1,4 @@
-//! One panel: its queries, how it is drawn, and how it is read.
+//! One panel: its queries, how it is drawn, and how to read it.
 //!
 //! Must not: know what is measured.
 
@@ -8,20 +8,20 @@ use fullrank::analysis::verdict::VerdictState;
 use kernels::word::Word;
 use strum::VariantArray;
 
-/// The data source that the viewer chose.
+/// The data source chosen by the viewer.
 pub(super) const DATASOURCE: &str = "${datasource}";
 
-/// Label matchers with the values that the viewer chose. Each value is escaped as a regular expression, and stands in
-/// backticks, in which PromQL takes backslashes as they are: between double quotes the `\.` of an escaped dot is an error,
-/// and a quote in a label would end the string.
+/// Label matchers with the values chosen by the viewer. Each value is escaped as a regular expression and put in
+/// backticks, where PromQL keeps backslashes unchanged: in double quotes the `\.` of an escaped dot is an error, and a
+/// quote in a label would end the string.
 const SERVICE: &str = "job=~`${job:regex}`, instance=~`${instance:regex}`";
 const RUN: &str = "job=~`${job:regex}`, instance=~`${instance:regex}`, run=~`${run:regex}`";
 const LAYER: &str = "job=~`${job:regex}`, instance=~`${instance:regex}`, run=~`${run:regex}`, layer=~`${layer:regex}`";
 
-/// Columns of a whole row.
+/// Columns in a full row.
 const WIDTH: u32 = 24;
 
-/// `{S}`, `{R}` and `{L}`, also with more after a comma, become the matchers of a service, a run and a layer.
+/// Replaces `{S}`, `{R}` and `{L}`, also with more matchers after a comma, by those of a service, a run and a layer.
 pub(super) fn selected(expression: &str) -> String {
     [("{S", SERVICE), ("{R", RUN), ("{L", LAYER)].iter().fold(expression.to_string(), |text, (short, matchers)| {
         [(",", ", "), ("}", "}")]
@@ -30,7 +30,6 @@ pub(super) fn selected(expression: &str) -> String {
     })
 }
 
-/// See the file's head.
 pub(super) struct Panel {
     kind: &'static str,
     title: String,
@@ -46,9 +45,8 @@ pub(super) struct Panel {
 
 /// Panels under one heading.
 pub(super) struct Row {
-    /// The heading.
     pub(super) title: String,
-    /// Closed until it is clicked; its queries are not run before.
+    /// Closed until clicked; its queries do not run before.
     pub(super) collapsed: bool,
     /// From left to right, wrapped.
     pub(super) panels: Vec<Panel>,
@@ -56,7 +54,7 @@ pub(super) struct Row {
 
 impl Panel {
     fn new(kind: &'static str, title: impl Into<String>, unit: &str, options: Value, custom: Value) -> Self {
-        // Without a step of its own Grafana paints everything above 80 red.
+        // Without a step of our own, Grafana paints everything above 80 red.
         let thresholds = json!({"mode": "absolute", "steps": [{"value": null, "color": "text"}]});
         Self {
             kind,
@@ -83,7 +81,7 @@ impl Panel {
         Self::new("timeseries", title, unit, options, custom)
     }
 
-    /// Which of a few states holds, over time.
+    /// A state over time.
     pub(super) fn timeline(title: impl Into<String>) -> Self {
         let options = json!({
             "mergeValues": true, "showValue": "auto", "alignValue": "left", "rowHeight": 0.8,
@@ -104,7 +102,7 @@ impl Panel {
         panel
     }
 
-    /// The newest values of several queries, a line for each set of labels, the greatest of column `sort` first.
+    /// The newest values of several queries, one row per set of labels, the largest of column `sort` first.
     pub(super) fn table(title: impl Into<String>, sort: &str) -> Self {
         let options = json!({"showHeader": true, "cellHeight": "sm", "sortBy": [{"displayName": sort, "desc": true}]});
         let mut panel = Self::new("table", title, "none", options, json!({"align": "auto", "filterable": true}));
@@ -114,13 +112,13 @@ impl Panel {
         panel
     }
 
-    /// How to read it: what it shows, what is well, and what is not.
+    /// How to read the panel: what it shows, and what healthy and troubled runs look like.
     pub(super) fn reads(mut self, what: &str, healthy: &str, trouble: &str) -> Self {
         self.description = format!("{what}\n\n**Healthy:** {healthy}\n\n**Trouble:** {trouble}");
         self
     }
 
-    /// A query, and the name of its series.
+    /// Adds a query with the name of its series.
     pub(super) fn query(mut self, expression: &str, legend: &str) -> Self {
         let id = self.next_id();
         let instant = matches!(self.kind, "table" | "stat");
@@ -136,7 +134,7 @@ impl Panel {
         self
     }
 
-    /// A series to compare with: dashed.
+    /// Adds a dashed series to compare with.
     pub(super) fn compare(mut self, expression: &str, legend: &str) -> Self {
         let id = self.next_id();
         self.overrides.push(json!({
@@ -146,8 +144,8 @@ impl Panel {
         self.query(expression, legend)
     }
 
-    /// A column of a table: its query, its heading and its unit. Lines are joined by their labels, so the series must have
-    /// lost their names, which would differ from column to column.
+    /// Adds a column of a table: query, heading and unit. Rows are joined by their labels, so the series must not have
+    /// names, which would differ from column to column.
     pub(super) fn column(mut self, expression: &str, heading: &str, unit: &str) -> Self {
         let field = format!("Value #{}", self.next_id());
         self.overrides.push(json!({
@@ -157,7 +155,7 @@ impl Panel {
         self.query(expression, "")
     }
 
-    /// Words and colours in place of the numbers of a table's last column, or of the whole panel.
+    /// Shows words and colours instead of numbers, in a table's last column or in the whole panel.
     pub(super) fn words(mut self, mappings: Value) -> Self {
         match self
             .overrides
@@ -174,7 +172,7 @@ impl Panel {
         self
     }
 
-    /// Columns that are not shown, and what others lead to.
+    /// Hides columns.
     pub(super) fn hiding(mut self, columns: &[&str]) -> Self {
         let hidden: serde_json::Map<String, Value> =
             columns.iter().map(|name| ((*name).to_string(), json!(true))).collect();
@@ -182,7 +180,7 @@ impl Panel {
         self
     }
 
-    /// What a click on a column of a table opens: (title, address).
+    /// Links of a table's column: (title, address).
     pub(super) fn links(mut self, column: &str, links: &[(&str, &str)]) -> Self {
         let links: Vec<Value> = links.iter().map(|(title, url)| json!({"title": title, "url": url})).collect();
         self.overrides.push(json!({
@@ -192,26 +190,26 @@ impl Panel {
         self
     }
 
-    /// Decades on the axis.
+    /// A logarithmic axis.
     pub(super) fn log(mut self) -> Self {
         self.defaults["custom"]["scaleDistribution"] = json!({"type": "log", "log": 10});
         self
     }
 
-    /// The axis holds at least these.
+    /// The axis covers at least this range.
     pub(super) fn spanning(mut self, least: f64, greatest: f64) -> Self {
         self.defaults["custom"]["axisSoftMin"] = json!(least);
         self.defaults["custom"]["axisSoftMax"] = json!(greatest);
         self
     }
 
-    /// So many of 24 columns.
+    /// The width, of 24 columns.
     pub(super) fn wide(mut self, columns: u32) -> Self {
         self.width = columns;
         self
     }
 
-    /// Another height.
+    /// The height.
     pub(super) fn high(mut self, height: u32) -> Self {
         self.height = height;
         self

@@ -1,4 +1,5 @@
-//! One run: verdict and alarms over time, every measure beside its null, every method's own diagnostics.
+//! One run: verdict and alarms over time, every measure with its null (the value for isotropic noise), every method's own
+//! diagnostics.
 
 use serde_json::Value;
 
@@ -6,13 +7,12 @@ use super::frame::Frame;
 use super::panel::{Panel, Row, state_number, state_words, words};
 use super::{measured, methods};
 
-/// See the file's head.
 pub(super) fn dashboard() -> Value {
     let frame = Frame {
         uid: "fullrank-run",
         title: "fullrank: one run",
-        description: "Is this run collapsing, and why: ranks against their nulls, scale, spectrum, the method's own \
-                      diagnostics, the loss against its constants, verdict and alarms over time.",
+        description: "Is this run collapsing, and why: ranks against their nulls (the values for isotropic noise), scale, \
+                      spectrum, the method's own diagnostics, the loss against its constants, verdict and alarms over time.",
         of_runs: true,
         alerts: "ALERTS{R,alertname=~\"Fullrank.*\", alertstate=\"firing\"}",
         page: "${page:raw}/#run=${run:percentencode}",
@@ -24,7 +24,7 @@ pub(super) fn dashboard() -> Value {
     frame.around(rows)
 }
 
-/// 0 where an alarm does not hold, 1 for a warning, 2 where it is critical.
+/// 0 for no alarm, 1 for a warning, 2 for a critical alarm.
 fn alarms(family: &str) -> String {
     format!("max without (severity) ({family}{{L,severity=\"critical\"}} * 2 or {family}{{L,severity=\"warning\"}})")
 }
@@ -35,10 +35,10 @@ fn verdict() -> Vec<Panel> {
         Panel::timeline("Verdict")
             .wide(12)
             .reads(
-                "The published verdict. Once `collapsed` it stays so until it is acknowledged, the run is deleted, or its \
+                "The published verdict. `collapsed` is latched: it stays until it is acknowledged, the run is deleted, or its \
                  time to live is over.",
                 "`warming_up`, then `healthy`.",
-                "`degrading` is any alarm; `collapsed` are three critical windows running.",
+                "`degrading` is any alarm; `collapsed` is three critical windows in a row.",
             )
             .words(state_words())
             .query(&state_number(), "{{run}} {{layer}}"),
@@ -48,7 +48,7 @@ fn verdict() -> Vec<Panel> {
                 "The cause of the published verdict, latched with it.",
                 "`none`.",
                 "`constant`: one point. `line`, `low_rank`: few directions. `dead_units`, `duplicate_units`: coordinates that \
-                 do not vary, or copy others. The others are a method's own: the closed rows below have their numbers.",
+                 do not vary, or copy others. The others belong to a method: the closed rows below have their numbers.",
             )
             .words(words([("", "text"), ("holds", "blue")].into_iter()))
             .query("fullrank_verdict_cause{L}", "{{run}} {{layer}} {{cause}}"),
@@ -56,9 +56,9 @@ fn verdict() -> Vec<Panel> {
             .wide(12)
             .high(12)
             .reads(
-                "Each alarm by its severity, as each window was judged: no hysteresis, no latch.",
-                "`quiet`. While a run warms up, an untrained network's `complete_collapse` is no news.",
-                "`complete_collapse` asks for the row \"Scale\", the two dimensional ones for \"Ranks\", `spectrum_tail` for \
+                "Each alarm by severity, as each window was judged, without hysteresis or latch.",
+                "`quiet`. While a run warms up, `complete_collapse` is normal: an untrained network looks collapsed.",
+                "for `complete_collapse` see the row \"Scale\", for the two dimensional ones \"Ranks\", for `spectrum_tail` \
                  \"Spectrum\".",
             )
             .words(levels())
@@ -67,31 +67,31 @@ fn verdict() -> Vec<Panel> {
             .wide(12)
             .high(12)
             .reads(
-                "The same for the published verdict: once collapsed, what it collapsed by, whatever later windows say.",
+                "The same for the published verdict: once collapsed, the alarms of the collapse, whatever later windows show.",
                 "`quiet`.",
-                "differs from the panel beside it: the run has moved on from the collapse that is published.",
+                "differs from the panel next to it: the run has changed since the published collapse.",
             )
             .words(levels())
             .query(&alarms("fullrank_verdict_alarm"), "{{run}} {{layer}} {{alarm}}"),
     ]
 }
 
-/// What the trainer says of the run.
+/// What the trainer reports about the run.
 fn pushed() -> Vec<Panel> {
     vec![
         Panel::lines("Loss", "short")
             .reads(
-                "The newest loss pushed. The row \"loss\" below has the constants at which it says nothing.",
-                "falls, as the method has it.",
-                "it cannot tell by itself: SimSiam's collapse brings it to -1, the best there is.",
+                "The newest loss pushed. The row \"loss\" below has the constants at which nothing was learned.",
+                "falls, as usual for the method.",
+                "the loss alone does not show it: a collapse takes SimSiam's to -1, its optimum.",
             )
             .query("fullrank_run_loss{R}", "{{run}}")
             .compare("fullrank_loss_constant{L}", "{{run}} {{layer}} constant"),
         Panel::lines("Progress", "short")
             .reads(
-                "The newest step and window pushed. Nothing is labelled by them: the axis is time.",
+                "The newest step and window pushed, over time.",
                 "both rise.",
-                "they stand still: the trainer hangs or is gone, unless the run is finished.",
+                "they stop: the trainer hangs or is gone, unless the run is finished.",
             )
             .query("fullrank_run_step{R}", "{{run}} step")
             .query("fullrank_run_window{R}", "{{run}} window"),
@@ -99,9 +99,9 @@ fn pushed() -> Vec<Panel> {
             .wide(8)
             .high(8)
             .reads(
-                "Method, last push, and whether it was finished.",
+                "Method, last push, and whether the run is finished.",
                 "a last push within a window's length, or finished.",
-                "no method: its own diagnostics and `no_alignment` are not judged. A long silence: the trainer hangs or is gone.",
+                "no method: the method's diagnostics and `no_alignment` are not judged. No push for long: the trainer hangs or is gone.",
             )
             .column("max by (job, instance, run, method) (fullrank_run_info{R})", "Method is", "none")
             .column("time() - fullrank_run_last_push_timestamp_seconds{R}", "Last push ago", "s")

@@ -1,11 +1,10 @@
-//! fullrank itself: what comes in, what waits, how long stages take, what went wrong.
+//! fullrank itself: what arrives, what waits, how long stages take, what failed.
 
 use serde_json::Value;
 
 use super::frame::Frame;
 use super::panel::{Panel, Row};
 
-/// See the file's head.
 pub(super) fn dashboard() -> Value {
     let frame = Frame {
         uid: "fullrank-service",
@@ -35,29 +34,29 @@ fn rate(panel: Panel, counter: &str, by: &[&str]) -> Panel {
 fn ingest() -> Vec<Panel> {
     vec![
         rate(Panel::lines("Batches accepted", "ops"), "fullrank_batches_accepted_total", &["door"]).reads(
-            "Pushes taken, by door.",
-            "what your trainings push.",
-            "0 while trainings run: they do not reach the service, or it refuses them.",
+            "Pushes accepted, by endpoint (`door`).",
+            "as much as your trainings push.",
+            "0 while trainings run: they do not reach the service, or it refuses their pushes.",
         ),
         rate(Panel::lines("Rows", "rowsps"), "fullrank_rows_total", &[]).reads(
             "Rows admitted, all views counted.",
-            "what your trainings push.",
-            "falls while batches do not: batches have become smaller, and nulls move with them.",
+            "as much as your trainings push.",
+            "falls while batches do not: batches have become smaller, and the nulls (values for isotropic noise) change with them.",
         ),
         rate(Panel::lines("Bytes received", "Bps"), "fullrank_received_bytes_total", &[]).reads(
             "Bytes of accepted bodies, decompressed.",
             "within the network and --in-flight-bytes.",
-            "a jump: somebody pushes more rows, or f64 in place of f32.",
+            "a jump: a trainer pushes more rows, or f64 instead of f32.",
         ),
         rate(Panel::lines("Batches refused", "ops"), "fullrank_batches_rejected_total", &["door", "reason"]).reads(
-            "Pushes refused, by door and by the code of the refusal; README.md, \"Limits\", says what to do for each.",
-            "0, or a few `overloaded` in bursts: clients send those again.",
-            "`overloaded` or `too_many_streams` all the time: no room. `storage_full`: the disk. `not_finite`: a training diverges.",
+            "Pushes refused, by endpoint (`door`) and error code; README.md, \"Limits\", has the remedy for each.",
+            "0, or bursts of a few `overloaded`: clients send those again.",
+            "`overloaded` or `too_many_streams` all the time: the limits are too low. `storage_full`: the disk is full. `not_finite`: a training diverges.",
         ),
         rate(Panel::lines("Batches that came again", "ops"), "fullrank_batches_duplicate_total", &["door"]).reads(
-            "Batches with a known session, worker and seq; they count once.",
+            "Batches whose session, worker and sequence number were already accepted; each counts once.",
             "0, or a few after a timeout.",
-            "many: answers do not reach the trainers in time.",
+            "many: the answers do not reach the trainers in time.",
         ),
         Panel::lines("Alerts posted", "ops")
             .query(
@@ -65,9 +64,9 @@ fn ingest() -> Vec<Panel> {
                 "{{instance}} {{receiver}} {{outcome}}",
             )
             .reads(
-                "What --webhook and --alertmanager tell, by outcome.",
-                "`sent` when verdicts change; `failed` and `dropped` 0.",
-                "`failed`: the receiver does not answer, and it is tried again. `dropped`: ends of alerts that nobody took.",
+                "Alerts sent by --webhook and --alertmanager, by outcome.",
+                "`sent` when verdicts change; no `failed` or `dropped`.",
+                "`failed`: the receiver does not answer; the alert is sent again. `dropped`: ended alerts that no receiver accepted in time.",
             ),
     ]
 }
@@ -78,32 +77,32 @@ fn in_use() -> Vec<Panel> {
             .query("fullrank_inbox_batches{S}", "{{instance}}")
             .compare("fullrank_inbox_capacity_batches{S}", "{{instance}} capacity")
             .reads(
-                "Batches that wait to be merged, and how many may (dashed).",
+                "Batches waiting to be merged, and the capacity (dashed).",
                 "near 0.",
-                "at the capacity: pushes are answered 429. More --threads, or fewer rows.",
+                "at the capacity: pushes are refused with 429. Use more --threads, or push fewer rows.",
             ),
         Panel::lines("Layers", "none").query("fullrank_streams{S}", "{{instance}}").reads(
             "Layers of runs that have not expired; --max-streams (4096) is the limit.",
             "as many as your runs have.",
-            "grows without end: each start of a trainer pushes a run of another name, and none is finished.",
+            "keeps growing: each start of a trainer pushes to a new run name, and none is finished.",
         ),
         Panel::lines("Connections", "none").query("fullrank_connections{S}", "{{instance}}").reads(
             "Open connections; --max-connections (1024) is the limit.",
-            "one or two a trainer's process.",
+            "one or two per trainer process.",
             "at the limit: new ones are closed.",
         ),
         Panel::lines("Memory of open windows", "bytes").query("fullrank_accumulator_bytes{S}", "{{instance}}").reads(
             "Accumulators and row samples of open windows; --accumulator-bytes (4 GiB) is the limit.",
             "rises and falls with the windows.",
-            "stays high: windows are not closed. It does not depend on a window's length, but on d, workers and roles.",
+            "stays high: windows are not closed. It depends on d, workers and roles, not on a window's length.",
         ),
         Panel::table("What runs", "instance")
             .wide(16)
             .high(8)
             .reads(
                 "Version, source revision and backend of each instance, and how long it has been up.",
-                "one version; the backend that you asked for.",
-                "`cpu` where a device was meant: --backend auto did not see it, the log says why. A short time up: it restarts.",
+                "one version; the backend that you configured.",
+                "`cpu` instead of a device: --backend auto did not find it, see the log. A short uptime: it restarts.",
             )
             .column("max by (job, instance, version, revision, backend) (fullrank_build_info{S})", "Build is", "none")
             .column("time() - process_start_time_seconds{S}", "Up for", "s")
@@ -120,7 +119,7 @@ fn stages() -> Vec<Panel> {
     let duration = |title: &str, share: &str| {
         Panel::lines(title, "s").log().query(&quantile(share), "{{stage}}").reads(
             "Time that a batch or window spends in a stage, from the histogram; its buckets are half a decade wide.",
-            "level. `spectrum` is the longest: it grows with d^3.",
+            "level. `spectrum` is the longest; it grows with d^3.",
             "`spectrum` grows while d does not: the solvers are behind, or a device is lost. `publish`: the disk is slow.",
         )
     };
@@ -133,9 +132,9 @@ fn stages() -> Vec<Panel> {
                 "{{stage}}",
             )
             .reads(
-                "Seconds of each stage a second: 100 % is one of them under way at all times. `ingest` is mostly waiting for bytes.",
+                "Seconds spent in each stage per second: 100 % is one running all the time. `ingest` is mostly waiting for bytes.",
                 "`accumulate` and `spectrum` together well below the number of cores.",
-                "near the number of cores: the machine is full; spectra are skipped next.",
+                "near the number of cores: the machine is fully used; spectra are skipped next.",
             ),
         Panel::lines("Passes through stages", "ops")
             .query(
@@ -143,7 +142,7 @@ fn stages() -> Vec<Panel> {
                 "{{stage}}",
             )
             .reads(
-                "How often each stage is passed: the first three a batch, the others a window.",
+                "How often each stage runs: the first three per batch, the others per window.",
                 "`publish` follows `diagnose`.",
                 "`spectrum` below `diagnose`: windows are measured without eigenvalues.",
             ),
@@ -160,20 +159,20 @@ fn troubles() -> Vec<Panel> {
             "fullrank_spectra_skipped_total",
             &[],
             "Windows measured without eigenvalues because the solvers were behind.",
-            "the dimension axis is blind in those windows. Fewer windows, smaller d, or more cores.",
+            "the dimension axis is unknown in those windows. Use fewer windows, a smaller d, or more cores.",
         ),
         zero(
             "Solver failures",
             "fullrank_solver_failures_total",
             &[],
             "Eigensolver results that failed their checks; those windows have no spectrum.",
-            "any: a fault of fullrank or of the machine; its log has the run and the window.",
+            "any: a bug in fullrank or a fault of the machine; the log has the run and the window.",
         ),
         zero(
             "Faults",
             "fullrank_worker_panics_total",
             &[],
-            "Faults of the program that cost one batch or report each.",
+            "Panics (bugs in fullrank) that cost one batch or report each.",
             "any: please report it; the log has the message and the place.",
         ),
         zero(
@@ -187,15 +186,15 @@ fn troubles() -> Vec<Panel> {
             "Work of the device done by the CPU",
             "fullrank_compute_fallbacks_total",
             &["reason"],
-            "Jobs that the CPU did in place of the device of --backend, by reason.",
-            "results are right but slower. Only `over_budget` and `no_result` are no faults.",
+            "Jobs that the CPU did instead of the device of --backend, by reason.",
+            "results are correct but slower. Every reason but `over_budget` and `no_result` is a fault.",
         ),
         zero(
             "Compute workers restarted",
             "fullrank_compute_worker_restarts_total",
             &[],
             "libtorch's process was replaced.",
-            "it crashes, hangs or runs out of memory; the panel beside this one has the reason.",
+            "it crashes, hangs or runs out of memory; the panel next to this one has the reason.",
         ),
     ]
 }
@@ -203,7 +202,7 @@ fn troubles() -> Vec<Panel> {
 fn process() -> Vec<Panel> {
     vec![
         rate(Panel::lines("CPU", "percentunit"), "process_cpu_seconds_total", &[]).wide(6).reads(
-            "Of one core. The process of libtorch is not in it.",
+            "CPU time, where 100 % is one core. It does not include the libtorch process.",
             "well below the number of cores.",
             "at the number of cores: spectra are skipped next, then pushes are refused.",
         ),
@@ -221,14 +220,14 @@ fn process() -> Vec<Panel> {
             .query("process_open_fds{S}", "{{instance}}")
             .compare("process_max_fds{S}", "{{instance}} limit")
             .reads(
-                "File descriptors, and how many there may be (dashed).",
+                "Open file descriptors, and their limit (dashed).",
                 "far below the limit.",
                 "near it: connections fail.",
             ),
         Panel::lines("Threads", "none").wide(6).query("process_threads{S}", "{{instance}}").reads(
             "Threads of the process.",
             "level.",
-            "grows without end.",
+            "keeps growing.",
         ),
     ]
 }

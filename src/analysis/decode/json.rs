@@ -1,6 +1,6 @@
 //! The JSON body, for curl: `{"z": [[...]], ...}` with tensors as nested arrays and parameters as plain values.
 //!
-//! Guarantees: at most [`super::MAX_JSON_BYTES`]; ragged arrays are refused. Must not: guess a type: every number is
+//! Guarantees: at most `MAX_JSON_BYTES`; ragged arrays are refused. Must not: guess a type: every number is
 //! f64, or an integer if the tensor holds indices.
 
 use serde_json::Value;

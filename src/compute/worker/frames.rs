@@ -1,6 +1,6 @@
 //! The messages between a compute worker and the service: frames of a checked length that hold JSON.
 //!
-//! Guarantees: a frame over [`LONGEST`] is refused before it is read. Must not: carry the numbers of a matrix; those
+//! Guarantees: a frame over `LONGEST` is refused before it is read. Must not: carry the numbers of a matrix; those
 //! are in the shared memory, and a frame holds their shapes.
 
 use std::io::{self, Read, Write};
@@ -132,7 +132,7 @@ pub enum FrameError {
         /// The frame's announced length.
         length: usize,
     },
-    /// Longer than [`LONGEST`].
+    /// Longer than `LONGEST`.
     #[error("a frame of {length} bytes was announced; the limit is {LONGEST}")]
     TooLong {
         /// The length announced.

@@ -4,8 +4,8 @@
 //! Guarantees: every call returns an answer that was checked, or one computed by [`Cpu`]; the result's provenance says
 //! which. A merge never waits for an eigensolve: each has its own worker. Must not: link libtorch, or log.
 //!
-//! [`frames`] holds the messages, [`memory`] the shared memory, [`call`] the requests, [`process`] one worker, [`slot`]
-//! a sequence of workers, [`card`] their limits; [`child`] is the other side.
+//! [`frames`] holds the messages, [`memory`] the shared memory, `call` the requests, [`process`] one worker, `slot`
+//! a sequence of workers, `card` their limits; [`child`] is the other side.
 
 pub(crate) mod call;
 pub(crate) mod card;

@@ -95,6 +95,7 @@ impl Estimate {
                 probes,
             });
         }
+        // The deflated part: converged Ritz values, and the trace that they leave.
         let (squares, diagonal) = operator.norms();
         let random = &mut Signs(dim as u64);
         let most = operator.floor(diagonal, operator.trace);
@@ -107,6 +108,7 @@ impl Estimate {
             return Err(format!("the Ritz values sum to {known} of a trace of {}", operator.trace));
         }
         let complete = next <= floor && rest <= dim as f64 * floor;
+        // The traces of the rest, as far as they are above rounding.
         let mut traces = vec![(dim - values.len()) as f64];
         let known_squares: f64 = values.iter().map(|(value, residual)| value * value + residual * residual).sum();
         if rest > LEAST_SHARE * operator.trace {
@@ -121,6 +123,7 @@ impl Estimate {
             let nodes = probes.iter().flat_map(|probe| &probe.gauss);
             nodes.filter(|(x, _)| *x > limit).map(|(_, weight)| weight).sum::<f64>() / PROBES as f64
         };
+        // Ritz values count as the first eigenvalues until the probes show that one was missed.
         let known = values.iter().take_while(|(value, residual)| above(value + residual) < MISSED).count();
         let (unit, trace, values) = (operator.unit, operator.trace, deflated.values);
         Ok(Self { dim, unit, trace, floor, values, known, top, complete, traces, probes })
