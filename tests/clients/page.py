@@ -155,7 +155,7 @@ def two(browser) -> None:
     assert page.evaluate("document.activeElement.dataset.run") == "simsiam-no-predictor"
     page.keyboard.press("Enter")
     charts(page, 6)
-    page.locator("#runs a").last.focus()
+    page.locator("#runs a", has_text="simsiam-healthy").focus()
     page.keyboard.press("c")
     charts(page, 12)
     left, right = (page.locator(".run").nth(i).bounding_box() for i in range(2))
