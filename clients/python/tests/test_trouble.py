@@ -85,7 +85,7 @@ def test_a_connection_closed_between_two_pushes_costs_nothing(faulty, monitors):
     waits = impatient(monitor)
     monitor.push(layer="z", z=ROWS)
     assert monitor.flush()
-    monitor._core.sender._connection._socket.shutdown(socket.SHUT_RDWR)
+    monitor._core.sender._connection._http.sock.shutdown(socket.SHUT_RDWR)
     monitor.push(layer="z", z=ROWS)
     assert monitor.flush()
     assert monitor.stats.sent == 2

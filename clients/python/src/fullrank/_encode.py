@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._buffer import Batch
-from ._http import Piece
+from ._http import BytesLike
 from ._moments import floats, moments
 from ._parameters import texts
 from ._warnings import Complaints
@@ -27,7 +27,7 @@ class Encoded(NamedTuple):
     """What of a request does not change when it is sent again."""
 
     parameters: str  # of the query, without `last`, `session`, `seq`
-    pieces: list[Piece]
+    pieces: list[BytesLike]
     nbytes: int
 
 
@@ -47,7 +47,7 @@ def encode(batch: Batch, complaints: Complaints) -> Encoded:
     if batch.moments:
         tensors = _with_moments(batch, tensors)
     head = header(tuple((tensor.name, tensor.dtype, tensor.shape) for tensor in tensors))
-    pieces: list[Piece] = [head, *(tensor.data.data.cast("B") for tensor in tensors)]
+    pieces: list[BytesLike] = [head, *(tensor.data.data.cast("B") for tensor in tensors)]
     return Encoded(_parameters(batch, complaints), pieces, sum(len(piece) for piece in pieces))
 
 

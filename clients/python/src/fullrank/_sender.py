@@ -248,8 +248,8 @@ class Sender:
         if not code:
             kind = "unavailable" if response.status in PASSING else "not_fullrank"
             text = f"HTTP {response.status} without a fullrank error"
-            return Later(kind, advice(kind, text, self._where()), response.retry_after())
-        return Later(code, advice(code, _detail(response), self._where()), response.retry_after())
+            return Later(kind, advice(kind, text, self._where()), response.retry_after)
+        return Later(code, advice(code, _detail(response), self._where()), response.retry_after)
 
     def _where(self) -> str:
         address = self._settings.address
