@@ -20,7 +20,7 @@ from ._tensors import sources
 from ._warnings import Complaints, Invalid
 
 
-class Ask(NamedTuple):
+class PushArguments(NamedTuple):
     """The arguments of a push that have a parameter of their own."""
 
     layer: str
@@ -46,14 +46,17 @@ class Pusher:
         self._calls: dict[str, int] = {}
         self._plans = Plans()
 
-    def push(self, ask: Ask, named: dict[str, Any]) -> None:
+    def push(self, arguments: PushArguments, named: dict[str, Any]) -> None:
         """Copies and queues one batch, unless `every` skips it."""
-        if not self._due(ask.layer, ask.last):
+        if not self._due(arguments.layer, arguments.last):
             return
-        limit = self._max_rows if ask.max_rows is None else ask.max_rows
-        moments = self._moments if ask.moments is None else ask.moments
-        at = (whole("window", ask.window), whole("step", ask.step))
-        self._push(ask.layer, at, ask.last, sort_out(named), limit, moments)
+        resolved = arguments._replace(
+            window=whole("window", arguments.window),
+            step=whole("step", arguments.step),
+            max_rows=self._max_rows if arguments.max_rows is None else arguments.max_rows,
+            moments=self._moments if arguments.moments is None else arguments.moments,
+        )
+        self._push(resolved, sort_out(named))
 
     def _due(self, layer: str, last: bool) -> bool:
         """Whether `every` lets this push through. Raises `Invalid` for a bad layer name."""
@@ -70,26 +73,18 @@ class Pusher:
             core.skipped += not due
         return due
 
-    def _push(
-        self,
-        layer: str,
-        at: tuple[Optional[int], Optional[int]],
-        last: bool,
-        named: Named,
-        limit: Optional[int],
-        moments: bool,
-    ) -> None:
+    def _push(self, arguments: PushArguments, named: Named) -> None:
         core = self._core
-        window, step = at
+        window, step, last = arguments.window, arguments.step, arguments.last
         if core.place()[1] > 1 and window is None:
             if step is None:
                 raise Invalid("malformed", "a push from one of several workers needs window= or step=")
             window, last = step, True
-        plan = self._plans.plan(named.tensors, limit)
-        batch = Batch(layer, window, last, {**self._defaults, **named.numbers})
+        plan = self._plans.plan(named.tensors, arguments.max_rows)
+        batch = Batch(arguments.layer, window, last, {**self._defaults, **named.numbers})
         if step is not None:
             batch.parameters["step"] = step
-        batch.moments = moments and not plan.pushed_moments
+        batch.moments = bool(arguments.moments) and not plan.pushed_moments
         buffer = core.queue.reserve(plan.nbytes + 8 * len(named.waiting), plan.pinned or bool(named.waiting))
         if buffer is None:
             self._too_much(batch, plan, named)

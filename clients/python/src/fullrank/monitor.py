@@ -21,7 +21,7 @@ from ._core import Core, Stats, deadline_in
 from ._http import Connection, ProtocolError, address_of
 from ._names import METHODS, NAME
 from ._parameters import whole
-from ._push import Ask, Pusher, constants
+from ._push import PushArguments, Pusher, constants
 from ._sender import Settings, close_of
 from ._warnings import Invalid
 from ._watch import Context, WatchHandle, watch
@@ -176,7 +176,7 @@ class Monitor:
             return
         try:
             named["loss"] = loss
-            self._pusher.push(Ask(layer, window, step, last, max_rows, moments), named)
+            self._pusher.push(PushArguments(layer, window, step, last, max_rows, moments), named)
         except Invalid as error:
             self._invalid(error.kind, str(error))
         except Exception as error:  # no argument may stop the training
