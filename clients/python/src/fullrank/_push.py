@@ -46,17 +46,34 @@ class Pusher:
         self._calls: dict[str, int] = {}
         self._plans = Plans()
 
-    def push(self, arguments: PushArguments, named: dict[str, Any]) -> None:
+    def push(self, arguments: PushArguments, keywords: dict[str, Any]) -> None:
         """Copies and queues one batch, unless `every` skips it."""
-        if not self._due(arguments.layer, arguments.last):
+        layer, window, step, last, max_rows, moments = arguments
+        if not self._due(layer, last):
             return
-        resolved = arguments._replace(
-            window=whole("window", arguments.window),
-            step=whole("step", arguments.step),
-            max_rows=self._max_rows if arguments.max_rows is None else arguments.max_rows,
-            moments=self._moments if arguments.moments is None else arguments.moments,
-        )
-        self._push(resolved, sort_out(named))
+        core = self._core
+        window, step, named = whole("window", window), whole("step", step), sort_out(keywords)
+        if core.place()[1] > 1 and window is None:
+            if step is None:
+                raise Invalid("malformed", "a push from one of several workers needs window= or step=")
+            window, last = step, True
+        plan = self._plans.plan(named.tensors, self._max_rows if max_rows is None else max_rows)
+        batch = Batch(layer, window, last, {**self._defaults, **named.numbers})
+        if step is not None:
+            batch.parameters["step"] = step
+        batch.moments = (self._moments if moments is None else moments) and not plan.pushed_moments
+        buffer = core.queue.reserve(plan.nbytes + 8 * len(named.waiting), plan.pinned or bool(named.waiting))
+        if buffer is None:
+            self._too_much(batch, plan, named)
+            return
+        try:
+            batch.buffer = buffer
+            self._stage(batch, plan, named)
+        except BaseException:
+            core.queue.unreserve(buffer)
+            raise
+        core.queue.put(batch)
+        core.start()
 
     def _due(self, layer: str, last: bool) -> bool:
         """Whether `every` lets this push through. Raises `Invalid` for a bad layer name."""
@@ -72,31 +89,6 @@ class Pusher:
             due = last or calls % self._every == 0
             core.skipped += not due
         return due
-
-    def _push(self, arguments: PushArguments, named: Named) -> None:
-        core = self._core
-        window, step, last = arguments.window, arguments.step, arguments.last
-        if core.place()[1] > 1 and window is None:
-            if step is None:
-                raise Invalid("malformed", "a push from one of several workers needs window= or step=")
-            window, last = step, True
-        plan = self._plans.plan(named.tensors, arguments.max_rows)
-        batch = Batch(arguments.layer, window, last, {**self._defaults, **named.numbers})
-        if step is not None:
-            batch.parameters["step"] = step
-        batch.moments = bool(arguments.moments) and not plan.pushed_moments
-        buffer = core.queue.reserve(plan.nbytes + 8 * len(named.waiting), plan.pinned or bool(named.waiting))
-        if buffer is None:
-            self._too_much(batch, plan, named)
-            return
-        try:
-            batch.buffer = buffer
-            self._stage(batch, plan, named)
-        except BaseException:
-            core.queue.unreserve(buffer)
-            raise
-        core.queue.put(batch)
-        core.start()
 
     def _stage(self, batch: Batch, plan: Plan, named: Named) -> None:
         batch.parts = plan.parts
