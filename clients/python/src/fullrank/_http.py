@@ -1,4 +1,6 @@
-"""HTTP/1.1 over one kept connection, by the standard library's `http.client`.
+"""HTTP/1.1 over one kept connection: `http.client` connects and reads the answers.
+
+A request is written here, in one piece with its body: `putrequest` and its kin take as long as all the rest.
 
 Guarantees: connecting, sending and receiving each end by a timeout, however slowly the other side goes; an answer is
 bounded; a body goes from its buffers to the socket without a copy.
@@ -49,7 +51,7 @@ class Address(NamedTuple):
     host: str
     port: int
     prefix: str
-    headers: dict[str, str]  # of every request
+    headers: str  # of every request
     context: Optional[ssl.SSLContext]
 
 
@@ -61,13 +63,14 @@ def address_of(url: str, token: Optional[str], context: Optional[ssl.SSLContext]
     if token is not None and any(ord(c) < 33 or ord(c) > 126 for c in token):
         raise ValueError("the token contains a character that an HTTP header cannot carry, such as a line break")
     secure = parts.scheme == "https"
-    headers = {"User-Agent": f"fullrank-python/{__version__}", "Accept": "application/json"}
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
     if secure and context is None:
         context = ssl.create_default_context()
-    port = parts.port or (443 if secure else 80)
-    return Address(secure, parts.hostname, port, quote(parts.path.rstrip("/"), safe="/%"), headers, context)
+    host, port = parts.hostname, parts.port or (443 if secure else 80)
+    name = f"[{host}]" if ":" in host else host.encode("idna").decode()
+    headers = f"Host: {name}:{port}\r\nUser-Agent: fullrank-python/{__version__}\r\nAccept: application/json\r\n"
+    if token:
+        headers += f"Authorization: Bearer {token}\r\n"
+    return Address(secure, host, port, quote(parts.path.rstrip("/"), safe="/%"), headers, context)
 
 
 class Connection:
@@ -82,7 +85,6 @@ class Connection:
             )
         else:
             self._http = HTTPConnection(address.host, address.port, timeout=connect_timeout)
-        self._http.response_class = _Answer
 
     def close(self) -> None:
         """Closes it; the next request opens another."""
@@ -113,22 +115,26 @@ class Connection:
             raise
 
     def _send(self, method: str, target: str, content_type: str, body: Sequence[BytesLike]) -> None:
-        http = self._http
-        if http.sock is None:
-            http.connect()
-        deadline = time.monotonic() + self._timeout
-        _set_timeout(http.sock, deadline)
-        http.putrequest(method, self._address.prefix + target, skip_accept_encoding=True)
-        for name, value in self._address.headers.items():
-            http.putheader(name, value)
+        if self._http.sock is None:
+            self._http.connect()
+        head = f"{method} {self._address.prefix}{target} HTTP/1.1\r\n{self._address.headers}"
         if content_type:
-            http.putheader("Content-Type", content_type)
+            head += f"Content-Type: {content_type}\r\n"
         if method != "GET":
-            http.putheader("Content-Length", str(sum(len(piece) for piece in body)))
-        http.endheaders()
-        for piece in body:
-            _set_timeout(http.sock, deadline)
-            http.send(piece)
+            head += f"Content-Length: {sum(len(piece) for piece in body)}\r\n"
+        pieces = [memoryview(piece) for piece in (f"{head}\r\n".encode("ascii"), *body)]
+        sock, deadline = self._http.sock, time.monotonic() + self._timeout
+        if not self._address.secure and hasattr(sock, "sendmsg"):
+            # As much as fits at once: each call may wake the receiver, which may share the trainer's cores.
+            _set_timeout(sock, deadline)
+            sent = sock.sendmsg(pieces)
+            while pieces and sent >= len(pieces[0]):
+                sent -= len(pieces.pop(0))
+            if pieces:
+                pieces[0] = pieces[0][sent:]
+        for piece in pieces:
+            _set_timeout(sock, deadline)
+            sock.sendall(piece)
 
     def _early_answer(self, error: OSError) -> Response:
         """The answer that came before the whole body was sent, or the `error` that ended the sending."""
@@ -143,15 +149,19 @@ class Connection:
 
     def _answer(self, timeout: float) -> Response:
         self._http.sock.settimeout(timeout)
-        with self._http.getresponse() as answer:
-            return Response(answer.status, _seconds(answer.getheader("retry-after")), _body(answer))
+        with _Answer(self._http.sock) as answer:
+            answer.begin()
+            response = Response(answer.status, _seconds(answer.getheader("retry-after")), _body(answer))
+        if answer.will_close:
+            self.close()
+        return response
 
 
 class _Answer(HTTPResponse):
     """An answer that has to be complete within its socket's timeout."""
 
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(_Received(sock), *args, **kwargs)  # type: ignore[arg-type]
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(_Received(sock))  # type: ignore[arg-type]
 
     def begin(self) -> None:
         """Reads up to the body. Skips every 1xx; `http.client` by itself skips 100 only."""
@@ -166,7 +176,6 @@ class _Received(io.RawIOBase):
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._file = sock.makefile("rb", buffering=0)
         self._deadline = time.monotonic() + (sock.gettimeout() or 0.0)
         self._room = MAX_ANSWER_BYTES
 
@@ -178,15 +187,11 @@ class _Received(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         _set_timeout(self._sock, self._deadline)
-        size = self._file.readinto(buffer) or 0
+        size = self._sock.recv_into(buffer)
         self._room -= size
         if self._room < 0:
             raise ProtocolError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
         return size
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
 
 def _set_timeout(sock: socket.socket, deadline: float) -> None:
