@@ -84,7 +84,7 @@ def test_a_body_that_is_read_slowly_ends_by_the_deadline(serve):
     assert 0.4 < time.monotonic() - begun < 3
 
 
-def test_a_body_is_sent_without_a_copy(faulty, monitors, serve):
+def test_a_body_is_sent_without_a_copy(monitors, serve):
     """From the buffer that push filled to the socket, however large the batch."""
     received = []
     room = bytearray(1 << 16)

@@ -1,6 +1,7 @@
 """HTTP/1.1 over one kept connection: `http.client` connects and reads the answers.
 
-A request is written here, in one piece with its body: `putrequest` and its kin take as long as all the rest.
+A request is written here and sent in one call with its body. `putrequest` and separate sends would take noticeably more
+CPU time away from the training.
 
 Guarantees: connecting, sending and receiving each end by a timeout, however slowly the other side goes; an answer is
 bounded; a body goes from its buffers to the socket without a copy.
@@ -125,7 +126,7 @@ class Connection:
         pieces = [memoryview(piece) for piece in (f"{head}\r\n".encode("ascii"), *body)]
         sock, deadline = self._http.sock, time.monotonic() + self._timeout
         if not self._address.secure and hasattr(sock, "sendmsg"):
-            # As much as fits at once: each call may wake the receiver, which may share the trainer's cores.
+            # In one call if possible: each one may wake the receiver, which may share the trainer's cores.
             _set_timeout(sock, deadline)
             sent = sock.sendmsg(pieces)
             while pieces and sent >= len(pieces[0]):
@@ -158,7 +159,7 @@ class Connection:
 
 
 class _Answer(HTTPResponse):
-    """An answer that has to be complete within its socket's timeout."""
+    """An answer that must be complete within its socket's timeout."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(_Received(sock))  # type: ignore[arg-type]
@@ -172,7 +173,7 @@ class _Answer(HTTPResponse):
 
 
 class _Received(io.RawIOBase):
-    """What comes from a socket until a deadline, bounded. Stands in for the socket where `HTTPResponse` wants one."""
+    """What a socket receives until a deadline, bounded. Takes the place of the socket in `HTTPResponse`."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
