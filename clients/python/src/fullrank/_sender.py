@@ -78,9 +78,12 @@ class Sender:
         self._limits: Optional[dict[str, Any]] = None
         self._seqs: dict[str, int] = {}
         self._polled = 0.0
+        self._running = threading.Lock()  # held for good by the thread that sends
 
     def run(self) -> None:
         """Sends until the queue is stopped and empty."""
+        if not self._running.acquire(blocking=False):
+            return  # an interrupt in the middle of `Core.start` led to a second thread
         while not self.abort.is_set():
             item = self._queue.take(self._settings.poll_verdict_every)
             if item is None and self._queue.stopped:
