@@ -2,7 +2,7 @@
 """Check the recordings without fullrank: the core measures of each window in float64, and the verdict they lead to.
 
 Written from the definitions alone, with numpy and an eigensolver, so that it can disagree with the service. Prints one
-table a file, replays the verdict's rules over the windows, and exits with 1 unless the healthy run ends `healthy` with
+table per file, applies the verdict's rules to the windows, and exits with 1 unless the healthy run ends `healthy` with
 no alarm in its last five windows and every other run ends `collapsed`.
 
 Columns: s2 mean off-diagonal cosine, C4 scaled std of unit rows (1 isotropic, 0 collapsed), v share of the variance in
@@ -19,13 +19,13 @@ import sys
 import numpy as np
 from safetensors import safe_open
 
-CLEAR = 0.10  # an alarm is left only past its threshold by this margin ...
-CLEAR_WINDOWS = 5  # ... in so many windows running
-HALF_UNIT = 2.0**-11  # relative rounding of f16
+CLEAR = 0.10  # an alarm ends only beyond its threshold by this margin ...
+CLEAR_WINDOWS = 5  # ... in this many windows in a row
+HALF_UNIT = 2.0**-11  # relative rounding error of f16
 
 
 def measures(views):
-    """The measures of one window, from the rows of all its views pooled."""
+    """The measures of one window, from the pooled rows of all its views."""
     count, samples = len(views), len(views[0])
     z = np.concatenate([view.astype(np.float64) for view in views])
     rows, dim = z.shape
@@ -37,7 +37,7 @@ def measures(views):
     unit = z / np.linalg.norm(z, axis=1, keepdims=True)
     s = np.linalg.norm(unit.mean(axis=0))
 
-    # Two views of a sample are not independent rows: the null takes an effective number of rows.
+    # Two views of a sample are not independent rows, so the null uses an effective number of rows.
     rho = 0.0
     if trace > floor and count == 2:
         first, second = (view.astype(np.float64) - view.astype(np.float64).mean(axis=0) for view in views)
@@ -62,7 +62,7 @@ def measures(views):
 
 
 def alarms(m, baseline, tail_baseline, margin=0.0):
-    """Names of the alarms that hold in a window; those that count towards `collapsed` end in an exclamation mark."""
+    """Names of a window's alarms. Those that count towards `collapsed` end in an exclamation mark."""
     up, down = 1 + margin, 1 - margin  # a margin makes every threshold easier to cross
     found = []
     if m["noise"] or (m["C4"] < 0.3 * up and (m["s2"] > 0.9 * down or m["v"] < 0.05 * up)):
@@ -88,7 +88,7 @@ def rolling_medians(values):
 
 
 def replay(windows):
-    """Run the rules over the windows; return one (state, alarms, relative, tail rise, clear) each."""
+    """Apply the rules to the windows; return (state, alarms, relative, tail rise, clear) for each."""
     state, warming, outside, critical, clear = "warming_up", True, 0, 0, 0
     history, rows = [], []
     for index, m in enumerate(windows):
@@ -119,7 +119,7 @@ def replay(windows):
 
 
 def check(path):
-    """Print one recording's table; return whether it ends as its variant should."""
+    """Print one recording's table; return whether it ends as expected of its variant."""
     with safe_open(path, framework="np") as file:
         metadata = file.metadata()
         truth = json.loads(metadata["windows"])
@@ -138,7 +138,7 @@ def check(path):
         )
     state, _, _, _, clear = rows[-1]
     good = state == "healthy" and clear >= CLEAR_WINDOWS if metadata["variant"] == "healthy" else state == "collapsed"
-    print(f"ends {state}: {'as it should' if good else 'NOT as it should'}")
+    print(f"ends {state}: {'as expected' if good else 'NOT as expected'}")
     return good
 
 

@@ -7,16 +7,16 @@ The three variants are the collapse experiment of the SimSiam paper (Chen and He
   no-stop-gradient   the gradient also flows through the target branch
   no-predictor       the predictor is the identity; the stop-gradient is kept
 
-A window is one training batch: both views' un-normalised projector outputs, exactly as the loss saw them, in
-f16. The first window is the untrained network's; the next ones come close together, for a collapse takes a few dozen
-steps, then one follows every hundred steps. Each window also carries the step, the batch's loss, and the accuracy
-of a nearest-neighbour classifier on the backbone's features (the truth about what the network has learned; the labels
-are used for nothing else).
+A window is one training batch: the un-normalised projector outputs of both views, exactly as the loss saw them, in f16.
+The first window is from the untrained network. The next ones are close together, as a collapse takes only a few dozen
+steps; then there is one every hundred steps. Each window also carries the step, the batch's loss, and the accuracy of a
+nearest-neighbour classifier on the backbone's features, which shows what the network has really learned. The labels are
+used for nothing else.
 
-The projector has no batch norm on its output (the paper's "hidden-only" form, a little weaker when healthy): with one,
-the embeddings cannot easily leave the origin, and a collapse ends on a line instead of in a point.
+The projector has no batch norm on its output (the paper's "hidden-only" form, slightly weaker when healthy). With one,
+the embeddings would stay around the origin, and a collapse would end on a line instead of a point.
 
-Everything runs on the CPU, on one thread, from one seed: the same versions give the same tensors again.
+Everything runs on the CPU, on one thread, from one seed: the same library versions reproduce the same tensors.
 """
 
 import argparse
@@ -33,10 +33,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "zoo"))
-from data import DEFAULT_DATA, load_split, standardise  # noqa: E402  the images are the zoo's
+from data import DEFAULT_DATA, load_split, standardise  # noqa: E402  it uses the zoo's images
 
 VARIANTS = ("healthy", "no-stop-gradient", "no-predictor")
-EARLY_WINDOWS = (4, 25, 50, 150)  # steps; besides these, every hundredth, and 0: the untrained network
+EARLY_WINDOWS = (4, 25, 50, 150)  # steps, in addition to every hundredth and step 0 (the untrained network)
 
 
 def augment(images, generator):
@@ -99,7 +99,7 @@ def negative_cosine(prediction, target):
 
 @torch.no_grad()
 def knn_accuracy(backbone, train, test, neighbours=10):
-    """Share of test images whose nearest training images, by cosine of backbone features, vote for their label."""
+    """Share of test images for which the nearest training images (cosine of backbone features) vote correctly."""
     backbone.eval()
     bank = F.normalize(backbone(standardise(train[0])), dim=1)
     query = F.normalize(backbone(standardise(test[0])), dim=1)
@@ -156,16 +156,16 @@ def train(args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("output", type=pathlib.Path, help="the .safetensors file to write; its stem names the run")
+    parser.add_argument("output", type=pathlib.Path, help="the .safetensors file to write; its stem is the run's name")
     parser.add_argument("--variant", choices=VARIANTS, default="healthy")
-    parser.add_argument("--data", default=DEFAULT_DATA, help="folder of the four Fashion-MNIST idx.gz files")
+    parser.add_argument("--data", default=DEFAULT_DATA, help="folder with the four Fashion-MNIST idx.gz files")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=1300)
-    parser.add_argument("--images", type=int, default=9600, help="training images in use")
-    parser.add_argument("--batch", type=int, default=192, help="also the rows of a window")
-    parser.add_argument("--lr", type=float, default=0.05, help="at the start; a cosine takes it to 0")
+    parser.add_argument("--images", type=int, default=9600, help="number of training images")
+    parser.add_argument("--batch", type=int, default=192, help="batch size, and rows of a window")
+    parser.add_argument("--lr", type=float, default=0.05, help="initial learning rate; a cosine takes it to 0")
     parser.add_argument("--weight-decay", type=float, default=5e-4)
-    parser.add_argument("--dim", type=int, default=64, help="of the embedding")
+    parser.add_argument("--dim", type=int, default=64, help="dimension of the embedding")
     parser.add_argument("--hidden", type=int, default=128, help="width of the projector's hidden layer")
     parser.add_argument("--bottleneck", type=int, default=16, help="width of the predictor's hidden layer")
     args = parser.parse_args()

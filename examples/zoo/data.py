@@ -1,7 +1,7 @@
 """Fashion-MNIST as tensors, and random views of a batch.
 
-Everything here is a function of its arguments and of the generator passed in: the same seed gives the same views.
-Augmentations act on the whole batch at once, each image with random numbers of its own.
+Everything here depends only on its arguments, including the generator: the same seed gives the same views.
+Augmentations act on the whole batch at once, with separate random numbers for each image.
 """
 
 import gzip
@@ -14,8 +14,8 @@ import torch.nn.functional as F
 DEFAULT_DATA = "/usr/share/datasets/fashion-mnist"  # where Debian's dataset-fashion-mnist puts it
 TRAIN_IMAGES, TEST_IMAGES = 8192, 2000
 
-# How far a view may stray. "strong" is for the experiment of Jing et al. (arXiv 2110.09348), whose dimensional
-# collapse needs augmentations that vary more than the data does along some directions.
+# How strongly a view may differ from its image. "strong" is for the experiment of Jing et al. (arXiv 2110.09348): its
+# dimensional collapse needs augmentations that vary more than the data along some directions.
 STRENGTHS = {
     "standard": {"scale": 0.5, "contrast": 0.5, "brightness": 0.3, "noise": 0.1, "blur": 0.5, "erase": 0},
     "strong": {"scale": 0.25, "contrast": 0.9, "brightness": 0.8, "noise": 0.6, "blur": 0.5, "erase": 14},
@@ -23,7 +23,7 @@ STRENGTHS = {
 
 
 def read_idx(path):
-    """An array of unsigned bytes from a gzipped IDX file."""
+    """Read an array of unsigned bytes from a gzipped IDX file."""
     with gzip.open(path, "rb") as file:
         raw = file.read()
     if raw[:3] != b"\x00\x00\x08":
@@ -38,25 +38,25 @@ def load_split(folder, stem, count):
     for file in files:
         if not file.is_file():
             raise SystemExit(
-                f"{file}: not found. Install Debian's package dataset-fashion-mnist, or name the folder of the four "
-                "idx.gz files with --data."
+                f"{file}: not found. Install Debian's package dataset-fashion-mnist, or set --data to the folder with "
+                "the four idx.gz files."
             )
     images, labels = (read_idx(file)[:count] for file in files)
     return torch.tensor(images, dtype=torch.float32).unsqueeze(1) / 255, torch.tensor(labels, dtype=torch.int64)
 
 
 def load(folder=DEFAULT_DATA):
-    """((images, labels) to train on, (images, labels) to test with)."""
+    """((images, labels) for training, (images, labels) for testing)."""
     return load_split(folder, "train", TRAIN_IMAGES), load_split(folder, "t10k", TEST_IMAGES)
 
 
 def standardise(images):
-    """Fashion-MNIST's mean and standard deviation taken out."""
+    """Standardise images by Fashion-MNIST's mean and standard deviation."""
     return (images - 0.286) / 0.353
 
 
 def augment(images, generator, strength="standard"):
-    """One random view of each image: resized crop, flip, contrast and brightness, blur, noise, an erased patch."""
+    """One random view per image: resized crop, flip, contrast and brightness, blur, noise, an erased patch."""
     amount = STRENGTHS[strength]
     n, _, height, width = images.shape
 

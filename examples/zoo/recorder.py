@@ -1,6 +1,6 @@
-"""Every push of a run kept in a folder, so that the run can be replayed to a service later without training again.
+"""Records every push of a run in a folder, so that the run can be replayed to a service later without training again.
 
-`Recorder` has the client's interface. A window is one file, `window-00012.safetensors`, with the tensors
+`Recorder` has the client's interface. Each window is one file, `window-00012.safetensors`, with the tensors
 `{push:03}.{name}` and, as `__metadata__["pushes"]`, a JSON array with the layer and the parameters of each push.
 """
 
@@ -48,7 +48,7 @@ class Recorder:
 
 
 def recorded(folder):
-    """Every (method, parameters, tensors) of a recorded run, in the order of the pushes."""
+    """Yield (method, parameters, tensors) for every push of a recorded run, in order."""
     for path in sorted(pathlib.Path(folder).glob("window-*.safetensors")):
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Push recorded runs to a service and keep what it concludes: thresholds are calibrated without training again.
+"""Push recorded runs to a service and keep its conclusions, to calibrate thresholds without training again.
 
     replay.py RECORDINGS --url http://127.0.0.1:8417 [--only simclr-healthy ...] [--results DIR]
 
-RECORDINGS is a folder of runs, as `run --record` leaves it, or one run's folder. A run on the service by the same name
-is deleted first. With --results the conclusion is put into the run's result, where `run --table` finds it.
+RECORDINGS is a folder of runs, as written by `run --record`, or the folder of one run. If the service has a run of the
+same name, it is deleted first. With --results the conclusion is written to the run's result file, which `run --table`
+reads.
 """
 
 import argparse
@@ -33,8 +34,8 @@ def main():
     parser.add_argument("--url", default="http://127.0.0.1:8417")
     parser.add_argument("--token")
     parser.add_argument("--only", nargs="+", default=[], metavar="CONFIGURATION")
-    parser.add_argument("--prefix", default="", help="of the runs' names on the service")
-    parser.add_argument("--results", type=pathlib.Path, metavar="DIR", help="put the conclusion into DIR/<run>.json")
+    parser.add_argument("--prefix", default="", help="prefix for the runs' names on the service")
+    parser.add_argument("--results", type=pathlib.Path, metavar="DIR", help="write the conclusion to DIR/<run>.json")
     args = parser.parse_args()
 
     service = Service(args.url, args.token)

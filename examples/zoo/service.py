@@ -1,4 +1,4 @@
-"""The few requests that the zoo sends to a service by itself: a recorded push, finish, and what was concluded."""
+"""The few requests that the zoo itself sends to a service: recorded pushes, finish, and reads of the conclusion."""
 
 import http.client
 import json
@@ -7,12 +7,12 @@ import urllib.parse
 
 from safetensors.torch import save
 
-PAGE = 500  # reports a request
-PATIENCE = 60  # seconds that the last windows may take after finish
+PAGE = 500  # reports per request
+PATIENCE = 60  # seconds to wait for the last windows after finish
 
 
 class Service:
-    """One connection, kept open; a refusal that may be retried is retried."""
+    """One kept-alive connection. Retries refusals that may be temporary."""
 
     def __init__(self, url, token=None):
         parts = urllib.parse.urlsplit(url)
@@ -34,7 +34,7 @@ class Service:
         return json.loads(text) if text else None
 
     def push(self, run, method, parameters, tensors):
-        """One batch as the client sends it: the tensors as safetensors, the parameters as its metadata."""
+        """Push one batch: the tensors as safetensors, the parameters as its metadata."""
         parameters = dict(parameters)
         layer = parameters.pop("layer")
         metadata = {name: json.dumps(value) for name, value in parameters.items()}
@@ -45,7 +45,7 @@ class Service:
         self.request("POST", f"/v1/runs/{run}/finish", b"", "application/json")
 
     def reports(self, run, layer):
-        """Every closed window of a layer, oldest first."""
+        """The reports of a layer's closed windows, oldest first."""
         found, start = [], 0
         while start is not None:
             page = self.request(
@@ -56,18 +56,18 @@ class Service:
         return found
 
     def measured_layers(self, run):
-        """The run's layers, once no window of them is still being measured."""
+        """The run's layers, once none of them has an open window."""
         deadline = time.monotonic() + PATIENCE
         while True:
             layers = self.request("GET", f"/v1/runs/{run}")["layers"]
             if not any(layer["open_windows"] for layer in layers):
                 return layers
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{run}: windows still open {PATIENCE} s after finish")
+                raise RuntimeError(f"{run}: windows are still open {PATIENCE} s after finish")
             time.sleep(0.1)
 
     def conclusion(self, run):
-        """What the service said of a finished run: the latched verdict, and per layer when it first said what."""
+        """The service's conclusion on a finished run: the latched verdict, and each layer's first window per state."""
         measured = self.measured_layers(run)
         verdict = self.request("GET", f"/v1/runs/{run}/verdict")
         layers = {}

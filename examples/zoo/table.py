@@ -1,4 +1,4 @@
-"""README.md's table and what was counted, from the results; and a new set of results against the committed one."""
+"""Writes README.md's tables from the results, and compares new results with the committed ones."""
 
 import json
 import pathlib
@@ -9,13 +9,13 @@ from training import WINDOWS_PER_EPOCH
 
 BEGIN, END = "<!-- table: begin (written by `run --table`) -->", "<!-- table: end -->"
 
-# Where the truth calls an ending by its name; they decide the wording of one column and nothing else. Coordinates that
-# are random mixtures of k independent directions have a mean |correlation| of 1, 0.64, 0.5, 0.42 for k = 1, 2, 3, 4.
-POINT = 0.3  # of the spread; healthy runs are above 0.65
-LINE = 0.82  # of the correlation: nearer to one direction than to two
-FEW = 0.5  # as of three directions; healthy runs are below 0.47, all but L_Simple's
+# Thresholds for the wording of the column "truth"; nothing else uses them. Coordinates that are random mixtures of k
+# independent directions have a mean |correlation| of 1, 0.64, 0.5, 0.42 for k = 1, 2, 3, 4.
+POINT = 0.3  # spread below it; healthy runs are above 0.65
+LINE = 0.82  # correlation above it: closer to one direction than to two
+FEW = 0.5  # correlation of three directions; healthy runs are below 0.47, except L_Simple's
 
-# The cause that a broken run should be given, where the ending of its embedding does not say it.
+# The expected cause of a broken run, where it does not follow from how its embedding ends.
 CAUSES = {
     "batchnorm-strong-decay": ["masked_by_batch_norm"],
     "dino-no-centering": ["one_prototype"],
@@ -25,7 +25,7 @@ CAUSES = {
 }
 ENDINGS = {"a point": ["constant"], "a line": ["line"], "few directions": ["low_rank", "line"], "spread out": ["-"]}
 
-REPORTED = 2  # the seed that no threshold was chosen by
+REPORTED = 2  # the seed that was not used to choose thresholds
 KNN_POINTS = 0.02
 
 HEADER = (
@@ -35,7 +35,7 @@ HEADER = (
 
 
 def result_text(record):
-    """A result as text: an epoch a line, so that a change of one is seen."""
+    """A result as text, one epoch per line for readable diffs."""
     truth = ",\n".join(f"  {json.dumps(epoch)}" for epoch in record["truth"])
     head = json.dumps({key: value for key, value in record.items() if key != "truth"})
     return f'{head[:-1]}, "truth": [\n{truth}\n]}}\n'
@@ -51,7 +51,7 @@ def results(folder):
 
 
 def ending(last):
-    """What the truth says of a run's last epoch."""
+    """How a run's embedding ends, by the truth of its last epoch."""
     if last["spread"] < POINT:
         return "a point"
     if last.get("pre_bn_spread", 1.0) < POINT:
@@ -64,7 +64,7 @@ def ending(last):
 
 
 def each(values):
-    """One text if the seeds agree, else all of them."""
+    """One value if the seeds agree, else all of them."""
     values = [str(value) for value in values]
     return values[0] if len(set(values)) == 1 else ", ".join(values)
 
@@ -88,12 +88,12 @@ def row(name, method, variant, records):
 
 
 def cause_named(record):
-    """What the service said in the end, latched; `-` for a healthy run."""
+    """The cause in the latched verdict; `-` for a healthy run."""
     return "-" if record["service"]["state"] == "healthy" else record["service"]["cause"]
 
 
 def first_called(record):
-    """The first window of any layer that was called collapsed; where none was, the one since which it degrades."""
+    """The first window of any layer with the state collapsed; if there is none, the start of its degrading."""
     layers = record["service"]["layers"].values()
     collapsed = [layer["first_window"]["collapsed"] for layer in layers if "collapsed" in layer["first_window"]]
     if collapsed:
@@ -114,7 +114,7 @@ def table(folder):
 
 
 def counted(found):
-    """What the verdicts come to on the seed that no threshold was chosen by, and on the two others."""
+    """Counts of right and wrong verdicts, on the seed that was not used to choose thresholds and on the other two."""
     if not all(record.get("service") for records in found.values() for record in records):
         return ["Not every run was pushed to a service."]
     lines = ["| | seed 2 | seeds 0 and 1 |", "|---|---|---|"]
@@ -161,7 +161,7 @@ def counted(found):
 
 
 def summary(record):
-    """What a run must come to again: the verdict, and kNN accuracy at the end."""
+    """What a repeated run must reproduce: the verdict, and kNN accuracy at the end."""
     last = record["truth"][-1]
     return {
         "state": record["service"]["state"], "cause": cause_named(record), "first_called": first_called(record),
@@ -170,29 +170,32 @@ def summary(record):
 
 
 def commit(path, folder):
-    """Write what every run came to."""
+    """Write the summary of every run."""
     found = results(folder)
     lines = [f"{json.dumps(r['run'])}: {json.dumps(summary(r))}" for records in found.values() for r in records]
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def differences(path, records, knn=True):
-    """What differs from the committed runs: verdict, cause, and kNN accuracy by more than two points."""
+    """Differences from the committed runs: in verdict or cause, or in kNN accuracy by more than two points."""
     committed, found = json.loads(path.read_text()), []
     for record in records:
         want, got = committed.get(record["run"]), summary(record)
         if want is None:
-            found.append(f"{record['run']}: not among the committed runs")
+            found.append(f"{record['run']}: missing from the committed runs")
             continue
-        found += [f"{record['run']}: {key} is {got[key]}, not {want[key]}" for key in ("state", "cause") if got[key] != want[key]]
+        found += [
+            f"{record['run']}: {key} is {got[key]}, expected {want[key]}"
+            for key in ("state", "cause") if got[key] != want[key]
+        ]
         for key in ("knn_backbone", "knn_projector") if knn else ():
             if abs(got[key] - want[key]) > KNN_POINTS:
-                found.append(f"{record['run']}: {key} is {got[key]}, not {want[key]} within {KNN_POINTS}")
+                found.append(f"{record['run']}: {key} is {got[key]}, expected {want[key]} to within {KNN_POINTS}")
     return found
 
 
 def write(readme, folder):
-    """Put the table between README's two marks; everything else in it stays."""
+    """Replace the table between README's two marks."""
     text = readme.read_text()
     before, rest = text.split(BEGIN, 1)
     after = rest.split(END, 1)[1]

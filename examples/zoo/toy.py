@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The toy experiment of Jha et al. (arXiv 2402.14957): the center vector's norm |s| over a training on 2-D points.
 
-A small MLP maps blobs and two moons to the unit sphere; a view is the point with some noise. SimSiam as published,
-without its predictor, without its stop-gradient, and L_Simple with and without its penalty are trained alike. |s|, the
-norm of the mean unit embedding, goes to 1 in exactly the collapsing ones. Writes toy.png and prints the last values.
+A small MLP maps blobs and two moons to the unit sphere; a view is a point plus noise. The script trains SimSiam as
+published, without its predictor and without its stop-gradient, and L_Simple with and without its penalty. |s|, the norm
+of the mean unit embedding, goes to 1 in exactly those that collapse. Writes toy.png and prints the final values.
 
     toy.py [--output toy.png] [--seeds 0 1 2] [--steps 1500]
 """
@@ -49,7 +49,7 @@ def mlp(inputs, hidden, outputs):
 
 
 def train(points, kind, seed, steps):
-    """|s| over all points, once every ten steps."""
+    """|s| over all points, every ten steps."""
     torch.manual_seed(seed)
     points = torch.tensor(points, dtype=torch.float32)
     encoder = mlp(2, 64, DIM)
@@ -85,7 +85,7 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(1)
 
-    import matplotlib  # here, so that --help needs none
+    import matplotlib  # here, so that --help works without it
 
     matplotlib.use("agg")
     from matplotlib import pyplot

@@ -1,6 +1,6 @@
-"""The one loop that trains every method, pushes what it sees and keeps the truth of every epoch.
+"""The loop that trains every method, pushes its tensors and measures the truth after every epoch.
 
-One thread and one seed for everything random: the same versions give the same run again.
+It uses one thread and one seed: the same library versions reproduce the same run.
 """
 
 import math
@@ -15,18 +15,18 @@ from truth import measure
 BATCH = 128
 WINDOWS_PER_EPOCH = 4
 EPOCHS = 13  # of 64 steps: 832 steps, 52 windows
-WARM_UP = 1 / 26  # share of the training in which the learning rate rises
+WARM_UP = 1 / 26  # share of the training during which the learning rate rises
 
 
 def schedule(progress):
-    """Share of the full learning rate: a linear warm-up, then a cosine to 0."""
+    """Factor of the learning rate: a linear warm-up, then a cosine to 0."""
     return min(1.0, progress / WARM_UP + 0.01) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def train(method_class, without, seed, images, test, monitors=(), epochs=EPOCHS, log=print):
-    """Train one configuration for its first `epochs`; return its record: configuration, truth per epoch, seconds.
+    """Train one configuration for `epochs` epochs; return its record: configuration, truth per epoch, seconds.
 
-    The schedule is that of a whole training, so that a short one is the beginning of the long one, number for number.
+    The schedule is that of a full training, so a short training equals the beginning of the full one exactly.
     """
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -56,7 +56,7 @@ def train(method_class, without, seed, images, test, monitors=(), epochs=EPOCHS,
         for group in optimiser.param_groups:
             group["lr"] = method.learning_rate * schedule(method.progress)
         loss, fields = method.step(view1, view2)
-        fields["loss"] = fields.get("loss", loss).item()  # a method may train on a multiple of its published loss
+        fields["loss"] = fields.get("loss", loss).item()  # some methods train on a multiple of the published loss
         loss_sum += fields["loss"]
         if step % method.push_every == 0:
             fields = {name: value.detach() if torch.is_tensor(value) else value for name, value in fields.items()}

@@ -1,8 +1,7 @@
-"""What a training has really learned, by measures that have nothing to do with spectra.
+"""What a training has really learned, by measures that do not use spectra.
 
-Nearest neighbours' accuracy on the backbone's features and on the embedding, the plain spread of the unit embeddings,
-and how much their coordinates repeat each other, all on images without augmentation. Labels are used here and nowhere
-else.
+They are nearest-neighbour accuracy on the backbone's features and on the embedding, the spread of the unit embeddings,
+and the correlation of their coordinates, all on images without augmentation. Labels are used nowhere else.
 """
 
 import copy
@@ -14,21 +13,20 @@ from torch import nn
 from data import standardise
 
 NEIGHBOURS = 20
-BANK = 4096  # training images that vote
-STATISTICS = 1024  # training images that batch norm's statistics are taken from
+BANK = 4096  # number of training images that vote
+STATISTICS = 1024  # number of training images for batch norm's statistics
 
 
 def measured(method, images):
-    """A copy of the method in evaluation mode, its batch norms' statistics those of the first images.
+    """A copy of the method in evaluation mode, with its batch norms' statistics computed on the first images.
 
-    Running averages lag behind the weights (and know nothing yet in an untrained network), which would mix the lag into
-    the measure.
+    Running averages lag behind the weights, and in an untrained network they are meaningless.
     """
     method = copy.deepcopy(method)
     for module in method.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.reset_running_stats()
-            module.momentum = None  # the plain average over the batches that follow
+            module.momentum = None  # plain average over the batches below
     method.train()
     for batch in images[:STATISTICS].split(256):
         method.embed(standardise(batch))
@@ -41,7 +39,7 @@ def embed(method, images):
 
 
 def knn_accuracy(bank, labels, queries, answers):
-    """Share of queries whose 20 nearest bank rows by cosine vote for the right label."""
+    """Share of queries for which the 20 nearest bank rows (by cosine) vote for the right label."""
     similarity = F.normalize(queries, dim=1) @ F.normalize(bank, dim=1).T
     nearest = similarity.topk(NEIGHBOURS, dim=1).indices
     votes = F.one_hot(labels[nearest], int(labels.max()) + 1).sum(dim=1)
@@ -49,13 +47,13 @@ def knn_accuracy(bank, labels, queries, answers):
 
 
 def spread(z):
-    """sqrt(d) times the mean per-coordinate std of the unit rows: 1 all around the sphere, 0 on a point."""
+    """sqrt(d) times the mean per-coordinate std of the unit rows: 1 if spread around the sphere, 0 on a point."""
     return F.normalize(z, dim=1).std(dim=0, unbiased=False).mean().item() * z.shape[1] ** 0.5
 
 
 def coordinate_correlation(z):
-    """Mean |correlation| of two coordinates: 1 when all are copies of one (a line), 0.8/sqrt(N) when independent."""
-    correlation = torch.corrcoef(z.double().T).nan_to_num()  # a constant coordinate goes with nothing
+    """Mean |correlation| of two coordinates: 1 if all are copies of one (a line), 0.8/sqrt(N) if independent."""
+    correlation = torch.corrcoef(z.double().T).nan_to_num()  # 0 for a constant coordinate
     d = len(correlation)
     return ((correlation.abs().sum() - correlation.diagonal().sum()) / (d * (d - 1))).item()
 

@@ -1,7 +1,7 @@
-"""Each Grafana dashboard given, into the models of grafana-foundation-sdk and back: nothing may be lost or changed.
+"""Convert each given Grafana dashboard to grafana-foundation-sdk's models and back: nothing may be lost or changed.
 
-The models read what they know and drop the rest, so an option that its panel does not have, or a misspelt key, is missing
-afterwards. What the models add (their defaults) is no matter.
+The models drop what they do not know, so an option that the panel does not have, or a misspelt key, is missing
+afterwards. What the models add (their defaults) does not matter.
 """
 
 import json
@@ -11,12 +11,12 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-# Of an annotation's query. Grafana's data source for Prometheus reads these; the models know no data source's own.
+# Keys of an annotation's query that only Grafana's Prometheus data source reads. The models do not know them.
 OF_PROMETHEUS = {"titleFormat", "textFormat", "tagKeys"}
 
 
 def lost(before, after, path):
-    """Paths of what is in `before` and not, or not the same, in `after`."""
+    """Yield the paths of values in `before` that are missing or different in `after`."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key, value in before.items():
             if path.startswith("annotations.list.") and key in OF_PROMETHEUS:
@@ -41,14 +41,14 @@ def main(paths):
         after = json.loads(JSONEncoder().encode(Dashboard.from_json(json.loads(json.dumps(before)))))
         found = [f"{path}: {line}" for line in lost(before, after, "")]
         wrong += found
-        # The check itself: an option that no panel has is found, in each panel.
+        # Check this check: an option that no panel has must be reported for each panel.
         for panel in [p for row in before["panels"] for p in [row, *row.get("panels", [])] if p["type"] != "row"]:
             panel["options"]["colour"] = "red"
         after = json.loads(JSONEncoder().encode(Dashboard.from_json(json.loads(json.dumps(before)))))
         strange = [line for line in lost(before, after, "") if line.endswith("options.colour is lost")]
         panels = sum(1 for row in before["panels"] for p in [row, *row.get("panels", [])] if p["type"] != "row")
         if len(strange) != panels:
-            wrong.append(f"{path}: an unknown option passes in {panels - len(strange)} of {panels} panels")
+            wrong.append(f"{path}: an unknown option goes unnoticed in {panels - len(strange)} of {panels} panels")
     for line in wrong:
         print(line)
     return 1 if wrong else 0

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Pushes, reads and is refused over gRPC with no generated code: the service describes itself.
+"""Test pushes, reads and refusals over gRPC without generated code, using the service's reflection.
 
     python grpc_push.py http://127.0.0.1:8417
 
-Exit code 0: the service did what the interface says.
+Exit code 0: the service follows its interface.
 """
 
 import json
@@ -19,7 +19,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-# This package speaks grpc.reflection.v1alpha only; the service offers v1 beside it.
+# This package supports grpc.reflection.v1alpha only; the service offers v1 as well.
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status import rpc_status
 
@@ -34,7 +34,7 @@ METHODS = {
 
 
 class Monitor:
-    """The service's methods and messages, as reflection describes them."""
+    """The service's methods and messages, from reflection."""
 
     def __init__(self, channel):
         self.database = ProtoReflectionDescriptorDatabase(channel)
@@ -68,7 +68,7 @@ class Monitor:
         return self.calls[name](request, timeout=TIMEOUT_S)
 
     def push(self, run, layer, tensors, claim=None, **parameters):
-        """Header, then the tensors back to back, cut wherever a chunk is full. `claim`: other names and shapes."""
+        """Send the header, then the tensors back to back in chunks. `claim`: other names and shapes for the header."""
         described = []
         for name, array in (claim or tensors).items():
             dtype = {"<f4": "F32", "<f8": "F64", "<f2": "F16"}[array.dtype.str]
@@ -94,7 +94,7 @@ def close(what, got, want, relative=1e-9):
 
 
 def refused(code, reason, action):
-    """Runs what must be refused; returns the message. The code word is ErrorInfo.reason in grpc-status-details-bin."""
+    """Run what must be refused; return the message. The error code is ErrorInfo.reason in grpc-status-details-bin."""
     try:
         result = action()
         if hasattr(result, "__next__"):
@@ -102,12 +102,12 @@ def refused(code, reason, action):
     except grpc.RpcError as error:
         same(f"gRPC code ({error.details()})", error.code(), code)
         status = rpc_status.from_call(error)
-        assert status is not None, f"no grpc-status-details-bin beside {error.details()!r}"
+        assert status is not None, f"no grpc-status-details-bin alongside {error.details()!r}"
         info = error_details_pb2.ErrorInfo()
         unpacked = [info.reason for detail in status.details if detail.Unpack(info)]
         same(f"ErrorInfo.reason ({error.details()})", unpacked, [reason])
         return error.details()
-    raise AssertionError(f"not refused, want {reason}: {result!r}")
+    raise AssertionError(f"expected a refusal with {reason}, got {result!r}")
 
 
 def eigenvalues(rows):

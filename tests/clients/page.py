@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Looks at the page with a real browser (Debian's Chromium, through Playwright).
+"""Test the page in a real browser (Debian's Chromium, through Playwright).
 
     python page.py http://127.0.0.1:8417 [FOLDER]
 
-The service has the demo's three runs, a run `live` with open windows, a run `estimated`, 100 runs whose names were written
-into the history by hand and are markup, and a run `long` of 10,000 windows. With FOLDER, screenshots are left there.
-Exit code 0: everything is as it should be; what was measured is printed.
+The service must have the demo's three runs, a run `live` with open windows, a run `estimated`, 100 runs whose names are
+markup (written into the history by hand), and a run `long` of 10,000 windows. With FOLDER, screenshots are saved there.
+Exit code 0: all checks passed. Measured figures are printed.
 """
 
 import json
@@ -19,11 +19,11 @@ from safetensors.numpy import save
 
 BASE = sys.argv[1].rstrip("/")
 FOLDER = Path(sys.argv[2]) if len(sys.argv) > 2 else None
-PATIENCE_MS = 30_000  # only a test that fails waits that long
+PATIENCE_MS = 30_000  # only a failing test waits this long
 
 complaints: list[str] = []
 
-# Set before any script of the page runs: what the policy refused, and what a name in markup would set if it ran.
+# Runs before any script of the page: records violations of the policy, and whether a name ran as markup.
 WATCH = """
 window.refused = [];
 document.addEventListener("securitypolicyviolation", (e) => window.refused.push(`${e.violatedDirective} ${e.blockedURI}`));
@@ -51,7 +51,7 @@ def look(browser, path="/", width=1280, height=800, scheme="light") -> Page:
 
 
 def leave(page: Page, name: str, **how) -> None:
-    """Checks what must hold of every page, and closes it."""
+    """Check what must hold on every page, and close it."""
     assert page.evaluate("window.refused") == [], page.evaluate("window.refused")
     assert page.evaluate("window.ran") is None, f"{name}: a name ran"
     wide, room = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
@@ -62,7 +62,7 @@ def leave(page: Page, name: str, **how) -> None:
 
 
 def charts(page: Page, least: int) -> None:
-    # A function, not an expression: the page's policy refuses to evaluate a string.
+    # A function, not an expression, because the page's policy forbids evaluating a string.
     page.wait_for_function(f"() => document.querySelectorAll('.chart canvas').length >= {least}")
 
 
@@ -75,7 +75,7 @@ def fleet(browser) -> None:
     for part in ["collapsed", "Every input is mapped to nearly the same point", "Scaled std", "threshold"]:
         assert part in card, f"{part}: {card}"
     assert page.locator("#pulse").inner_text() == "live"
-    # Each name is there as it was written, as text.
+    # Each name appears unchanged, as text.
     names = page.locator("#runs .name").all_inner_texts()
     assert sum("<" in name or "'" in name for name in names) == 100, names
     assert page.locator("#runs .name *").count() == 0
@@ -83,7 +83,7 @@ def fleet(browser) -> None:
 
 
 def hostile(browser) -> None:
-    """A run whose name is markup, on the screen, in the address and beside another."""
+    """A run whose name is markup: on the screen, in the address and next to another run."""
     page = look(browser)
     for link in page.locator("#runs a", has_text="onerror").all()[:3]:
         name = link.get_attribute("data-run")
@@ -106,7 +106,7 @@ def collapse(browser) -> None:
         "null: isotropic noise", "critical: 0.02 of the null", "window 17",
     ]:
         assert part in text, f"{part} is not on the page:\n{text}"
-    # Another window, by the keyboard: the spectrum follows.
+    # Select another window by keyboard: the spectrum follows.
     page.keyboard.press("[")
     page.wait_for_function("() => document.querySelector('.slider output').textContent === '16'")
     assert "Window 16:" in page.locator("#shown").inner_text()
@@ -124,7 +124,7 @@ def estimates(browser) -> None:
 
 
 def live(browser) -> None:
-    """A batch arrives: the page says so by itself, and nothing is loaded anew."""
+    """When a batch arrives, the page updates by itself, without a reload."""
     page = look(browser, "/#run=live")
     page.wait_for_selector(".layer")
     page.evaluate("window.same = true")
@@ -145,7 +145,7 @@ def live(browser) -> None:
 
 
 def two(browser) -> None:
-    """From the keyboard alone: open a run, put another beside it, swap them, and go back."""
+    """By keyboard only: open a run, open another next to it, swap them, and go back."""
     page = look(browser, "/", 1440, 1000)
     page.keyboard.press("/")
     page.keyboard.type("simsiam")
@@ -187,7 +187,7 @@ def narrow(browser) -> None:
 
 
 def long(browser) -> None:
-    """10,000 windows: the answers stay small, and no task of the browser takes long."""
+    """10,000 windows: the responses stay small. Prints the browser's longest task."""
     page = look(browser)
     page.evaluate("""() => {
       window.longest = 0;
@@ -207,7 +207,7 @@ def long(browser) -> None:
 
 
 def first_paint(browser) -> None:
-    """What a first visit costs, with nothing in the cache; the median of five."""
+    """The cost of a first visit with an empty cache: the median of five."""
     visits = []
     for _ in range(5):
         page = look(browser)
@@ -220,7 +220,7 @@ def first_paint(browser) -> None:
         page.context.close()
     middle = {name: sorted(visit[name] for visit in visits)[2] for name in visits[0]}
     print(f"first contentful paint {middle['paint']:.0f} ms, {middle['runs']} runs shown after {middle['shown']:.0f} ms, {middle['bytes']} bytes")
-    # The goal is 300 ms; a machine that builds beside it is given three times as long.
+    # The goal is 300 ms. A machine that also runs builds gets three times as long.
     assert middle["paint"] < 900 and middle["bytes"] < 120_000, visits
 
 

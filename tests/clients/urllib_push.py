@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Pushes, reads and is refused over HTTP with nothing but the standard library and numpy.
+"""Test pushes, reads and refusals over HTTP, using only the standard library and numpy.
 
     python urllib_push.py http://127.0.0.1:8417
 
-Exit code 0: the service did what the interface says.
+Exit code 0: the service follows its interface.
 """
 
 import csv
@@ -46,7 +46,7 @@ class Reply:
 class Service:
     def __init__(self, base):
         self.base = base.rstrip("/")
-        # No proxy of the environment may stand between the test and the service.
+        # Ignore proxies set in the environment.
         self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def call(self, method, path, body=None, headers=None, **query):
@@ -197,14 +197,14 @@ def pushes(service, run, rng):
     same("views", report["views"], 1)
     same("alignment of one view", report["measures"]["alignment"], None)
 
-    # A closed window: what was sent before is a duplicate, what is new comes too late.
+    # A closed window: a batch sent before is a duplicate, a new one is too late.
     accepted(send(body, JSON, seq=4, step=13), run, layer, 1, len(rows), duplicate=True)
     refused(send(npy(parts[0]), NPY, seq=5), 409, "window_closed")
     return rows, session
 
 
 def closing(service, run, rng, session):
-    """A window closed by request, then the list of reports."""
+    """Close a window by request, then list the reports."""
     layer = "projector"
     rows = rng.standard_normal((50, D))
     reply = service.push(run, layer, npy(rows), NPY, window=2, session=session, worker=0, seq=6)
@@ -259,7 +259,7 @@ def spectrum(service, run, rows):
 
 
 def views(service, run, rng):
-    """Two views in half precision: what is measured is the numbers as rounded."""
+    """Two views in half precision: the service measures the rounded numbers."""
     shared = rng.standard_normal((60, D))
     z1, z2 = ((shared + 0.3 * rng.standard_normal((60, D))).astype("<f2") for _ in range(2))
     report = ok(service.push(run, "views", safetensors({"z1": z1, "z2": z2}), SAFETENSORS, window=1, wait="true"))
@@ -273,7 +273,7 @@ def views(service, run, rng):
 
 
 def constant(service, run):
-    """Complete collapse is named at once, whatever the warm-up says of the state."""
+    """A complete collapse is reported at once, even during warm-up."""
     rows = np.full((64, D), 0.1)
     report = ok(service.push(run, "constant", npy(rows), NPY, window=1, wait="true"))
     same("scale and cause", (report["verdict"]["scale"], report["verdict"]["cause"]), ("critical", "constant"))
@@ -282,7 +282,7 @@ def constant(service, run):
 
 
 def refusals(service, run, rng):
-    """What is not taken, and that it leaves nothing behind."""
+    """What the service refuses, and that a refusal leaves nothing behind."""
     layer, rows = "projector", rng.standard_normal((20, D))
     ghost = f"ghost-{secrets.token_hex(4)}"  # every push to it is refused
 
@@ -327,7 +327,7 @@ def refusals(service, run, rng):
 
 
 def ending(service, run):
-    """Verdict, acknowledge, finish."""
+    """Read the verdict, acknowledge, finish."""
     verdict = ok(service.call("GET", f"/v1/runs/{run}/verdict"))
     assert verdict["state"] in STATES, verdict
     assert "current" in verdict and "since_window" in verdict, verdict
@@ -339,7 +339,7 @@ def ending(service, run):
     same("finished", runs[run]["finished"], True)
     layers = {layer["layer"] if isinstance(layer, dict) else layer for layer in runs[run]["layers"]}
     assert {"projector", "views", "constant"} <= layers, layers
-    # finish closed what was open
+    # finish closed the open windows
     listed = ok(service.call("GET", f"/v1/runs/{run}/layers/views/reports"))["reports"]
     same("windows closed by finish", [(r["window"], r["closed"]) for r in listed], [(1, True)])
 

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""What pushing costs a training step, whatever the service does.
+"""What pushing costs a training step, in each state of the service.
 
     python clients/python/bench/overhead.py [--binary PATH] [--steps N] [--modes healthy,dead,...]
 
-A small network trains on the CPU with one torch thread, in steps of about 25 ms. Blocks of steps with a push and
-without one alternate, so that what else the machine does falls on both alike. For each state of the service it prints
-the ratio of the medians and of the 99th percentiles. `idle` pushes in neither kind of block: it is how far two equal
-measurements differ here. `sink` takes every batch and computes nothing: what `healthy` costs beyond it is the work of
-the service on the same machine. Then one push of 16 MiB against a plain copy of the same 16 MiB into memory that is
-already there.
+A small network trains on the CPU with one torch thread, in steps of about 25 ms. Blocks of steps with and without a
+push alternate, so that other load on the machine affects both alike. For each state of the service it prints the ratio
+of the medians and of the 99th percentiles. `idle` pushes in neither kind of block and shows the noise of the
+measurement. `sink` accepts every batch and computes nothing; what `healthy` costs beyond it is the work of the service
+on the same machine. Finally it compares a push of 16 MiB with a plain copy of the same 16 MiB into memory that is
+already allocated.
 
 Goals: median at most 1.01, p99 at most 1.02, push at most 1.5 copies.
 """
@@ -67,7 +67,7 @@ class Step:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value that `share` of the values do not pass."""
+    """The value that `share` of the values do not exceed."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
@@ -99,7 +99,7 @@ def measure(step: Step, monitor, steps: int) -> tuple[list[float], list[float], 
 
 
 def fault_server(kind: str) -> None:
-    """A service that only receives, is busy (503), or slow; a process of its own, off the trainer's time."""
+    """A service that only receives, is busy (503), or slow. Runs in its own process."""
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -134,7 +134,7 @@ def fault_server(kind: str) -> None:
 
 
 def started(mode: str, binary: str) -> tuple[str, subprocess.Popen | None]:
-    """(address, process) of a service in this mode."""
+    """(address, process) of a service in the given mode."""
     if mode == "dead":
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -178,7 +178,7 @@ def compare(mode: str, step: Step, steps: int, binary: str) -> None:
 
 
 def copy_ratio(binary: str) -> None:
-    """A push of 16 MiB against a copy of it; the service is given time between two, as a training gives it."""
+    """Compares a push of 16 MiB with a copy. There is a pause between two pushes, as in a training."""
     import torch
 
     from fullrank import Monitor
@@ -232,7 +232,7 @@ def main() -> None:
         compare(mode, step, args.steps, args.binary)
     copy_ratio(args.binary)
     sys.stdout.flush()
-    os._exit(0)  # what waits for dead services need not be waited for
+    os._exit(0)  # do not wait for batches queued for dead services
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A VICReg of a few seconds with Lightning, on scikit-learn's digits, watched by a callback.
+"""A VICReg training of a few seconds with Lightning, on scikit-learn's digits, watched by a callback.
 
 python lightning.py [http://127.0.0.1:8417]
 """
@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-# This file is called like the library: do not let it import itself.
+# This file has the same name as the library: keep it from importing itself.
 sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() != Path(__file__).resolve().parent]
 
 import torch  # noqa: E402

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""A SimCLR of a few seconds in a plain loop, on scikit-learn's digits.
+"""A SimCLR training of a few seconds in a plain loop, on scikit-learn's digits.
 
     python plain.py [http://127.0.0.1:8417] [--no-negatives]
 
-With --no-negatives nothing keeps the embeddings apart: they collapse, and the verdict says so.
+With --no-negatives nothing keeps the embeddings apart: they collapse, and the verdict reports it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 def augmented(x: torch.Tensor) -> torch.Tensor:
-    """A shift by up to one pixel, and noise."""
+    """Shifted by up to one pixel, with noise."""
     down, right = torch.randint(-1, 2, (2,)).tolist()
     return torch.roll(x.view(-1, 8, 8), (down, right), (1, 2)).flatten(1) + 0.1 * torch.randn_like(x)
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A SimCSE of a few seconds with the transformers Trainer: random sentences, a tiny BERT, dropout as the augmentation.
+"""A SimCSE training of a few seconds with the transformers Trainer: random sentences, a tiny BERT and dropout
+as augmentation.
 
 python transformers.py [http://127.0.0.1:8417]
 """
@@ -11,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-# This file is called like the library: do not let it import itself.
+# This file has the same name as the library: keep it from importing itself.
 sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() != Path(__file__).resolve().parent]
 
 import torch  # noqa: E402
@@ -33,7 +34,7 @@ class SimCse(nn.Module):
         self.encoder = BertModel(config, add_pooling_layer=False)
 
     def forward(self, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
-        # The same sentences twice: dropout makes two views of them.
+        # The same sentences twice: dropout turns them into two views.
         z1, z2 = (F.normalize(self.encoder(input_ids)[0].mean(1), dim=1) for _ in range(2))
         return {"loss": F.cross_entropy(z1 @ z2.T / TEMPERATURE, torch.arange(len(z1)))}
 

@@ -186,9 +186,10 @@ def test_a_signal_in_the_middle_of_a_push_leaves_the_queue_usable(faulty, monito
     """Interrupts at random places of push: no lock stays taken, no byte stays counted."""
     server = faulty()
     monitor = monitors(server.url, queue_bytes=1 << 20)
-    stop = threading.Event()
+    stop, pushing = threading.Event(), threading.Event()
 
     def interrupt() -> None:
+        pushing.wait()
         while not stop.wait(0.0007):
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -200,6 +201,7 @@ def test_a_signal_in_the_middle_of_a_push_leaves_the_queue_usable(faulty, monito
         thread.start()
         while hits < 200 and time.monotonic() < deadline:
             try:
+                pushing.set()
                 monitor.push(layer="z", z=np.zeros((64, 64)))
             except KeyboardInterrupt:
                 hits += 1
@@ -214,3 +216,17 @@ def test_a_signal_in_the_middle_of_a_push_leaves_the_queue_usable(faulty, monito
     assert monitor.flush(30)
     monitor.push(layer="z", z=np.eye(4))
     assert monitor.flush(30)
+    # Not even a second sender, which would read the first one's answers.
+    assert monitor.stats.warnings == {}
+
+
+def test_a_second_sender_does_nothing(faulty, monitors):
+    """An interrupt after the thread was started, and before that was noted, makes the next push start another."""
+    server = faulty()
+    monitor = monitors(server.url)
+    for step in range(20):
+        monitor._core._thread = None
+        monitor.push(layer="z", z=np.eye(4), step=step)
+    assert monitor.flush()
+    assert [int(push.query["step"]) for push in server.pushes] == list(range(20))
+    assert (server.connections, monitor.stats.warnings) == (1, {})

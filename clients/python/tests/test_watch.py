@@ -214,7 +214,7 @@ def test_gradients_are_as_without(faulty, monitors):
 def test_what_can_never_work_is_refused_at_once(monitors):
     monitor = monitors("http://127.0.0.1:1")
     net = Net()
-    with pytest.raises(TypeError, match="give the module itself"):
+    with pytest.raises(TypeError, match="pass the module itself"):
         monitor.watch(net, {"head": net.head, "z": "norm"})
     assert not net.head._forward_hooks
     with pytest.raises(ValueError, match="at least 1"):

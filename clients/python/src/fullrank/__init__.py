@@ -1,5 +1,5 @@
-"""The client of fullrank: pushes embeddings of a self-supervised training to the service that says whether they
-collapse.
+"""The client of fullrank: pushes the embeddings of a self-supervised training to the service, which reports whether
+they are collapsing.
 
 Two lines in a training:
 
@@ -16,7 +16,7 @@ from ._version import __version__
 from ._watch import WatchHandle
 from .monitor import CollapseError, Monitor
 
-# Stubs generated from the service's proto file are a package fullrank.v1, in a folder of the user's.
+# Stubs generated from the service's proto file form a package fullrank.v1 in a folder of the user's choice.
 __path__ = pkgutil.extend_path(__path__, __name__)
 
 __all__ = ["CollapseError", "Monitor", "Stats", "WatchHandle", "__version__"]

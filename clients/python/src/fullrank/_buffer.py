@@ -1,7 +1,7 @@
-"""Memory that batches are copied into, and the batch that lies in it.
+"""The memory that batches are copied into, and a batch in such memory.
 
-Guarantees: a buffer is plain host memory (page-locked on request) that numpy, torch and a socket see without a copy.
-Must not: decide how much memory there may be (`_queue` does), or copy a tensor (`_staging` does).
+Guarantees: a buffer is plain host memory (page-locked on request) that numpy, torch and a socket use without a copy.
+Must not: decide how much memory to use (`_queue` does), or copy a tensor (`_staging` does).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ALIGNMENT = 64
 
 
 def size_class(nbytes: int) -> int:
-    """The size that a buffer for `nbytes` is given: eight steps an octave, so that like batches share buffers."""
+    """The size of a buffer for `nbytes`, rounded up in eight steps per octave so that similar batches share buffers."""
     step = max(4096, 1 << max(0, nbytes.bit_length() - 4))
     return -(-max(nbytes, 1) // step) * step
 
@@ -50,12 +50,12 @@ class Part(NamedTuple):
     """One tensor of a batch: its place in the buffer."""
 
     name: str
-    role: str  # of rows that can stand alone: z, teacher, logits, ...; else empty
+    role: str  # z, teacher, logits, ... for rows that may be pushed on their own; else empty
     row_wise: bool
     dtype: str
     shape: tuple[int, ...]
     offset: int
-    cut: bool  # to some of its rows
+    cut: bool  # whether only some of its rows are sent
 
     @property
     def nbytes(self) -> int:
@@ -64,7 +64,7 @@ class Part(NamedTuple):
 
 
 class Batch:
-    """One push on its way: a copy of its tensors, and what was said beside them."""
+    """One push on its way: a copy of its tensors, and its parameters."""
 
     __slots__ = (
         "buffer", "encoded", "event", "full", "index", "last", "layer", "moments", "parameters",
@@ -80,11 +80,11 @@ class Batch:
         self.parts: tuple[Part, ...] = ()
         self.buffer: Optional[Buffer] = None
         self.rows = 0
-        self.full = 0  # rows that there were before `index` chose among them
+        self.full = 0  # rows before `index` selected some of them
         self.moments = False  # send the moments of z instead of z
-        self.pending: dict[str, int] = {}  # scalars that come from a GPU: name to offset of an f64
-        self.event: Any = None  # of the copy from a GPU; None when the numbers are here
-        self.index: Optional[np.ndarray[Any, Any]] = None  # rows that were kept, ascending; None: all
+        self.pending: dict[str, int] = {}  # scalars from a GPU: name to offset of an f64
+        self.event: Any = None  # end of the copy from a GPU; None once the numbers are in the buffer
+        self.index: Optional[np.ndarray[Any, Any]] = None  # the selected rows, ascending; None: all
         self.seq: Optional[int] = None
         self.encoded: Any = None
         self.thinned = False
@@ -96,7 +96,7 @@ class Batch:
         return any(part.role for part in self.parts)
 
     def arrived(self) -> bool:
-        """Whether the copy from the GPU is done; never waits."""
+        """Whether the copy from the GPU is complete. Never waits."""
         return self.event is None or bool(self.event.query())
 
     def raw(self, part: Part) -> np.ndarray[Any, Any]:
@@ -105,10 +105,10 @@ class Batch:
         return self.buffer.array[part.offset : part.offset + part.nbytes]
 
     def keep_rows(self, keep: np.ndarray[Any, Any], others: bool) -> None:
-        """Cuts the batch to some of its rows, in memory of its own. What is not by row goes, or stays with `others`;
-        edges, which name rows by their place, go.
+        """Cuts the batch to some of its rows, in a new buffer. Tensors that are not row-wise are dropped unless
+        `others`; edges, which refer to rows by number, are always dropped.
 
-        The numbers must be here. The old buffer is the caller's to put back.
+        The copy from the GPU must be complete. The caller returns the old buffer to the pool.
         """
         kept: list[tuple[Part, np.ndarray[Any, Any]]] = []
         for part in self.parts:

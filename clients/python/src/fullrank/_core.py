@@ -1,6 +1,6 @@
-"""What a Monitor owns: queue, sender thread and counters, apart from the face that users hold.
+"""What a Monitor owns: queue, sender thread and counters, separate from the public interface.
 
-Guarantees: the thread refers to this and not to the Monitor, so that a Monitor that is forgotten ends its thread; a
+Guarantees: the thread refers to this and not to the Monitor, so a Monitor that is garbage-collected ends its thread; a
 forked child neither sends nor takes a lock that its parent may have held.
 Must not: check what users pass (`monitor` does).
 """
@@ -22,16 +22,16 @@ from ._warnings import Complaints, say
 
 @dataclass(frozen=True)
 class Stats:
-    """What became of the pushes so far. Counts of batches, unless said otherwise."""
+    """What has become of the pushes so far. Counts of batches, unless noted otherwise."""
 
-    pushed: int = 0  # calls of push, those that `every` skipped among them
+    pushed: int = 0  # calls of push, including those that `every` skipped
     skipped: int = 0  # by `every`
-    invalid: int = 0  # not sent: the client saw that they were wrong
-    sent: int = 0  # taken by the service
+    invalid: int = 0  # found wrong by the client, and not sent
+    sent: int = 0  # accepted by the service
     sent_rows: int = 0
     sent_bytes: int = 0
-    duplicates: int = 0  # of those sent: the service had them already
-    dropped: int = 0  # for want of room in the queue
+    duplicates: int = 0  # of those sent, the ones that the service already had
+    dropped: int = 0  # because the queue was full
     dropped_rows: int = 0
     refused: int = 0  # by the service
     refusals: dict[str, int] = field(default_factory=dict)  # by the service's code
@@ -39,11 +39,11 @@ class Stats:
     thinned: int = 0  # cut to the service's limit
     queued: int = 0
     queued_bytes: int = 0
-    warnings: dict[str, int] = field(default_factory=dict)  # by kind, also those that were not said again
+    warnings: dict[str, int] = field(default_factory=dict)  # by kind, including those that were not logged again
 
 
 class _Process:
-    """Which process this is, without asking the system at each push."""
+    """Which process this is, without a system call at each push."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -58,7 +58,7 @@ _process = _Process()
 
 
 class Core:
-    """See the file's head."""
+    """See the module docstring."""
 
     def __init__(self, settings: Settings, queue_bytes: int, place: tuple[Optional[int], Optional[int]]) -> None:
         self.pid = _process.pid
@@ -69,21 +69,21 @@ class Core:
         self.skipped = self.invalid = 0
         self.lost = 0  # dropped before they were copied
         self.lost_rows = 0
-        self.lock = threading.Lock()  # of the counters above
+        self.lock = threading.Lock()  # guards the counters above
         self._place = place
         self._placed = False
-        self._foreign_said = False
+        self._fork_reported = False
         self._thread: Optional[threading.Thread] = None
         self._summed_up = ""
         _exit.watch(self)
 
     def at_home(self) -> bool:
-        """Whether this is the process that made it; takes no lock, which a fork may have left locked."""
+        """Whether this is the process that created it. Takes no lock, as a fork may have left it locked."""
         if _process.pid == self.pid:
             return True
-        if not self._foreign_said:
-            self._foreign_said = True
-            say(f"run {self.run}: this Monitor was made in process {self.pid} and does not send from a fork of it")
+        if not self._fork_reported:
+            self._fork_reported = True
+            say(f"run {self.run}: this Monitor was created in process {self.pid} and does not send from a fork of it")
         return False
 
     @property
@@ -92,7 +92,7 @@ class Core:
         return self.queue.batches + self.skipped + self.invalid + self.lost
 
     def start(self) -> None:
-        """Starts the thread, once, and finds out which worker this is."""
+        """Starts the thread unless it runs, and finds out which worker this is."""
         if self._thread is not None:
             return
         with self.lock:
@@ -104,7 +104,7 @@ class Core:
             self._thread = thread
 
     def place(self) -> tuple[int, int]:
-        """(worker, workers), asked for at the first push: torch.distributed is set up by then."""
+        """(worker, workers), determined at the first push, when torch.distributed is set up."""
         if not self._placed:
             worker, workers = self._place
             found = worker_and_workers()
@@ -114,11 +114,11 @@ class Core:
         return self.sender.worker, self.sender.workers
 
     def wait_until_sent(self, deadline: float) -> bool:
-        """Waits for what is queued."""
+        """Waits until everything queued so far is dealt with."""
         return self.queue.wait_until_sent(deadline)
 
     def stop(self) -> None:
-        """Nobody will push any more: what is queued is sent, then the thread ends."""
+        """There will be no more pushes: what is queued is sent, then the thread ends."""
         self.queue.stop()
 
     def stats(self) -> Stats:
@@ -145,7 +145,7 @@ class Core:
         )
 
     def summary(self) -> str:
-        """One line about everything; empty when nothing was pushed, or nothing since it was last asked for."""
+        """One line about all pushes. Empty if there were none, or none since the last call."""
         stats = self.stats()
         line = (
             f"fullrank: run {self.run}: {stats.sent} batches sent ({stats.sent_rows} rows,"
@@ -159,5 +159,5 @@ class Core:
 
 
 def deadline_in(seconds: float) -> float:
-    """A point of the monotonic clock."""
+    """A time of the monotonic clock, `seconds` from now."""
     return time.monotonic() + max(0.0, seconds)

@@ -1,6 +1,6 @@
-"""Which of how many processes this is.
+"""Which worker this process is, and of how many.
 
-Guarantees: asks torch.distributed only when the program has imported torch itself; never calls a collective.
+Guarantees: asks torch.distributed only if the program itself has imported torch; never calls a collective.
 Must not: import torch.
 """
 
@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Optional
 
-# Each launcher's pair. SLURM's comes last: a torchrun inside an allocation sets both, and means its own.
+# Each launcher's pair. SLURM's comes last: torchrun inside a SLURM allocation sets both, and its own are right.
 _ENVIRONMENT = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 
 
@@ -27,7 +27,7 @@ def _from_torch() -> Optional[tuple[int, int]]:
     try:
         if distributed.is_available() and distributed.is_initialized():
             return int(distributed.get_rank()), int(distributed.get_world_size())
-    except Exception:  # a build without it, or a group that is being torn down
+    except Exception:  # a build without it, or a process group being torn down
         return None
     return None
 

@@ -1,7 +1,7 @@
-"""A batch as a request: the query's text and the safetensors body, as pieces that lie where they were copied to.
+"""A batch as a request: the query text, and the safetensors body as views of the batch's buffer.
 
-Guarantees: numbers are not copied again (but for moments, which are computed here); a header is written once a shape;
-the body has no holes. Runs in the sender's thread.
+Guarantees: numbers are not copied again (moments are computed here); a header is formatted once per shape; the body has
+no holes. Runs in the sender thread.
 Must not: send.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._buffer import Batch
-from ._http import Piece
+from ._http import BytesLike
 from ._moments import floats, moments
 from ._parameters import texts
 from ._warnings import Complaints
@@ -24,10 +24,10 @@ CONTENT_TYPE = "application/x-safetensors"
 
 
 class Encoded(NamedTuple):
-    """What of a request does not change when it is sent again."""
+    """The part of a request that is the same in every try."""
 
-    parameters: str  # of the query, without `last`, `session`, `seq`
-    pieces: list[Piece]
+    parameters: str  # query text, without `last`, `session`, `seq`
+    pieces: list[BytesLike]
     nbytes: int
 
 
@@ -39,7 +39,7 @@ class _Tensor(NamedTuple):
 
 
 def encode(batch: Batch, complaints: Complaints) -> Encoded:
-    """Writes a batch whose numbers are here."""
+    """Encodes a batch whose copy from the GPU is complete."""
     tensors = [_Tensor(part.name, part.dtype, part.shape, batch.raw(part)) for part in batch.parts]
     if batch.index is not None:
         tensors = [_renumbered(t, batch.index, batch.full) if t.name == "edges" else t for t in tensors]
@@ -47,13 +47,13 @@ def encode(batch: Batch, complaints: Complaints) -> Encoded:
     if batch.moments:
         tensors = _with_moments(batch, tensors)
     head = header(tuple((tensor.name, tensor.dtype, tensor.shape) for tensor in tensors))
-    pieces: list[Piece] = [head, *(tensor.data.data.cast("B") for tensor in tensors)]
+    pieces: list[BytesLike] = [head, *(tensor.data.data.cast("B") for tensor in tensors)]
     return Encoded(_parameters(batch, complaints), pieces, sum(len(piece) for piece in pieces))
 
 
 @lru_cache(maxsize=256)
 def header(tensors: tuple[tuple[str, str, tuple[int, ...]], ...]) -> bytes:
-    """The safetensors header of tensors that follow each other: (name, dtype, shape) each."""
+    """The safetensors header for consecutive tensors: (name, dtype, shape) each."""
     entries, at = {}, 0
     for name, dtype, shape in tensors:
         size = math.prod(shape) * {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4}[dtype]
@@ -65,7 +65,7 @@ def header(tensors: tuple[tuple[str, str, tuple[int, ...]], ...]) -> bytes:
 
 
 def _renumbered(edges: _Tensor, index: np.ndarray[Any, Any], full: int) -> _Tensor:
-    """The edges among the rows that were kept, by those rows' new numbers: row i of view v (from 0) is v N + i."""
+    """The edges among the selected rows, renumbered. Row i of view v (from 0) has number v N + i."""
     old = edges.data.view({"I64": "<i8", "I32": "<i4"}[edges.dtype]).reshape(edges.shape)
     view, row = np.divmod(old, full)
     place = np.searchsorted(index, row)
@@ -76,19 +76,19 @@ def _renumbered(edges: _Tensor, index: np.ndarray[Any, Any], full: int) -> _Tens
 
 
 def _with_moments(batch: Batch, tensors: list[_Tensor]) -> list[_Tensor]:
-    """The rows of z replaced by their moments; nothing but other layers' rows can go beside moments without rows."""
+    """Replaces the rows of z by their moments. Tensors that are not views of z stay as they are."""
     roles = {part.name: part.role for part in batch.parts}
     views = [floats(t.data, t.dtype, t.shape) for t in tensors if roles[t.name] == "z"]
     if not views:
         return tensors
-    with np.errstate(all="ignore"):  # what is not finite is the service's to refuse
+    with np.errstate(all="ignore"):  # the service refuses what is not finite
         found = moments(views)
     made = [_Tensor(name, "F64", value.shape, value.view(np.uint8)) for name, value in found.items()]
     return made + [tensor for tensor in tensors if roles[tensor.name] != "z"]
 
 
 def _parameters(batch: Batch, complaints: Complaints) -> str:
-    """The query; numbers from a GPU are read now."""
+    """The query text of the parameters, including numbers from a GPU."""
     parameters = dict(batch.parameters)
     for name, at in batch.pending.items():
         assert batch.buffer is not None

@@ -1,8 +1,8 @@
 """What happens when the program ends.
 
-Guarantees: all monitors together delay the end by at most `GRACE_S`; each that pushed anything says in one line what
-became of it; nothing happens in a forked child.
-Must not: keep a Monitor alive; what it holds on to is the Monitor's inside, without its buffers once nobody pushes.
+Guarantees: all monitors together delay the exit by at most `GRACE_S`; each that pushed anything prints one line about
+its pushes; nothing happens in a forked child.
+Must not: keep a Monitor alive. It refers to the Monitor's `Core`, which frees its buffers once the Monitor is gone.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ GRACE_S = 2.0
 
 
 class Ending(Protocol):
-    """What this file asks of a monitor's inside."""
+    """What this module needs of a `Core`."""
 
     pid: int
 
     def wait_until_sent(self, deadline: float) -> bool:
-        """Waits for what is queued."""
+        """Waits until everything queued so far is dealt with."""
 
     def summary(self) -> str:
-        """One line; empty when there is nothing to say."""
+        """One line about all pushes. Empty if there is nothing to report."""
 
 
 _open: list[Ending] = []
@@ -34,7 +34,7 @@ _lock = threading.Lock()
 
 
 def watch(ending: Ending) -> None:
-    """Has `ending` looked after at exit."""
+    """Registers `ending` for the exit."""
     with _lock:
         _open.append(ending)
 

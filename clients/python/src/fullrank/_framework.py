@@ -1,6 +1,6 @@
-"""What the callbacks for training frameworks have in common: a Monitor, its hooks, and when a window ends.
+"""What the callbacks for training frameworks share: a Monitor, its hooks, and the end of each window.
 
-Guarantees: the run is finished only by the callback that made its Monitor.
+Guarantees: only the callback that created its Monitor finishes the run.
 Must not: import a framework.
 """
 
@@ -28,11 +28,11 @@ class Session:
         options: Mapping[str, Any],
     ) -> None:
         if window not in ("epoch", "step"):
-            raise ValueError(f"window is {window!r}: it must be 'epoch' or 'step'")
+            raise ValueError(f"window is {window!r}: expected 'epoch' or 'step'")
         if monitor is not None and options:
-            raise ValueError(f"{sorted(options)} belong to a Monitor, and one was given")
+            raise ValueError(f"{sorted(options)} are options of a Monitor: pass them to it, or leave out monitor=")
         if monitor is None and "run" not in options:
-            raise ValueError("give monitor=, or run= and whatever else a Monitor takes")
+            raise ValueError("pass monitor=, or run= and other options of a Monitor")
         self.monitor = monitor if monitor is not None else Monitor(**options)
         self._owned = monitor is None
         self._layers = dict(layers)
@@ -41,28 +41,28 @@ class Session:
         self._handle: Optional[WatchHandle] = None
 
     def begin(self, model: torch.nn.Module) -> None:
-        """The training begins. Raises `AttributeError` for a module that the model does not have."""
+        """The training starts. Raises `AttributeError` for a module that the model does not have."""
         self.stop()
         modules = {layer: model.get_submodule(path) for layer, path in self._layers.items()}
         self._handle = self.monitor.watch(model, modules, **self._how)
 
     def step(self, epoch: int, step: int, loss: Any) -> None:
-        """A step begins; `loss` is the newest that is known."""
+        """A step starts. `loss` is the latest known loss."""
         self.monitor.step(window=epoch if self._window == "epoch" else None, step=step, loss=loss)
 
     def end_epoch(self, epoch: int) -> None:
-        """An epoch is over."""
+        """An epoch ends."""
         if self._window == "epoch":
             self.monitor.close(window=epoch)
 
     def stop(self) -> None:
-        """Takes the hooks off."""
+        """Removes the hooks."""
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
 
     def end(self) -> None:
-        """The training is over."""
+        """The training ends."""
         self.stop()
         if self._owned:
             self.monitor.finish()

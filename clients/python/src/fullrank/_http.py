@@ -1,29 +1,32 @@
-"""HTTP/1.1 over one kept connection: as little of it, and as cheap for the interpreter's lock, as a push needs.
+"""HTTP/1.1 over one kept connection: `http.client` connects and reads the answers.
 
-Guarantees: every wait ends by a timeout; a response is bounded; a body over `EXPECT_ABOVE` is sent only when the
-service asks for it (or does not answer the question in time); numbers go from their buffer to the socket without a
-copy.
+A request is written here and sent in one call with its body. `putrequest` and separate sends would take noticeably more
+CPU time away from the training.
+
+Guarantees: connecting, sending and receiving each end by a timeout, however slowly the other side goes; an answer is
+bounded; a body goes from its buffers to the socket without a copy.
 Must not: retry, or know what is in a body.
 """
 
 from __future__ import annotations
 
-import contextlib
+import io
+import re
 import socket
 import ssl
 import time
 from collections.abc import Sequence
-from typing import NamedTuple, Optional, Union
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import Any, NamedTuple, Optional, Union
 from urllib.parse import quote, urlsplit
 
 from ._version import __version__
 
-EXPECT_ABOVE = 1 << 20
-EXPECT_WAIT_S = 1.0
-MAX_HEAD_BYTES = 64 << 10
-MAX_BODY_BYTES = 64 << 20
+MAX_ANSWER_BYTES = 64 << 20
+# How long to look for an answer that explains a connection which broke while the body was sent.
+EARLY_ANSWER_WAIT_S = 0.2
 
-Piece = Union[bytes, memoryview]
+BytesLike = Union[bytes, memoryview]
 
 
 class ProtocolError(Exception):
@@ -35,18 +38,11 @@ class StaleConnection(OSError):
 
 
 class Response(NamedTuple):
-    """An answer, whole."""
+    """A complete answer."""
 
     status: int
-    headers: dict[str, str]
+    retry_after: Optional[float]  # seconds; None without the header, or if it holds a date
     body: bytes
-
-    def retry_after(self) -> Optional[float]:
-        """Seconds of Retry-After; None without, or for a date."""
-        try:
-            return max(0.0, float(self.headers["retry-after"]))
-        except (KeyError, ValueError):
-            return None
 
 
 class Address(NamedTuple):
@@ -56,27 +52,26 @@ class Address(NamedTuple):
     host: str
     port: int
     prefix: str
-    head: bytes  # the headers that every request has
+    headers: str  # of every request
     context: Optional[ssl.SSLContext]
 
 
 def address_of(url: str, token: Optional[str], context: Optional[ssl.SSLContext]) -> Address:
-    """Takes a URL apart. Raises `ValueError` for one that cannot be."""
+    """Parses a URL. Raises `ValueError` for one that is not a service address."""
     parts = urlsplit(url if "://" in url else "http://" + url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url!r} is no address of a service: it must look like http://127.0.0.1:8417")
+    if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"[\x00-\x20\x7f]", parts.hostname):
+        raise ValueError(f"{url!r} is not a service address: expected something like http://127.0.0.1:8417")
     if token is not None and any(ord(c) < 33 or ord(c) > 126 for c in token):
-        raise ValueError("the token holds a character that no HTTP header can carry (a line break, perhaps)")
+        raise ValueError("the token contains a character that an HTTP header cannot carry, such as a line break")
     secure = parts.scheme == "https"
-    port = parts.port or (443 if secure else 80)
-    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    lines = [f"Host: {name}:{port}", f"User-Agent: fullrank-python/{__version__}", "Accept: application/json"]
-    if token:
-        lines.append(f"Authorization: Bearer {token}")
-    head = "".join(line + "\r\n" for line in lines).encode("ascii")
     if secure and context is None:
         context = ssl.create_default_context()
-    return Address(secure, parts.hostname, port, quote(parts.path.rstrip("/"), safe="/%"), head, context)
+    host, port = parts.hostname, parts.port or (443 if secure else 80)
+    name = f"[{host}]" if ":" in host else host.encode("idna").decode()
+    headers = f"Host: {name}:{port}\r\nUser-Agent: fullrank-python/{__version__}\r\nAccept: application/json\r\n"
+    if token:
+        headers += f"Authorization: Bearer {token}\r\n"
+    return Address(secure, host, port, quote(parts.path.rstrip("/"), safe="/%"), headers, context)
 
 
 class Connection:
@@ -84,199 +79,139 @@ class Connection:
 
     def __init__(self, address: Address, connect_timeout: float, timeout: float) -> None:
         self._address = address
-        self._connect_timeout = connect_timeout
         self._timeout = timeout
-        self._socket: Optional[socket.socket] = None
-        self._read = b""
-        self._used = False
+        if address.secure:
+            self._http: HTTPConnection = HTTPSConnection(
+                address.host, address.port, timeout=connect_timeout, context=address.context
+            )
+        else:
+            self._http = HTTPConnection(address.host, address.port, timeout=connect_timeout)
 
     def close(self) -> None:
         """Closes it; the next request opens another."""
-        if self._socket is not None:
-            self._socket.close()
-        self._socket, self._read, self._used = None, b"", False
+        self._http.close()
 
-    def request(self, method: str, target: str, content_type: str = "", body: Sequence[Piece] = ()) -> Response:
+    def request(self, method: str, target: str, content_type: str = "", body: Sequence[BytesLike] = ()) -> Response:
         """Sends and waits for the answer.
 
-        Raises `OSError` (timeouts among them) or `ProtocolError`; the connection is then closed.
+        Raises `OSError` (timeouts included) or `ProtocolError`; the connection is then closed.
         """
-        length = sum(len(piece) for piece in body)
-        expect = length > EXPECT_ABOVE
-        head = self._head(method, target, content_type, length, expect)
-        reused = self._used
+        reused = self._http.sock is not None
         try:
-            response, keep = self._exchange(head, body, expect)
-        except (ConnectionError, StaleConnection) as error:
+            try:
+                self._send(method, target, content_type, body)
+            except (ConnectionError, socket.timeout) as error:
+                return self._early_answer(error)
+            return self._answer(self._timeout)
+        except ConnectionError as error:
             self.close()
             if reused:
                 raise StaleConnection(str(error)) from error
-            raise ConnectionError(str(error)) from error
+            raise
+        except HTTPException as error:
+            self.close()
+            raise ProtocolError(f"not an HTTP answer: {type(error).__name__}: {str(error)[:80]!r}") from error
         except BaseException:
             self.close()
             raise
-        if not keep:
+
+    def _send(self, method: str, target: str, content_type: str, body: Sequence[BytesLike]) -> None:
+        if self._http.sock is None:
+            self._http.connect()
+        head = f"{method} {self._address.prefix}{target} HTTP/1.1\r\n{self._address.headers}"
+        if content_type:
+            head += f"Content-Type: {content_type}\r\n"
+        if method != "GET":
+            head += f"Content-Length: {sum(len(piece) for piece in body)}\r\n"
+        pieces = [memoryview(piece) for piece in (f"{head}\r\n".encode("ascii"), *body)]
+        sock, deadline = self._http.sock, time.monotonic() + self._timeout
+        if not self._address.secure and hasattr(sock, "sendmsg"):
+            # In one call if possible: each one may wake the receiver, which may share the trainer's cores.
+            _set_timeout(sock, deadline)
+            sent = sock.sendmsg(pieces)
+            while pieces and sent >= len(pieces[0]):
+                sent -= len(pieces.pop(0))
+            if pieces:
+                pieces[0] = pieces[0][sent:]
+        for piece in pieces:
+            _set_timeout(sock, deadline)
+            sock.sendall(piece)
+
+    def _early_answer(self, error: OSError) -> Response:
+        """The answer that came before the whole body was sent, or the `error` that ended the sending."""
+        if self._http.sock is None:
+            raise error
+        try:
+            return self._answer(EARLY_ANSWER_WAIT_S)
+        except (OSError, HTTPException):
+            raise error from None
+        finally:
+            self.close()  # part of the body may not have been sent
+
+    def _answer(self, timeout: float) -> Response:
+        self._http.sock.settimeout(timeout)
+        with _Answer(self._http.sock) as answer:
+            answer.begin()
+            response = Response(answer.status, _seconds(answer.getheader("retry-after")), _body(answer))
+        if answer.will_close:
             self.close()
         return response
 
-    def _head(self, method: str, target: str, content_type: str, length: int, expect: bool) -> bytes:
-        lines = f"{method} {self._address.prefix}{target} HTTP/1.1\r\n"
-        if content_type:
-            lines += f"Content-Type: {content_type}\r\n"
-        if method != "GET":
-            lines += f"Content-Length: {length}\r\n"
-        if expect:
-            lines += "Expect: 100-continue\r\n"
-        return lines.encode("ascii") + self._address.head + b"\r\n"
 
-    def _exchange(self, head: bytes, body: Sequence[Piece], expect: bool) -> tuple[Response, bool]:
-        sock = self._socket or self._open()
-        self._used = True
-        if not expect:
-            self._send_all(sock, [head, *body])
-            return self._response(sock, time.monotonic() + self._timeout)
-        self._send_all(sock, [head])
-        try:
-            status, headers = self._response_head(sock, time.monotonic() + min(EXPECT_WAIT_S, self._timeout))
-        except socket.timeout:
-            status = 100  # a server that does not know the question waits for the body
-        if status != 100:
-            deadline = time.monotonic() + self._timeout
-            # It may or may not wait for the body now: a new connection is free of the doubt.
-            return Response(status, headers, self._body(sock, status, headers, deadline)), False
-        self._send_all(sock, list(body))
-        return self._response(sock, time.monotonic() + self._timeout)
+class _Answer(HTTPResponse):
+    """An answer that must be complete within its socket's timeout."""
 
-    def _open(self) -> socket.socket:
-        address = self._address
-        sock = socket.create_connection((address.host, address.port), self._connect_timeout)
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if address.context is not None:
-                sock = address.context.wrap_socket(sock, server_hostname=address.host)
-            sock.settimeout(self._timeout)
-        except BaseException:
-            sock.close()
-            raise
-        self._socket = sock
-        return sock
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(_Received(sock))  # type: ignore[arg-type]
 
-    def _send_all(self, sock: socket.socket, pieces: list[Piece]) -> None:
-        try:
-            self._send_pieces(sock, pieces)
-        except (BrokenPipeError, ConnectionResetError):
-            # It may have answered before it hung up: a refusal is worth more than the broken pipe.
-            with contextlib.suppress(OSError):
-                self._fill(sock, time.monotonic() + 0.2)
-            if not self._read.startswith(b"HTTP/1."):
-                raise
-
-    def _send_pieces(self, sock: socket.socket, pieces: list[Piece]) -> None:
-        if isinstance(sock, ssl.SSLSocket):
-            for piece in pieces:
-                sock.sendall(piece)
-            return
-        deadline = time.monotonic() + self._timeout
-        views = [memoryview(piece) for piece in pieces]
-        while views:
-            sent = sock.sendmsg(views)
-            while views and sent >= len(views[0]):
-                sent -= len(views.pop(0))
-            if not views:
-                return
-            views[0] = views[0][sent:]
-            if time.monotonic() > deadline:
-                raise socket.timeout("the service takes the body too slowly")
-
-    def _response(self, sock: socket.socket, deadline: float) -> tuple[Response, bool]:
-        status = 100
-        headers: dict[str, str] = {}
-        while 100 <= status < 200:
-            status, headers = self._response_head(sock, deadline)
-        body = self._body(sock, status, headers, deadline)
-        counted = "content-length" in headers or "transfer-encoding" in headers or status in (204, 304)
-        keep = counted and headers.get("connection", "").lower() != "close"
-        return Response(status, headers, body), keep
-
-    def _response_head(self, sock: socket.socket, deadline: float) -> tuple[int, dict[str, str]]:
-        while b"\r\n\r\n" not in self._read:
-            if len(self._read) > MAX_HEAD_BYTES:
-                raise ProtocolError("a response without an end of its header")
-            if self._read and not self._read.startswith(b"HTTP/1."[: len(self._read)]):
-                raise ProtocolError(f"the answer begins with {self._read[:24]!r}: this is no HTTP service")
-            if not self._fill(sock, deadline):
-                if not self._read:
-                    raise StaleConnection("the service closed the connection without an answer")
-                raise ProtocolError("the answer broke off within its header")
-        head, _, self._read = self._read.partition(b"\r\n\r\n")
-        first, *lines = head.decode("latin-1").split("\r\n")
-        words = first.split(" ", 2)
-        if len(words) < 2 or not words[0].startswith("HTTP/1.") or not (words[1].isdigit() and len(words[1]) == 3):
-            raise ProtocolError(f"the answer begins with {first[:40]!r}: this is no HTTP service")
-        headers = {}
-        for line in lines:
-            name, _, value = line.partition(":")
-            headers[name.strip().lower()] = value.strip()
-        return int(words[1]), headers
-
-    def _body(self, sock: socket.socket, status: int, headers: dict[str, str], deadline: float) -> bytes:
-        if status in (204, 304):
-            return b""
-        if "chunked" in headers.get("transfer-encoding", "").lower():
-            return self._chunks(sock, deadline)
-        if "content-length" not in headers:
-            while self._fill(sock, deadline):
-                _bounded(len(self._read))
-            body, self._read = self._read, b""
-            return body
-        text = headers["content-length"]
-        if not text.isdigit():
-            raise ProtocolError(f"a Content-Length of {text[:20]!r}")
-        return self._exactly(sock, _bounded(int(text)), deadline)
-
-    def _chunks(self, sock: socket.socket, deadline: float) -> bytes:
-        body = b""
-        while True:
-            try:
-                size = int(self._line(sock, deadline).split(b";")[0], 16)
-            except ValueError as error:
-                raise ProtocolError("a chunk without a length") from error
-            if size == 0:
-                while self._line(sock, deadline):
-                    pass
-                return body
-            _bounded(len(body) + size)
-            body += self._exactly(sock, size, deadline)
-            self._line(sock, deadline)
-
-    def _line(self, sock: socket.socket, deadline: float) -> bytes:
-        while b"\r\n" not in self._read:
-            if len(self._read) > MAX_HEAD_BYTES or not self._fill(sock, deadline):
-                raise ProtocolError("a chunk broke off")
-        line, _, self._read = self._read.partition(b"\r\n")
-        return line
-
-    def _exactly(self, sock: socket.socket, size: int, deadline: float) -> bytes:
-        while len(self._read) < size:
-            if not self._fill(sock, deadline):
-                raise ProtocolError("the answer broke off")
-        body, self._read = self._read[:size], self._read[size:]
-        return body
-
-    def _fill(self, sock: socket.socket, deadline: float) -> bool:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise socket.timeout("no answer in time")
-        sock.settimeout(left)
-        try:
-            data = sock.recv(65536)
-        finally:
-            sock.settimeout(self._timeout)
-        self._read += data
-        return bool(data)
+    def begin(self) -> None:
+        """Reads up to the body. Skips every 1xx; `http.client` by itself skips 100 only."""
+        super().begin()
+        while 100 <= self.status < 200:
+            self.headers = None  # type: ignore[assignment]
+            super().begin()
 
 
-def _bounded(size: int) -> int:
-    if size > MAX_BODY_BYTES:
-        raise ProtocolError(f"an answer of {size} bytes")
-    return size
+class _Received(io.RawIOBase):
+    """What a socket receives until a deadline, bounded. Takes the place of the socket in `HTTPResponse`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._deadline = time.monotonic() + (sock.gettimeout() or 0.0)
+        self._room = MAX_ANSWER_BYTES
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        _set_timeout(self._sock, self._deadline)
+        size = self._sock.recv_into(buffer)
+        self._room -= size
+        if self._room < 0:
+            raise ProtocolError(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+        return size
+
+
+def _set_timeout(sock: socket.socket, deadline: float) -> None:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise socket.timeout("timed out")
+    sock.settimeout(left)
+
+
+def _body(answer: HTTPResponse) -> bytes:
+    if answer.length is None:  # chunked, or until the connection closes
+        return b"".join(iter(lambda: answer.read(65536), b""))
+    if answer.length > MAX_ANSWER_BYTES:
+        raise ProtocolError(f"an answer of {answer.length} bytes")
+    return answer.read()
+
+
+def _seconds(retry_after: Optional[str]) -> Optional[float]:
+    try:
+        return max(0.0, float(retry_after or ""))
+    except ValueError:
+        return None

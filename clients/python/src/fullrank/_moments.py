@@ -1,8 +1,8 @@
 """Moments of rows, for a push that sends them instead of the rows.
 
-Guarantees: f64 throughout; second moments are centred before they are summed (Chan, Golub and LeVeque's update between
-blocks), never formed as Z^T Z / N - mu mu^T, which loses every digit exactly near a collapse. Zero rows have no
-direction and are left out of the unit moments' sums, as the service does.
+Guarantees: f64 throughout; rows are centred before their second moments are summed (blocks are merged by the update of
+Chan, Golub and LeVeque). Z^T Z / N - mu mu^T is never formed: near a collapse it loses every digit. Zero rows have no
+direction and are left out of the unit moments, as in the service.
 Must not: run in the trainer's thread.
 """
 
@@ -51,14 +51,14 @@ def moments(views: list[Array]) -> dict[str, Array]:
         unit_mean += delta * (count / (units + count))
         units += count
     found = {"count": np.array([float(rows)]), "mean": mean, "m2": scatter[np.tril_indices(dim)]}
-    # The service takes them for `count` rows: with zero rows among them they would be another set's.
+    # The service assumes unit moments of all `count` rows. If some rows are zero, they are moments of fewer.
     if units == rows:
         found.update(unit_mean=unit_mean, unit_variance=unit_scatter / units)
     return found
 
 
 def _unit_rows(block: Array) -> Array:
-    # By the largest entry first: squares of what a row may hold overflow.
+    # Scaled by the largest entry first, as its square may overflow.
     largest = np.abs(block).max(axis=1, keepdims=True)
     block = block[largest[:, 0] > 0] / largest[largest[:, 0] > 0]
     return np.asarray(block / np.linalg.norm(block, axis=1, keepdims=True))

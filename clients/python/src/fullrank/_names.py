@@ -1,6 +1,6 @@
-"""The words of the wire: tensors, scalars, flags, methods. The one place to add one.
+"""The names that the service knows: tensors, scalars, flags, methods. To add one, add it here.
 
-Guarantees: what the service knows by name is listed here and nowhere else in the package.
+Guarantees: these names are listed nowhere else in the package.
 Must not: look at a value.
 """
 
@@ -15,7 +15,7 @@ METHODS = (
     "directpred", "other",
 )  # fmt: skip
 
-# Numbers that a method's diagnostics need. A number under another name is passed through: the service may be newer.
+# Numbers that a method's diagnostics need. Numbers with other names are passed on: the service may be newer.
 SCALARS = (
     "loss", "temperature", "teacher_temperature", "negatives", "queue_size", "prototypes", "margin", "lambda",
     "batch_size", "bn_eps", "bn_gamma", "invariance_weight", "variance_weight", "covariance_weight", "gamma",
@@ -24,23 +24,23 @@ SCALARS = (
 
 FLAGS = ("unit_moments", "spectrum")
 
-# Parameters whose value is one of some words.
+# Parameters with a fixed set of values.
 WORDS = {"method": METHODS, "precision": ("auto", "f64", "fast")}
 
-# What `push` says by its own arguments; nobody passes these on by keyword.
+# Query parameters that the Monitor sets. `push` does not accept them as keywords.
 RESERVED = ("run", "session", "seq", "worker", "workers", "wait")
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class Kind(NamedTuple):
-    """What a tensor's name says about it."""
+    """What a tensor's name implies."""
 
     role: str  # z, teacher, prediction, pre_bn: a layer's rows; else the name's stem
     ranks: tuple[int, ...]
-    row_wise: bool  # its first dimension is the sample
+    row_wise: bool  # whether the first dimension is the sample
     integer: bool
-    numbered: bool  # it may carry a view's number
+    numbered: bool  # whether the name may end in a view's number
 
 
 _ROLES = ("z", "teacher", "prediction", "pre_bn")
@@ -73,17 +73,17 @@ MOMENTS = ("count", "mean", "m2", "unit_mean", "unit_variance", "unit_m2")
 
 
 def is_layer_rows(kind: Kind) -> bool:
-    """Whether it is the rows of a layer."""
+    """Whether the tensor holds a layer's rows."""
     return kind.role in _ROLES
 
 
 def can_stand_alone(kind: Kind) -> bool:
-    """Whether a push may hold nothing else."""
+    """Whether a push may consist of this tensor alone."""
     return kind.role in (*_ROLES, *_SCORES)
 
 
 def kind_of(name: str) -> Optional[Kind]:
-    """What a tensor of this name is; None for a name that the service does not know."""
+    """The kind of a tensor of this name. None for a name that the service does not know."""
     stem = name.rstrip("0123456789")
     digits = name[len(stem) :]
     if not digits:
@@ -97,7 +97,7 @@ def kind_of(name: str) -> Optional[Kind]:
 
 
 def suggestion(name: str) -> str:
-    """ "did you mean" for a misspelt tensor, or nothing."""
+    """A "did you mean" for a misspelt tensor, or an empty string."""
     known = [stem + "1" if stem in _NUMBER_NEEDED else stem for stem in _KINDS] + ["z1", "z2"]
     near = difflib.get_close_matches(name, known, n=1)
     return f" (did you mean {near[0]}?)" if near else ""

@@ -1,9 +1,9 @@
-"""What a push says beside its tensors.
+"""The parameters of a push: everything it carries alongside its tensors.
 
-Guarantees: what is done while the trainer waits is to tell tensors from numbers and to copy the numbers; texts are
-made and checked in the sender's thread (`texts`). A number that is not finite, or is none, is left out and complained
-about; one that waits on a GPU stays there.
-Must not: know the queue or the wire's bodies.
+Guarantees: while the trainer waits, tensors are told from numbers and the numbers are copied, nothing more; the sender
+thread formats and checks them (`texts`). A parameter that is not a finite number is left out with a warning; a number
+on a GPU stays there.
+Must not: know the queue or the format of a body.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from ._warnings import Complaints, Invalid
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _KNOWN = {*SCALARS, *FLAGS, *WORDS, "step"}
-# Whether a name is a tensor's, of the names seen so far that the service knows.
+# For each known name seen so far, whether it names a tensor.
 _is_tensor: dict[str, bool] = {}
 
 
 class Named(NamedTuple):
-    """The keywords of a push, sorted out."""
+    """The keyword arguments of a push, sorted by kind."""
 
     tensors: dict[str, Any]
-    numbers: dict[str, Any]  # as they were given, but copied
+    numbers: dict[str, Any]  # as given, but copied
     waiting: dict[str, Any]  # scalars on a GPU
 
 
 def sort_out(named: dict[str, Any]) -> Named:
-    """Tells tensors from parameters. Raises `Invalid` for what is neither."""
+    """Separates tensors from parameters. Raises `Invalid` for a value that is neither."""
     tensors: dict[str, Any] = {}
     numbers: dict[str, Any] = {}
     waiting: dict[str, Any] = {}
@@ -54,7 +54,7 @@ def sort_out(named: dict[str, Any]) -> Named:
             tensors[name] = value
         elif is_torch_tensor(value):
             if value.numel() != 1:
-                raise Invalid("malformed", f"{name} is a tensor of shape {tuple(value.shape)}: it must be one number")
+                raise Invalid("malformed", f"{name} is a tensor of shape {tuple(value.shape)}: expected one number")
             if value.is_cuda:
                 waiting[_parameter(name)] = value
             else:
@@ -65,7 +65,7 @@ def sort_out(named: dict[str, Any]) -> Named:
 
 
 def _looks_like_a_tensor(name: str, value: Any) -> bool:
-    """For names not seen before; an unknown one is a tensor if it has dimensions."""
+    """For names not seen before. An unknown name is a tensor if its value has dimensions."""
     if kind_of(name) is not None:
         _is_tensor[name] = True
         return True
@@ -76,37 +76,37 @@ def _looks_like_a_tensor(name: str, value: Any) -> bool:
 
 
 def _parameter(name: str) -> str:
-    """lambda_ is lambda. Raises `Invalid` for what is not to be given."""
+    """The service's name for a parameter: lambda for lambda_. Raises `Invalid` for a name that push does not accept."""
     if name in _KNOWN:
         return name
     name = name[:-1] if name.endswith("_") else name
     if name in RESERVED:
-        raise Invalid("malformed", f"{name} is not given to push: the Monitor sends it by itself")
+        raise Invalid("malformed", f"push does not accept {name}=: the Monitor sets it")
     if kind_of(name) is not None:
-        raise Invalid("wrong_rank", f"{name} is a number: it must be a tensor")
+        raise Invalid("wrong_rank", f"{name} is a number: expected a tensor")
     return name
 
 
 def whole(name: str, value: Any) -> Optional[int]:
-    """A window's or a step's number. Raises `Invalid` for what is none."""
+    """The number of a window or a step. Raises `Invalid` for anything but a whole number in range."""
     if value is None:
         return None
     try:
         number = operator.index(value)
     except TypeError:
-        raise Invalid("malformed", f"{name} is {value!r}: it must be a whole number") from None
+        raise Invalid("malformed", f"{name} is {value!r}: expected a whole number") from None
     if not 0 <= number < 2**63:
-        raise Invalid("malformed", f"{name} is {number}: it must be from 0 to 2^63 - 1")
+        raise Invalid("malformed", f"{name} is {number}: expected 0 to 2^63 - 1")
     return number
 
 
 def extras(parameters: dict[str, Any]) -> list[str]:
-    """Those that this client does not know and passes on."""
+    """The names that this client does not know and passes on."""
     return [name for name in parameters if name not in _KNOWN]
 
 
 def texts(parameters: dict[str, Any], complaints: Complaints) -> dict[str, str]:
-    """The query's texts of all that can be sent."""
+    """The values as query text, without those that cannot be sent."""
     made: dict[str, str] = {}
     for name, value in parameters.items():
         try:
@@ -120,12 +120,12 @@ def texts(parameters: dict[str, Any], complaints: Complaints) -> dict[str, str]:
 
 def _text(name: str, value: Any) -> str:
     if not _WORD.fullmatch(name):
-        raise Invalid("malformed_parameter", f"no parameter is called {name!r}")
+        raise Invalid("malformed_parameter", f"{name!r} is not a parameter name: expected letters, digits and _")
     if isinstance(value, str):
         if name in WORDS and value not in WORDS[name]:
-            raise Invalid("malformed_parameter", f"{name} is {value!r}: it must be one of {', '.join(WORDS[name])}")
+            raise Invalid("malformed_parameter", f"{name} is {value!r}: expected one of: {', '.join(WORDS[name])}")
         if name in SCALARS:
-            raise Invalid("malformed_parameter", f"{name} is the text {value!r}: it must be a number")
+            raise Invalid("malformed_parameter", f"{name} is the string {value!r}: expected a number")
         return quote(value, safe="")
     if name in FLAGS or (isinstance(value, (bool, np.bool_)) and name not in SCALARS):
         return "true" if value else "false"
@@ -134,7 +134,7 @@ def _text(name: str, value: Any) -> str:
     try:
         number = float(value)
     except (TypeError, ValueError):
-        raise Invalid("malformed_parameter", f"{name} is {value!r}: it must be a number") from None
+        raise Invalid("malformed_parameter", f"{name} is {value!r}: expected a number") from None
     if not math.isfinite(number):
-        raise Invalid("not_finite_parameter", f"{name} is {number}")
+        raise Invalid("not_finite_parameter", f"{name} is {number}: expected a finite number")
     return repr(number)

@@ -1,8 +1,8 @@
-"""Where the tensors of a push go in a buffer; made once for pushes that look alike.
+"""The layout of a push's tensors in a buffer, computed once for pushes that look alike.
 
-Guarantees: pushes of one signature have the same names, types, shapes and kinds of memory, so that what was checked
-for the first holds for all.
-Must not: look at a value, or hold on to a tensor.
+Guarantees: pushes with the same signature have the same names, types, shapes and kinds of memory, so the checks of the
+first hold for all.
+Must not: read a value, or keep a reference to a tensor.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ._buffer import ALIGNMENT, Part
 from ._names import MOMENTS, can_stand_alone
 from ._tensors import Source, samples_of, sources
 
-# Shapes of one training are few; a training of ever new shapes must not fill the memory.
+# A training usually has few shapes. One with ever new shapes must not fill the memory.
 KEPT_PLANS = 256
 
 
@@ -26,20 +26,20 @@ class Plan(NamedTuple):
     parts: tuple[Part, ...]
     how: tuple[str, ...]  # by part: numpy, cpu, cuda or other
     samples: int
-    keep: Optional[int]  # of the samples, if fewer are sent
-    nbytes: int  # of the tensors; scalars from a GPU come behind them
+    keep: Optional[int]  # how many samples are sent, if not all
+    nbytes: int  # of the tensors; scalars from a GPU follow them
     pushed_moments: bool
     pinned: bool
 
 
 class Plans:
-    """Plans by what they are for."""
+    """Plans by signature."""
 
     def __init__(self) -> None:
         self._plans: dict[Any, Plan] = {}
 
     def plan(self, tensors: dict[str, Any], limit: Optional[int]) -> Plan:
-        """The plan of these tensors, of at most `limit` rows. Raises `Invalid`."""
+        """The plan for these tensors, with at most `limit` rows. Raises `Invalid`."""
         key = _signature(tensors, limit)
         plan = self._plans.get(key) if key is not None else None
         if plan is not None:
@@ -54,7 +54,7 @@ class Plans:
 
 
 def _signature(tensors: dict[str, Any], limit: Optional[int]) -> Any:
-    """All that a plan depends on; None for what is not a plain array or tensor, and is looked at each time."""
+    """Everything a plan depends on. None if a value is not a plain array or tensor: it is then checked each time."""
     torch = sys.modules.get("torch")
     tensor = getattr(torch, "Tensor", None)
     key: list[Any] = [limit]
@@ -70,7 +70,7 @@ def _signature(tensors: dict[str, Any], limit: Optional[int]) -> Any:
 
 
 def planned(found: list[Source], limit: Optional[int]) -> Plan:
-    """Lays the tensors out, those of a row each with at most `limit` of the rows."""
+    """Lays the tensors out, with at most `limit` rows of the row-wise ones."""
     samples = samples_of(found)
     keep = limit if limit is not None and samples > limit else None
     parts: list[Part] = []

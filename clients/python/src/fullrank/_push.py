@@ -1,7 +1,6 @@
-"""What `Monitor.push` does: look, find room, copy, queue.
+"""What `Monitor.push` does: check, reserve memory, copy, queue.
 
-Guarantees: returns without waiting; raises `Invalid` for what the user got wrong; a buffer that came to
-nothing goes back.
+Guarantees: returns without waiting; raises `Invalid` for a user's mistake; an unused buffer goes back to the pool.
 Must not: know HTTP.
 """
 
@@ -21,8 +20,8 @@ from ._tensors import sources
 from ._warnings import Complaints, Invalid
 
 
-class Ask(NamedTuple):
-    """What a push says by its own arguments."""
+class PushArguments(NamedTuple):
+    """The arguments of a push that have a parameter of their own."""
 
     layer: str
     window: Any
@@ -33,7 +32,7 @@ class Ask(NamedTuple):
 
 
 class Pusher:
-    """See the file's head; one a Monitor."""
+    """See the module docstring. Each Monitor has one."""
 
     def __init__(
         self, core: Core, defaults: dict[str, Any], every: int, max_rows: Optional[int], moments: bool, seed: int
@@ -47,50 +46,22 @@ class Pusher:
         self._calls: dict[str, int] = {}
         self._plans = Plans()
 
-    def push(self, ask: Ask, named: dict[str, Any]) -> None:
-        """Copies and queues one batch, if it is due."""
-        if not self._due(ask.layer, ask.last):
+    def push(self, arguments: PushArguments, keywords: dict[str, Any]) -> None:
+        """Copies and queues one batch, unless `every` skips it."""
+        layer, window, step, last, max_rows, moments = arguments
+        if not self._due(layer, last):
             return
-        limit = self._max_rows if ask.max_rows is None else ask.max_rows
-        moments = self._moments if ask.moments is None else ask.moments
-        at = (whole("window", ask.window), whole("step", ask.step))
-        self._push(ask.layer, at, ask.last, sort_out(named), limit, moments)
-
-    def _due(self, layer: str, last: bool) -> bool:
-        """Whether this push is one of the `every`-th. Raises `Invalid` for a name that no layer may have."""
-        if layer not in self._calls and (not NAME.fullmatch(layer) or layer in (".", "..")):
-            raise Invalid("layer", f"layer is {layer!r}: it must be 1 to 128 of A-Z a-z 0-9 . _ -")
-        if self._every == 1:
-            self._calls[layer] = 1
-            return True
         core = self._core
-        with core.lock:
-            calls = self._calls.get(layer, 0)
-            self._calls[layer] = calls + 1
-            due = last or calls % self._every == 0
-            core.skipped += not due
-        return due
-
-    def _push(
-        self,
-        layer: str,
-        at: tuple[Optional[int], Optional[int]],
-        last: bool,
-        named: Named,
-        limit: Optional[int],
-        moments: bool,
-    ) -> None:
-        core = self._core
-        window, step = at
+        window, step, named = whole("window", window), whole("step", step), sort_out(keywords)
         if core.place()[1] > 1 and window is None:
             if step is None:
-                raise Invalid("malformed", "one of several workers pushes without window: give window= or step=")
+                raise Invalid("malformed", "a push from one of several workers needs window= or step=")
             window, last = step, True
-        plan = self._plans.plan(named.tensors, limit)
+        plan = self._plans.plan(named.tensors, self._max_rows if max_rows is None else max_rows)
         batch = Batch(layer, window, last, {**self._defaults, **named.numbers})
         if step is not None:
             batch.parameters["step"] = step
-        batch.moments = moments and not plan.pushed_moments
+        batch.moments = (self._moments if moments is None else moments) and not plan.pushed_moments
         buffer = core.queue.reserve(plan.nbytes + 8 * len(named.waiting), plan.pinned or bool(named.waiting))
         if buffer is None:
             self._too_much(batch, plan, named)
@@ -104,6 +75,21 @@ class Pusher:
         core.queue.put(batch)
         core.start()
 
+    def _due(self, layer: str, last: bool) -> bool:
+        """Whether `every` lets this push through. Raises `Invalid` for a bad layer name."""
+        if layer not in self._calls and (not NAME.fullmatch(layer) or layer in (".", "..")):
+            raise Invalid("layer", f"layer is {layer!r}: expected 1 to 128 characters from A-Z a-z 0-9 . _ -")
+        if self._every == 1:
+            self._calls[layer] = 1
+            return True
+        core = self._core
+        with core.lock:
+            calls = self._calls.get(layer, 0)
+            self._calls[layer] = calls + 1
+            due = last or calls % self._every == 0
+            core.skipped += not due
+        return due
+
     def _stage(self, batch: Batch, plan: Plan, named: Named) -> None:
         batch.parts = plan.parts
         batch.rows = batch.full = plan.samples
@@ -114,7 +100,7 @@ class Pusher:
         stage(batch, plan, named.tensors, named.waiting)
 
     def _too_much(self, batch: Batch, plan: Plan, named: Named) -> None:
-        """There is no room for a batch. Its `last` still goes, with one row to carry it."""
+        """Drops a batch that does not fit the queue. If it has `last`, one row is sent to carry it."""
         core = self._core
         lost = plan.samples
         if batch.last and batch.window is not None and any(part.role for part in plan.parts):
@@ -129,12 +115,13 @@ class Pusher:
         with core.lock:
             core.lost += not batch.thinned
             core.lost_rows += lost
-        text = f"a batch does not fit queue_bytes ({core.queue.bound}): raise it, or push fewer rows by max_rows="
+        need, bound = plan.nbytes, core.queue.bound
+        text = f"a batch of {need} bytes does not fit queue_bytes={bound}: raise queue_bytes, or set max_rows="
         core.complaints.add("queue_bytes", text)
 
 
 def constants(run: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """What every push says; here a mistake is worth an exception."""
+    """The parameters that every push carries. Raises `ValueError` for a bad one."""
     try:
         named = sort_out(parameters)
     except Invalid as error:
@@ -143,5 +130,5 @@ def constants(run: str, parameters: dict[str, Any]) -> dict[str, Any]:
     texts(named.numbers, complaints)
     unknown = [*named.tensors, *named.waiting, *extras(named.numbers)]
     if unknown or complaints.counts():
-        raise ValueError(f"no parameter of a Monitor, or no value of it, in {parameters}")
+        raise ValueError(f"a Monitor does not accept one of these parameters, or its value: {parameters}")
     return named.numbers

@@ -1,9 +1,8 @@
 """The queue between the trainer and the sender, bounded in bytes, and the pool of buffers behind it.
 
-Guarantees: `reserve`, `put` and `add` never wait for the network; batches, reservations and idle buffers together
-stay within the bound (what the sender holds comes on top: one batch); over it, the oldest batch is dropped and
-counted. What a window needs to close is not lost with it: see `_make_room`. Controls (close, finish) are never
-dropped.
+Guarantees: `reserve`, `put` and `add` never wait for the network; batches, reservations and idle buffers together stay
+within the bound (plus the one batch that the sender holds); beyond it, the oldest batch is dropped and counted, but not
+what its window needs to close: see `_make_room`. Controls (close, finish) are never dropped.
 Must not: know HTTP, or copy a tensor by itself.
 """
 
@@ -20,16 +19,16 @@ from ._buffer import Batch, Buffer, Control, size_class
 
 Item = Union[Batch, Control]
 
-# Idle buffers of one size: the sender holds one, the trainer fills one, the rest is for bursts.
+# Idle buffers kept per size: the sender holds one, the trainer fills one, the rest are for bursts.
 KEPT_OF_A_SIZE = 4
 
 
 class SendQueue:
-    """See the file's head. Every method may be called from any thread."""
+    """See the module docstring. Any method may be called from any thread."""
 
     def __init__(self, bound: int) -> None:
         self.bound = bound
-        self.batches = 0  # that were queued
+        self.batches = 0  # queued so far
         self.dropped = 0
         self.dropped_rows = 0
         self._lock = threading.Lock()
@@ -45,7 +44,7 @@ class SendQueue:
     # -- the trainer's side
 
     def reserve(self, nbytes: int, pinned: bool) -> Optional[Buffer]:
-        """A buffer of at least `nbytes`; None when it does not fit the bound, whatever is dropped."""
+        """A buffer of at least `nbytes`. None if it does not fit the bound, whatever is dropped."""
         size = size_class(nbytes)
         with self._lock:
             while True:
@@ -60,19 +59,19 @@ class SendQueue:
         return Buffer(size, pinned)
 
     def unreserve(self, buffer: Buffer) -> None:
-        """Takes back a buffer that came to nothing."""
+        """Takes back an unused buffer."""
         with self._lock:
             self._held -= buffer.size
             self._keep(buffer, len(self._items) + KEPT_OF_A_SIZE)
 
     def put(self, batch: Batch) -> None:
-        """Queues a batch whose buffer was reserved here."""
+        """Queues a batch whose buffer came from `reserve`."""
         with self._lock:
             self.batches += 1
             self._append(batch)
 
     def add(self, control: Control) -> None:
-        """Queues a control behind what is queued, unless the same one already is the last."""
+        """Queues a control, unless the same one is already the last item."""
         with self._lock:
             last = self._items[-1] if self._items else None
             if isinstance(last, Control) and last.target == control.target:
@@ -80,7 +79,7 @@ class SendQueue:
             self._append(control)
 
     def add_small(self, batch: Batch) -> None:
-        """Queues a batch with a buffer of its own making, of a row or so."""
+        """Queues a batch of one row, whose buffer did not come from `reserve`."""
         assert batch.buffer is not None
         with self._lock:
             self.batches += 1
@@ -88,7 +87,7 @@ class SendQueue:
             self._append(batch)
 
     def mark_last(self, window: int) -> None:
-        """Makes the newest queued batch of `window`, in each layer, its last."""
+        """Marks the newest queued batch of `window` in each layer as its last."""
         with self._lock:
             seen = set()
             for item in reversed(self._items):
@@ -97,7 +96,7 @@ class SendQueue:
                     item.last = True
 
     def wait_until_sent(self, deadline: float) -> bool:
-        """Waits for what is queued now; False when `deadline` (monotonic) came first."""
+        """Waits until what is queued now is dealt with. False if `deadline` (monotonic) comes first."""
         with self._lock:
             target = self._tickets
             while True:
@@ -110,7 +109,7 @@ class SendQueue:
                 self._emptied.wait(left)
 
     def waiting(self) -> tuple[int, int]:
-        """Batches that are queued or under way, and the bytes of the queued ones."""
+        """Batches that are queued or being sent, and the bytes of the queued ones."""
         with self._lock:
             batches = [item for item in self._items if isinstance(item, Batch)]
             queued = sum(batch.buffer.size for batch in batches if batch.buffer is not None)
@@ -119,7 +118,7 @@ class SendQueue:
     # -- the sender's side
 
     def take(self, timeout: Optional[float]) -> Optional[Item]:
-        """The oldest item; None after `timeout`, or once the queue is stopped and empty."""
+        """The oldest item. None after `timeout`, or once the queue is stopped and empty."""
         with self._lock:
             if not self._items and not self._stopped:
                 self._filled.wait(timeout)
@@ -132,7 +131,7 @@ class SendQueue:
             return item
 
     def done(self, item: Item) -> None:
-        """The item that was taken is dealt with."""
+        """Reports that the item from `take` is dealt with."""
         with self._lock:
             self._sending = None
             if isinstance(item, Batch) and item.buffer is not None:
@@ -141,7 +140,7 @@ class SendQueue:
             self._emptied.notify_all()
 
     def stop(self) -> None:
-        """No more will come: `take` hands out what is left."""
+        """There will be no more items: `take` hands out the rest."""
         with self._lock:
             self._stopped = True
             while self._free_an_idle():
@@ -162,9 +161,9 @@ class SendQueue:
         self._filled.notify()
 
     def _keep(self, buffer: Buffer, at_most: int) -> None:
-        """Puts a buffer that nobody's bytes are counted for back into the pool, if there is room for it."""
+        """Puts a buffer that is not counted in `_held` back into the pool, if there is room."""
         if self._stopped or buffer.size != size_class(buffer.size):
-            return  # nobody will ask for it; or it is a thinned batch's own
+            return  # it will not be asked for, or it belonged to a thinned batch
         idle = self._idle.setdefault((buffer.size, buffer.pinned), [])
         if len(idle) < at_most and self._held + buffer.size <= self.bound:
             idle.append(buffer)
@@ -178,8 +177,8 @@ class SendQueue:
         return False
 
     def _make_room(self) -> bool:
-        """Drops the oldest batch. One with `last` goes only if a later window's batch of its layer is queued behind it,
-        which closes the window all the same; else it is cut to one row a view, and keeps its `last`."""
+        """Drops the oldest batch. One with `last` is dropped only if a batch of its layer for a later window is queued
+        behind it, as that closes the window, too. Otherwise it is cut to one row per view and keeps its `last`."""
         for place, item in enumerate(self._items):
             if not isinstance(item, Batch) or item.buffer is None:
                 continue
@@ -216,5 +215,5 @@ class SendQueue:
         buffer, batch.buffer = batch.buffer, None
         assert buffer is not None
         self._held -= buffer.size
-        if batch.arrived():  # a GPU that still writes to it must not write into another batch
+        if batch.arrived():  # otherwise a GPU may still write to the buffer
             self._keep(buffer, len(self._items) + KEPT_OF_A_SIZE)

@@ -1,8 +1,8 @@
-"""The thread that sends: one item at a time, in order, again until it is taken or refused.
+"""The sender thread: sends one item at a time, in order, and retries until it is accepted or refused.
 
-Guarantees: a batch counts once (session and seq); waits between tries grow, have jitter, heed Retry-After, and never
-spin; nothing raised here leaves the thread. A refused batch's `last` is delivered if any row of it can be.
-Must not: hold the queue's lock while it sends, or touch the trainer's tensors.
+Guarantees: a batch counts once (session and seq); waits between tries grow, have jitter, honour Retry-After, and never
+spin; no exception leaves the thread. The `last` of a refused batch is still delivered if one of its rows can be.
+Must not: hold the queue's lock while sending, or touch the trainer's tensors.
 """
 
 from __future__ import annotations
@@ -29,14 +29,13 @@ FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 30.0
 LONGEST_RETRY_AFTER_S = 120.0
 TRIES_OF_A_FAULT = 5
-# Of a Monitor that nobody holds any more.
-TRIES_WHEN_STOPPED = 3
-# Answers that time may change; the others stay as they are.
+TRIES_WHEN_STOPPED = 3  # once the Monitor is gone
+# Statuses worth a retry.
 PASSING = {408, 429, 500, 502, 503, 504, 507}
 
 
 class Settings(NamedTuple):
-    """What the sender is told once."""
+    """What does not change during the sender's life."""
 
     address: Address
     run: str
@@ -46,8 +45,8 @@ class Settings(NamedTuple):
     poll_verdict_every: Optional[float]
 
 
-class Later(Exception):
-    """Not now: try again, not before `after` seconds."""
+class TryLater(Exception):
+    """The request has to be retried, no sooner than after `after` seconds."""
 
     def __init__(self, kind: str, text: str, after: Optional[float] = None) -> None:
         super().__init__(text)
@@ -56,7 +55,7 @@ class Later(Exception):
 
 
 class Counts:
-    """What the sender did; plain integers that only it writes."""
+    """What the sender has done: plain integers that only it writes."""
 
     def __init__(self) -> None:
         self.sent = self.sent_rows = self.sent_bytes = self.duplicates = self.refused = self.retries = 0
@@ -65,11 +64,11 @@ class Counts:
 
 
 class Sender:
-    """See the file's head. `run` is the thread's body."""
+    """See the module docstring. `run` is the thread's body."""
 
     def __init__(self, settings: Settings, queue: SendQueue, complaints: Complaints) -> None:
         self.counts = Counts()
-        self.verdict: Optional[dict[str, Any]] = None  # the newest that was polled
+        self.verdict: Optional[dict[str, Any]] = None  # the last one polled
         self.abort = threading.Event()
         self.worker, self.workers = 0, 1  # set by the first push
         self._settings = settings
@@ -79,9 +78,12 @@ class Sender:
         self._limits: Optional[dict[str, Any]] = None
         self._seqs: dict[str, int] = {}
         self._polled = 0.0
+        self._running = threading.Lock()  # held for good by the thread that sends
 
     def run(self) -> None:
         """Sends until the queue is stopped and empty."""
+        if not self._running.acquire(blocking=False):
+            return  # an interrupt in the middle of `Core.start` led to a second thread
         while not self.abort.is_set():
             item = self._queue.take(self._settings.poll_verdict_every)
             if item is None and self._queue.stopped:
@@ -90,7 +92,7 @@ class Sender:
                 if item is not None:
                     self._deliver(item)
                 self._poll()
-            except Exception as error:  # a fault of this package: the batch is lost, the training is not
+            except Exception as error:  # a bug in this package costs the batch, not the training
                 self.counts.refused += isinstance(item, Batch)
                 self._complaints.add("internal", f"a batch could not be sent: {type(error).__name__}: {error}")
                 self._connection.close()
@@ -117,10 +119,10 @@ class Sender:
                 if tries == 1:
                     continue
                 self._wait(tries, None)
-            except Later as later:
+            except TryLater as refusal:
                 tries += 1
-                self._complaints.add(later.kind, str(later))
-                self._wait(tries, later.after)
+                self._complaints.add(refusal.kind, str(refusal))
+                self._wait(tries, refusal.after)
             except (OSError, ProtocolError) as error:
                 tries += 1
                 self._limits = None
@@ -138,16 +140,16 @@ class Sender:
         self.abort.wait(wait)
 
     def _greet(self) -> None:
-        """Asks for the limits once a connection's life, so that no batch is sent to what is not the service."""
+        """Reads the limits before the first batch, and again after trouble: only the service itself gets batches."""
         if self._limits is not None:
             return
         response = self._connection.request("GET", "/v1/limits")
         if response.status != 200:
-            raise self._later(response)
+            raise self._try_later(response)
         limits = _json(response)
         version = limits.get("version") if limits else None
         if not isinstance(version, str):
-            raise Later("not_fullrank", advice("not_fullrank", "/v1/limits has no version", self._where()))
+            raise TryLater("not_fullrank", advice("not_fullrank", "/v1/limits has no version", self._where()))
         if version.split(".")[0] != str(API_MAJOR):
             self._complaints.add("version", advice("version", f"{version}, client {__version__}", self._where()))
         self._limits = limits
@@ -164,14 +166,14 @@ class Sender:
             self._fit(batch)
         response = self._connection.request("POST", self._target(batch), CONTENT_TYPE, batch.encoded.pieces)
         if response.status in (200, 202):
-            self._taken(batch, response)
+            self._accepted(batch, response)
             return
         code = _code(response)
         if response.status in PASSING and not (code in ("internal", "too_many_streams") and tries >= TRIES_OF_A_FAULT):
-            raise self._later(response)
+            raise self._try_later(response)
         if not code or response.status in (401, 403):
             self._limits = None
-            raise self._later(response)
+            raise self._try_later(response)
         self._refuse(batch, code, response)
 
     def _target(self, batch: Batch) -> str:
@@ -187,19 +189,20 @@ class Sender:
         return f"/v1/runs/{self._settings.run}/layers/{batch.layer}/batches?{query}"
 
     def _fit(self, batch: Batch) -> None:
-        """Cuts a batch that is over the service's limit for a body to as many rows as fit."""
+        """Cuts a batch that exceeds the service's limit for a body to as many rows as fit."""
         limit = (self._limits or {}).get("max_body_bytes")
         if not isinstance(limit, int) or batch.encoded.nbytes <= limit or not batch.has_rows or batch.moments:
             return
         rows = _rescue.rows_that_fit(batch, batch.encoded.nbytes, limit)
         if rows == 0:
-            return  # refused by the service, in its own words
-        self._complaints.add("too_large", advice("cut", f"{batch.rows} rows to {rows}", self._where()))
+            return  # the service refuses it and says why
+        detail = f"{batch.rows} rows to {rows}, {batch.encoded.nbytes} bytes to fit {limit}"
+        self._complaints.add("too_large", advice("cut", detail, self._where()))
         self.counts.thinned += 1
         _rescue.cut(batch, rows)
         batch.encoded = encode(batch, self._complaints)
 
-    def _taken(self, batch: Batch, response: Response) -> None:
+    def _accepted(self, batch: Batch, response: Response) -> None:
         self.counts.sent += 1
         self.counts.sent_rows += batch.rows
         self.counts.sent_bytes += batch.encoded.nbytes
@@ -209,7 +212,7 @@ class Sender:
     def _refuse(self, batch: Batch, code: str, response: Response) -> None:
         unknown = extras(batch.parameters)
         if code == "malformed" and unknown:
-            # A misspelt number, most likely: the rows are worth more.
+            # Most likely a misspelt parameter. Its rows must not be lost with it.
             self._complaints.add("unknown_parameter", advice("unknown_parameter", _detail(response), self._where()))
             for name in unknown:
                 del batch.parameters[name]
@@ -223,9 +226,9 @@ class Sender:
         if not batch.last or batch.window is None or code == "window_closed":
             return
         if not batch.thinned and code in ("not_finite", "too_large") and _rescue.cut_to_a_usable_row(batch):
-            self._deliver(batch)  # the seq is still free
+            self._deliver(batch)  # a refused batch leaves its seq free
         elif self.workers == 1 and set(self._seqs) == {batch.layer}:
-            # Nobody else has rows for this window: closing it is what `last` would have done.
+            # No other worker or layer has rows for this window: closing it does what `last` would have done.
             self._deliver(close_of(self._settings.run, batch.window))
 
     def _control(self, control: Control) -> None:
@@ -234,29 +237,29 @@ class Sender:
             return
         code = _code(response)
         if code == "not_found":
-            return  # nothing of it ever arrived
+            return  # none of its batches arrived
         if code and response.status not in PASSING and response.status not in (401, 403):
             self._complaints.add(code, advice(code, f"{control.kind}: {_detail(response)}", self._where()))
             return
         self._limits = None
-        raise self._later(response)
+        raise self._try_later(response)
 
     # -- answers
 
-    def _later(self, response: Response) -> Later:
+    def _try_later(self, response: Response) -> TryLater:
         code = _code(response)
         if not code:
             kind = "unavailable" if response.status in PASSING else "not_fullrank"
             text = f"HTTP {response.status} without a fullrank error"
-            return Later(kind, advice(kind, text, self._where()), response.retry_after())
-        return Later(code, advice(code, _detail(response), self._where()), response.retry_after())
+            return TryLater(kind, advice(kind, text, self._where()), response.retry_after)
+        return TryLater(code, advice(code, _detail(response), self._where()), response.retry_after)
 
     def _where(self) -> str:
         address = self._settings.address
         return f"{'https' if address.secure else 'http'}://{address.host}:{address.port}{address.prefix}"
 
     def _poll(self) -> None:
-        """Looks at the verdict, where somebody wants to be stopped by it."""
+        """Fetches the verdict if it is due, for `raise_on_collapse`."""
         every = self._settings.poll_verdict_every
         if every is None or not self.counts.sent or time.monotonic() - self._polled < every:
             return
@@ -264,7 +267,7 @@ class Sender:
         try:
             response = self._connection.request("GET", f"/v1/runs/{quote(self._settings.run)}/verdict")
         except (OSError, ProtocolError):
-            return  # the next batch will find out and say so
+            return  # the next batch runs into it, too, and reports it
         self.verdict = (_json(response) if response.status == 200 else None) or self.verdict
 
 

@@ -1,9 +1,8 @@
-"""Copies a push into a buffer: the only work that `push` does by the byte.
+"""Copies a push into a buffer: the only part of `push` whose cost grows with the data.
 
-Guarantees: when `stage` returns, the trainer may overwrite its tensors. CPU tensors are copied; CUDA tensors are
-snapshotted on the GPU in the current stream and travel to page-locked memory on a side stream, with an event instead
-of a wait.
-Must not: synchronise with a device, allocate host memory by the byte, or look at a value.
+Guarantees: once `stage` returns, the trainer may overwrite its tensors. CPU tensors are copied. CUDA tensors are copied
+on the GPU in the current stream, then to page-locked memory on a side stream, with an event instead of a wait.
+Must not: synchronise with a CUDA device, allocate host memory for the data, or read a value.
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ from ._plan import Plan
 
 _NUMPY_TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4"}
 
-# Up to here a copy is a matter of calls and not of bytes, and torch would use no second thread for it.
+# Up to this size the calls cost more than the bytes, and torch would not use a second thread.
 SMALL_BYTES = 1 << 20
 
-# One side stream a device: copies of one training do not gain from racing each other.
+# One side stream per device: the copies of one training gain nothing from running in parallel.
 _streams: dict[Any, Any] = {}
 
 
 def stage(batch: Batch, plan: Plan, tensors: dict[str, Any], waiting: dict[str, Any]) -> None:
-    """Copies everything to its place in `batch.buffer`; of the rows, those of `batch.index`."""
+    """Copies everything to its place in `batch.buffer`. Of the rows, only those in `batch.index`."""
     buffer = batch.buffer
     assert buffer is not None
     copies: dict[Any, list[tuple[Any, Any]]] = {}
@@ -41,7 +40,7 @@ def stage(batch: Batch, plan: Plan, tensors: dict[str, Any], waiting: dict[str, 
         elif how == "cuda":
             target = _torch_view(buffer, value.dtype, part)
             copies.setdefault(value.device, []).append((target, _snapshot(value.detach(), target, index)))
-        else:  # a device without streams that this file knows: the copy waits
+        else:  # a device whose streams are not supported here: the copy waits
             _copy_torch(buffer, part, value.detach().to("cpu"), index)
     at = plan.nbytes
     for name, value in waiting.items():
@@ -62,12 +61,12 @@ def _copy_numpy(buffer: Buffer, part: Part, value: Any, index: Optional[np.ndarr
     if index is None:
         np.copyto(target, value.reshape(part.shape))
     else:
-        target[...] = value[index]  # a type that has to be converted goes through here as well
+        target[...] = value[index]  # also converts the byte order
 
 
 def _copy_torch(buffer: Buffer, part: Part, value: Any, index: Optional[np.ndarray[Any, Any]]) -> None:
     torch = sys.modules["torch"]
-    # A subclass may have its numbers elsewhere.
+    # A subclass may keep its numbers elsewhere.
     plain = type(value) is torch.Tensor and value.is_contiguous()
     if index is None and plain and part.nbytes <= SMALL_BYTES:
         ctypes.memmove(buffer.address + part.offset, value.data_ptr(), part.nbytes)
@@ -85,17 +84,17 @@ def _torch_view(buffer: Buffer, dtype: Any, part: Part) -> Any:
 
 
 def _snapshot(value: Any, target: Any, index: Optional[np.ndarray[Any, Any]]) -> Any:
-    """A copy on the GPU, in the stream that the trainer computes in: later writes to `value` do not reach it."""
+    """A copy on the GPU, in the trainer's current stream: later writes to `value` do not change it."""
     torch = sys.modules["torch"]
     if index is None:
         return value.clone(memory_format=torch.contiguous_format).view(target.shape)
-    # Page-locked, or the upload would wait for the stream.
+    # Page-locked, so that the upload does not wait for the stream.
     rows = torch.from_numpy(index).pin_memory().to(value.device, non_blocking=True)
     return torch.index_select(value, 0, rows)
 
 
 def _fetch(device: Any, copies: list[tuple[Any, Any]]) -> Any:
-    """Starts the copies to the host behind what the trainer has queued; returns the event that ends them."""
+    """Starts the copies to the host after the work that the trainer has queued. Returns the event of their end."""
     cuda = sys.modules["torch"].cuda
     side = _streams.get(device)
     if side is None:
@@ -104,15 +103,15 @@ def _fetch(device: Any, copies: list[tuple[Any, Any]]) -> Any:
     with cuda.stream(side):
         for target, value in copies:
             target.copy_(value, non_blocking=True)
-            # The allocator must not hand its memory to the trainer before the side stream has read it.
+            # The allocator must not reuse its memory before the side stream has read it.
             value.record_stream(side)
-        event = cuda.Event(blocking=True)  # its waiter sleeps and leaves the core to the trainer
+        event = cuda.Event(blocking=True)  # a waiting thread sleeps instead of using a core
         event.record(side)
     return event
 
 
 class Events:
-    """The events of one batch, one a device."""
+    """The events of one batch, one per device."""
 
     __slots__ = ("_events",)
 

@@ -1,7 +1,7 @@
-"""What a push was given: every tensor looked at, none of its numbers read.
+"""Checks the tensors of a push without reading their numbers.
 
-Guarantees: a `Source` has a known name, a type that the service takes, a shape that fits the others; numpy arrays and
-torch tensors of any device are looked at without a copy and without a device synchronisation.
+Guarantees: a `Source` has a known name, a type that the service accepts and a shape consistent with the others; numpy
+arrays and torch tensors on any device are checked without a copy and without a device synchronisation.
 Must not: import torch (a program that passes torch tensors has imported it), copy, or convert.
 """
 
@@ -21,7 +21,7 @@ _TORCH_NAMES = {"torch." + name: code for name, code in _NUMPY.items()}
 
 
 class Source(NamedTuple):
-    """One tensor of a push, where the trainer has it."""
+    """One tensor of a push, in the trainer's own memory."""
 
     name: str
     kind: Kind
@@ -37,31 +37,33 @@ class Source(NamedTuple):
 
 
 def is_torch_tensor(value: Any) -> bool:
-    """Whether this is a torch tensor; False where torch was never imported."""
+    """Whether this is a torch tensor; False if torch was never imported."""
     torch = sys.modules.get("torch")
     tensor = getattr(torch, "Tensor", None)
     return tensor is not None and isinstance(value, tensor)
 
 
 def sources(tensors: dict[str, Any]) -> list[Source]:
-    """Checks all tensors of one push, each by itself and against each other.
+    """Checks all tensors of one push, each on its own and against the others.
 
-    Raises `Invalid` with what to do about it.
+    Raises `Invalid`, whose text names the remedy.
     """
     found = [_source(name, value) for name, value in tensors.items()]
     rows = [source for source in found if is_layer_rows(source.kind)]
     moments = [source.name for source in found if source.name in MOMENTS]
     if not moments and not any(can_stand_alone(source.kind) for source in found):
-        raise Invalid("malformed", "a push without embeddings: give z=, or z1= and z2=, of shape N x d")
+        raise Invalid("malformed", "the push has no embeddings: pass z=, or z1= and z2=, of shape N x d")
     for role in {source.kind.role for source in rows}:
         shapes = {source.name: source.shape for source in rows if source.kind.role == role}
         if len(set(shapes.values())) > 1:
-            raise Invalid("wrong_length", f"views must have one shape, row i of each the same sample; got {shapes}")
+            raise Invalid(
+                "wrong_length", f"all views must have the same shape, with row i of each from the same sample: {shapes}"
+            )
     if not moments:
         samples = samples_of(found)
         for source in found:
             if source.kind.row_wise and not is_layer_rows(source.kind) and source.shape[0] != samples:
-                text = f"{source.name} has {source.shape[0]} rows, the embeddings have {samples}: they must be aligned"
+                text = f"{source.name} has {source.shape[0]} rows, but the embeddings have {samples}: they must match"
                 raise Invalid("wrong_length", text)
     return found
 
@@ -69,7 +71,7 @@ def sources(tensors: dict[str, Any]) -> list[Source]:
 def _source(name: str, value: Any) -> Source:
     kind = kind_of(name)
     if kind is None:
-        raise Invalid("unknown_tensor", f"no tensor is called {name!r}{suggestion(name)}: the batch is not sent")
+        raise Invalid("unknown_tensor", f"unknown tensor {name!r}{suggestion(name)}: the batch is not sent")
     if is_torch_tensor(value):
         value, dtype, is_torch = _torch_tensor(name, value), _TORCH_NAMES.get(str(value.dtype)), True
     else:
@@ -77,27 +79,27 @@ def _source(name: str, value: Any) -> Source:
         dtype, is_torch = _NUMPY.get(value.dtype.name), False
     if dtype is None:
         raise Invalid(
-            "unsupported_type", f"{name} is {value.dtype}: floats are f64, f32, f16 or bf16, indices i64 or i32"
+            "unsupported_type",
+            f"{name} is {value.dtype}: expected f64, f32, f16 or bf16 for floats, i64 or i32 for indices",
         )
     if dtype.startswith("I") != kind.integer and name not in MOMENTS:
         wanted = "int64 or int32" if kind.integer else "a float type"
-        raise Invalid("unsupported_type", f"{name} is {value.dtype}: it must be {wanted}")
+        raise Invalid("unsupported_type", f"{name} is {value.dtype}: expected {wanted}")
     shape = tuple(int(size) for size in value.shape)
     if len(shape) not in kind.ranks:
         wanted = " or ".join(str(rank) for rank in kind.ranks)
         raise Invalid(
             "wrong_rank",
-            f"{name} has shape {shape}: it must have {wanted} dimension(s);"
-            " flatten or pool it to N x d before the push",
+            f"{name} has shape {shape}: expected {wanted} dimension(s); flatten or pool it to N x d before you push it",
         )
     if 0 in shape:
-        raise Invalid("empty", f"{name} is empty: its shape is {shape}")
+        raise Invalid("empty", f"{name} is empty: it has shape {shape}")
     return Source(name, kind, dtype, shape or (1,), value, is_torch)
 
 
 def _torch_tensor(name: str, value: Any) -> Any:
     if value.is_meta:
-        raise Invalid("meta", f"{name} is on the meta device: it has no numbers")
+        raise Invalid("meta", f"{name} is on the meta device, where tensors have no values")
     if value.is_sparse or value.is_quantized:
         raise Invalid("unsupported_type", f"{name} is sparse or quantized: push a dense float tensor")
     return value.detach()
@@ -113,7 +115,7 @@ def _numpy_array(name: str, kind: Kind, value: Any) -> np.ndarray[Any, Any]:
 
 
 def samples_of(found: list[Source]) -> int:
-    """N: rows of a view, or of the scores where they come alone. 0 for moments: nobody has looked."""
+    """N: the rows of a view, or of the scores if there are no embeddings. 0 for moments, whose count is not read."""
     for counts in (is_layer_rows, can_stand_alone):
         for source in found:
             if counts(source.kind):

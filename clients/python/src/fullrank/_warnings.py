@@ -1,6 +1,6 @@
-"""One warning a kind, and a count of all.
+"""One logged warning per kind of problem, and a count of all of them.
 
-Guarantees: never raises, whatever logging is set up to do with a record; a kind is logged once and counted each time.
+Guarantees: never raises, whatever the logging configuration does; a kind is logged once and counted every time.
 Must not: use the `warnings` module, whose filters can turn a warning into an exception inside a training step.
 """
 
@@ -14,7 +14,7 @@ logger = logging.getLogger("fullrank")
 
 
 class Invalid(Exception):
-    """A push that the client itself can see to be wrong."""
+    """A push that the client itself recognises as wrong."""
 
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(text)
@@ -22,7 +22,7 @@ class Invalid(Exception):
 
 
 class Complaints:
-    """What went wrong so far, by kind."""
+    """What has gone wrong so far, by kind."""
 
     def __init__(self, run: str, quiet: bool = False) -> None:
         self._quiet = quiet
@@ -36,16 +36,16 @@ class Complaints:
             seen = self._counts.get(kind, 0)
             self._counts[kind] = seen + 1
         if not seen and not self._quiet:
-            say(f"run {self._run}: {text} (said once; monitor.stats counts further ones as {kind!r})")
+            say(f"run {self._run}: {text} (logged once; later ones are counted in monitor.stats.warnings[{kind!r}])")
 
     def counts(self) -> dict[str, int]:
-        """How often each kind was complained about."""
+        """How often each kind has occurred."""
         with self._lock:
             return dict(self._counts)
 
 
 def say(text: str) -> None:
-    """Logs a warning and survives a handler that raises."""
-    # A handler of the user's may raise: a warning is not worth a training.
+    """Logs a warning."""
+    # A user's handler may raise. That must not stop the training.
     with contextlib.suppress(Exception):
         logger.warning("fullrank: %s", text)

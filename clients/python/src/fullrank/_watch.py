@@ -1,8 +1,8 @@
-"""Forward hooks that push what modules put out.
+"""Forward hooks that push the outputs of modules.
 
 Guarantees: a hook never raises, never changes an output, and does nothing outside training mode; what it keeps
-between two views is a copy of its own. Removing the handle removes every hook.
-Must not: import torch before somebody watches a model.
+between two views is its own copy. Removing the handle removes every hook.
+Must not: import torch before a model is watched.
 """
 
 from __future__ import annotations
@@ -20,22 +20,18 @@ Pool = Callable[[Any], Any]
 
 
 class Context:
-    """What the training last said of where it is."""
+    """Where the training is, by its last `step()` call."""
 
     def __init__(self) -> None:
         self.window: Optional[int] = None
         self.step: Optional[int] = None
         self.parameters: dict[str, Any] = {}
-        self.generation = 0  # 0: nobody says it, and steps are counted
+        self.generation = 0  # 0: `step()` is not called, and steps are counted
 
     def begin(self, window: Optional[int], step: Optional[int], parameters: dict[str, Any]) -> None:
-        """A new step."""
+        """Starts a new step."""
         self.window, self.step, self.parameters = window, step, parameters
         self.generation += 1
-
-    def note(self, **parameters: Any) -> None:
-        """Something more about the step."""
-        self.parameters = {**self.parameters, **parameters}
 
 
 class WatchHandle:
@@ -45,7 +41,7 @@ class WatchHandle:
         self._hooks = hooks
 
     def remove(self) -> None:
-        """Removes the hooks; again is fine."""
+        """Removes the hooks. May be called again."""
         while self._hooks:
             self._hooks.pop().remove()
 
@@ -64,17 +60,17 @@ def watch(
     how: tuple[int, int, bool],
     pool: Optional[Pool],
 ) -> WatchHandle:
-    """See `Monitor.watch`. Raises `ValueError` or `TypeError` for what can never work."""
+    """See `Monitor.watch`. Raises `ValueError` or `TypeError` for arguments that can never work."""
     every, views, _ = how
     if every < 1 or views < 1:
-        raise ValueError("every and views must be at least 1")
+        raise ValueError(f"every is {every} and views is {views}: both must be at least 1")
     import torch
 
     handle = WatchHandle([])
     for layer, module in layers.items():
         if not isinstance(module, torch.nn.Module):
             handle.remove()
-            raise TypeError(f"layer {layer} is a {type(module).__name__}: give the module itself")
+            raise TypeError(f"layer {layer} is a {type(module).__name__}: pass the module itself")
         hook = _Hook(monitor, context, model, layer, how, pool)
         handle._hooks.append(module.register_forward_hook(hook))
     return handle
@@ -114,9 +110,9 @@ class _Hook:
             self._forward(module, inputs, output)
         except CollapseError:
             raise
-        except Exception as error:  # a model of a shape nobody thought of: its training goes on
+        except Exception as error:  # an unforeseen kind of model must not stop its training
             text = f"watching layer {self._layer} failed: {type(error).__name__}: {error}"
-            self._monitor._core.complaints.add("watch", text + "; pass pool= to shape its output")
+            self._monitor._core.complaints.add("watch", text + ". Set pool= to turn its output into N x d")
 
     def _forward(self, module: torch.nn.Module, inputs: Any, output: Any) -> None:
         if not self._begins():
@@ -134,7 +130,7 @@ class _Hook:
             self._push(module)
 
     def _begins(self) -> bool:
-        """Finds out which step this call belongs to; False for a call too many."""
+        """Finds out which step this call belongs to. False for a surplus call."""
         generation = self._context.generation
         # Without `step()` calls, the step is over when its views are complete.
         new = generation != self._generation if generation else self._calls in (0, self._calls_a_step)
@@ -143,7 +139,7 @@ class _Hook:
             self._step += 1
         elif self._calls >= self._calls_a_step:
             text = f"layer {self._layer} ran more than {self._calls_a_step} time(s) in one step"
-            self._monitor._core.complaints.add("views", text + ": say views= for its views")
+            self._monitor._core.complaints.add("views", text + ". Set views= to the number of its views")
             return False
         return True
 
@@ -151,9 +147,9 @@ class _Hook:
         """N x d in memory that the model does not write to."""
         tensor = self._pool(output)
         if not hasattr(tensor, "detach"):
-            raise TypeError(f"pool gave a {type(tensor).__name__}, not a tensor")
+            raise TypeError(f"pool returned a {type(tensor).__name__}: expected a tensor")
         tensor = tensor.detach()
-        # A single view is copied by push, at once; earlier ones must wait for the last.
+        # push copies a single view at once. With several, the earlier ones wait for the last.
         return tensor.clone() if self._calls_a_step > 1 else tensor
 
     def _push(self, module: torch.nn.Module) -> None:
@@ -161,7 +157,7 @@ class _Hook:
         self._kept, self._pre_bn = [], None
         if self._stacked and self._views > 1:
             if len(views[0]) % self._views:
-                raise ValueError(f"{len(views[0])} rows are no {self._views} views of equal size")
+                raise ValueError(f"{len(views[0])} rows cannot be split into {self._views} views of equal size")
             views = list(views[0].chunk(self._views))
             pre_bn = None if pre_bn is None else pre_bn.chunk(self._views)[0]
         names = ["z"] if len(views) == 1 else [f"z{number}" for number in range(1, len(views) + 1)]
@@ -201,4 +197,4 @@ def _first_tensor(output: Any) -> Any:
         for item in output:
             if isinstance(item, torch.Tensor):
                 return item
-    raise TypeError(f"the output is a {type(output).__name__} without a tensor")
+    raise TypeError(f"the output is a {type(output).__name__} that contains no tensor")

@@ -2,7 +2,7 @@
 
     trainer = Trainer(callbacks=[FullrankCallback({"backbone": "model.backbone"}, run="simclr-1", method="simclr")])
 
-Guarantees: hooks are on while `fit` runs, and off afterwards, also after an exception.
+Guarantees: hooks are in place only while `fit` runs, even after an exception.
 Must not: be imported by the rest of the package.
 """
 
@@ -28,12 +28,12 @@ class FullrankCallback(Callback):  # type: ignore[misc, unused-ignore]
 
     Args:
         layers: layer name to the module's path in the LightningModule, such as {"backbone": "model.backbone"}. May be
-            empty: the module then pushes by itself, through `callback.monitor`.
-        monitor: a Monitor of your own, which you finish; else one is made from `options` (run=, method=, ...) and
-            finished with the fit.
-        window: "epoch", or "step": each step that is pushed is a window of its own.
-        every, views, stacked, pool: as of `Monitor.watch`.
-        options: as of `Monitor`.
+            empty if the module itself pushes, through `callback.monitor`.
+        monitor: your own Monitor, which you finish yourself. Without it, one is created from `options` (run=, method=,
+            ...) and finished when the fit ends.
+        window: "epoch", or "step" to make each pushed step a window of its own.
+        every, views, stacked, pool: see `Monitor.watch`.
+        options: see `Monitor`.
 
     Raises:
         ValueError: for options that cannot work.
@@ -57,15 +57,15 @@ class FullrankCallback(Callback):  # type: ignore[misc, unused-ignore]
 
     @property
     def monitor(self) -> Monitor:
-        """The Monitor that is pushed to."""
+        """The Monitor that receives the pushes."""
         return self._session.monitor
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Puts the hooks on."""
+        """Installs the hooks."""
         self._session.begin(pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Says which step it is."""
+        """Starts a step."""
         self._session.step(trainer.current_epoch, trainer.global_step, self._loss)
 
     def on_train_batch_end(
@@ -80,9 +80,9 @@ class FullrankCallback(Callback):  # type: ignore[misc, unused-ignore]
         self._session.end_epoch(trainer.current_epoch)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the hooks off and finishes the run."""
+        """Removes the hooks and finishes the run."""
         self._session.end()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Takes the hooks off; the run is not finished, as it may be resumed."""
+        """Removes the hooks. The run is not finished, as it may be resumed."""
         self._session.stop()

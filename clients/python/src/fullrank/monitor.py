@@ -1,8 +1,8 @@
-"""The public face: what a training calls.
+"""The public interface: what a training calls.
 
-Guarantees: `push`, `step`, `watch`'s hooks and `close` return at once and do not raise, whatever they are given and
-whatever the service does; the one exception is `CollapseError`, for those who asked for it.
-Must not: wait for the network in `push`, or ask a device for a value.
+Guarantees: `push`, `step`, `close` and the hooks of `watch` return at once and never raise, whatever their arguments
+are and whatever the service does. The one exception is `CollapseError`, which is raised only on request.
+Must not: wait for the network in `push`, or read a value from a device.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ._core import Core, Stats, deadline_in
 from ._http import Connection, ProtocolError, address_of
 from ._names import METHODS, NAME
 from ._parameters import whole
-from ._push import Ask, Pusher, constants
+from ._push import PushArguments, Pusher, constants
 from ._sender import Settings, close_of
 from ._warnings import Invalid
 from ._watch import Context, WatchHandle, watch
@@ -33,7 +33,7 @@ DEFAULT_URL = "http://127.0.0.1:8417"
 
 
 class CollapseError(RuntimeError):
-    """The run has collapsed. `verdict` is what the service said."""
+    """The run has collapsed. `verdict` is the service's verdict."""
 
     def __init__(self, run: str, verdict: Mapping[str, Any]) -> None:
         self.verdict = dict(verdict)
@@ -47,27 +47,28 @@ class Monitor:
     """Watches one run of a training.
 
     Args:
-        url: address of the service, `http://` or `https://`; default FULLRANK_URL, else http://127.0.0.1:8417.
-        run: the run's name: 1 to 128 of `A-Z a-z 0-9 . _ -`. A new name for each training.
+        url: the service's address, `http://` or `https://`. Default: FULLRANK_URL, else http://127.0.0.1:8417.
+        run: the run's name: 1 to 128 characters from `A-Z a-z 0-9 . _ -`. Use a new name for each training.
         method: one of simclr, moco, nnclr, byol, simsiam, swav, dino, barlow, vicreg, triplet, simple, directpred,
             other.
-        token: the service's token; default FULLRANK_TOKEN.
-        every: send each `every`-th push of a layer (those with `last=True` always).
-        max_rows: send at most so many rows a push: a random subset, the same in all views and row-wise tensors.
-        seed: of that subset.
-        moments: send count, mean and second moment of `z` (f64, computed in the sender's thread) instead of its rows:
-            fewer bytes when N is larger than d. What needs pairs of views is not measured then.
-        queue_bytes: bound of the queue; over it the oldest batches are dropped and counted.
-        worker, workers: which distributed process, of how many; default from torch.distributed, RANK and WORLD_SIZE, or
-            SLURM_PROCID and SLURM_NTASKS, at the first push.
-        raise_on_collapse: `push` raises `CollapseError` once the service has called the run collapsed.
-        poll_seconds: how often the verdict is looked at for that, seconds.
-        connect_timeout, timeout: seconds for a connection, and for a request's parts.
-        ssl_context: for https with a certificate of your own.
-        parameters: what every push of this run says: temperature=0.1, queue_size=65536, ...
+        token: the service's token. Default: FULLRANK_TOKEN.
+        every: send every `every`-th push of a layer. Pushes with `last=True` are always sent.
+        max_rows: send at most this many rows per push: a random subset, the same in all views and row-wise tensors.
+        seed: seed of that subset.
+        moments: send count, mean and second moment of `z` (f64, computed in the sender thread) instead of its rows.
+            This takes fewer bytes if N is larger than d. Measures that need pairs of views are not available then.
+        queue_bytes: size limit of the queue. Beyond it, the oldest batches are dropped and counted.
+        worker, workers: which distributed process this is, and of how many. Default: taken at the first push from
+            torch.distributed, RANK and WORLD_SIZE, or SLURM_PROCID and SLURM_NTASKS.
+        raise_on_collapse: make `push` raise `CollapseError` once the service has declared the run collapsed.
+        poll_seconds: how often to poll the verdict for that, in seconds.
+        connect_timeout: seconds to wait for a connection.
+        timeout: seconds for sending a request, and again for receiving its answer.
+        ssl_context: for https with your own certificate.
+        parameters: parameters that every push of this run carries: temperature=0.1, queue_size=65536, ...
 
     Raises:
-        ValueError: for a name, method, address or parameter that can never work. Nothing else raises later.
+        ValueError: for a name, method, address or parameter that can never work. No later call raises it.
     """
 
     def __init__(
@@ -92,13 +93,14 @@ class Monitor:
         **parameters: Any,
     ) -> None:
         if not NAME.fullmatch(run) or run in (".", ".."):
-            raise ValueError(f"run is {run!r}: it must be 1 to 128 of A-Z a-z 0-9 . _ -")
+            raise ValueError(f"run is {run!r}: expected 1 to 128 characters from A-Z a-z 0-9 . _ -")
         if method is not None and method not in METHODS:
-            raise ValueError(f"method is {method!r}: it must be one of {', '.join(METHODS)}")
-        if every < 1 or queue_bytes < 1 or (max_rows is not None and max_rows < 1):
-            raise ValueError("every, queue_bytes and max_rows must be at least 1")
+            raise ValueError(f"method is {method!r}: expected one of: {', '.join(METHODS)}")
+        for name, value in (("every", every), ("queue_bytes", queue_bytes), ("max_rows", max_rows)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}: it must be at least 1")
         if (worker is None) != (workers is None) or (worker is not None and not 0 <= worker < (workers or 0)):
-            raise ValueError(f"worker is {worker} of {workers}: give both, worker from 0 and below workers")
+            raise ValueError(f"worker is {worker} and workers is {workers}: set both, with 0 <= worker < workers")
         token = os.environ.get("FULLRANK_TOKEN", "").strip() or None if token is None else token
         self._address = address_of(url or os.environ.get("FULLRANK_URL") or DEFAULT_URL, token, ssl_context)
         self._run = run
@@ -126,7 +128,7 @@ class Monitor:
 
     @property
     def stats(self) -> Stats:
-        """What became of the pushes so far."""
+        """What has become of the pushes so far."""
         return self._core.stats()
 
     def push(
@@ -141,30 +143,29 @@ class Monitor:
         moments: Optional[bool] = None,
         **named: Any,
     ) -> None:
-        """Hands over one batch and returns at once. Never waits for the service, never raises.
+        """Queues one batch and returns at once. Never waits for the service and never raises.
 
-        The tensors are copied before it returns. numpy arrays and torch tensors of any device are taken; f64, f32,
-        f16 and bf16 travel as they are; tensors that require grad are detached; CUDA tensors are fetched on a side
-        stream.
+        The tensors are copied before it returns. It accepts numpy arrays and torch tensors on any device. f64, f32, f16
+        and bf16 are sent unchanged; tensors that require grad are detached; CUDA tensors are fetched on a side stream.
 
         Args:
-            layer: name of the layer, 1 to 128 of `A-Z a-z 0-9 . _ -`.
-            window: rows with the same number are measured together, such as an epoch. Without it this push is a
-                window of its own, numbered by `step`, else by arrival.
+            layer: the layer's name, 1 to 128 characters from `A-Z a-z 0-9 . _ -`.
+            window: number of the window, such as the epoch: rows with the same number are measured together. Without
+                it this push is a window of its own, numbered by `step`, else by arrival.
             step: the training's step counter.
-            loss: a number or a tensor of one element; left out where it is not finite.
-            last: this worker's last batch of the window.
-            max_rows, moments: as of the Monitor, for this push.
+            loss: a number or a tensor of one element. Left out if it is not finite.
+            last: whether this is the worker's last batch of the window.
+            max_rows, moments: override the Monitor's for this push.
             named: tensors by name, and parameters.
                 Rows, N x d: `z`; or `z1`, `z2`, ... (views: row i of each is the same sample); `teacher1`...,
-                `prediction1`..., `pre_bn`. By row: `negative1`..., `logits1`..., `teacher_logits1`..., `codes1`... (N
+                `prediction1`..., `pre_bn`. Per row: `negative1`..., `logits1`..., `teacher_logits1`..., `codes1`... (N
                 x k), `ids`, `labels`, `neighbors` (N integers). Others: `edges` (E x 2), `center` (K),
                 `prototype_weight` (K x d), `predictor_weight` (d x d). Or moments instead of z: `count`, `mean` (d),
                 `m2` (d x d or packed), `unit_mean`, `unit_variance`.
-                Parameters: temperature, queue_size, lambda_, ... as docs/api.md lists them.
+                Parameters: temperature, queue_size, lambda_, ...; docs/api.md lists them.
 
         Raises:
-            CollapseError: only with `raise_on_collapse=True`, once the service has called the run collapsed.
+            CollapseError: only with `raise_on_collapse=True`, once the service has declared the run collapsed.
         """
         core = self._core
         if self._raise:
@@ -175,10 +176,10 @@ class Monitor:
             return
         try:
             named["loss"] = loss
-            self._pusher.push(Ask(layer, window, step, last, max_rows, moments), named)
+            self._pusher.push(PushArguments(layer, window, step, last, max_rows, moments), named)
         except Invalid as error:
             self._invalid(error.kind, str(error))
-        except Exception as error:  # whatever a training hands over must not stop it
+        except Exception as error:  # no argument may stop the training
             self._invalid("internal", f"a push failed: {type(error).__name__}: {error}")
 
     def _invalid(self, kind: str, text: str) -> None:
@@ -197,36 +198,36 @@ class Monitor:
         stacked: bool = False,
         pool: Optional[Callable[[Any], torch.Tensor]] = None,
     ) -> WatchHandle:
-        """Pushes what modules of `model` put out, by forward hooks, while they are in training mode.
+        """Pushes the outputs of modules of `model`, by forward hooks, while they are in training mode.
 
         Args:
-            model: the model that the modules are part of; nothing is pushed while it is not in training mode.
+            model: the model that contains the modules. Nothing is pushed unless it is in training mode.
             layers: layer name to module. A batch norm gives a pair: its input as `pre_bn`, its output as `z`.
-            every: push in each `every`-th step, the first one included.
-            views: how many views of a sample go through the module in one step, as consecutive forward calls; they are
+            every: push in every `every`-th step, starting with the first.
+            views: how many views of a sample go through the module in one step, as consecutive forward calls. They are
                 pushed together as z1, z2, ...
-            stacked: the views come in one forward call instead, one behind the other (`torch.cat([x1, x2])`).
-            pool: turns a module's output into N x d. By default N x d stays as it is, N x C x H x W (and N x C x D x
-                H x W) is averaged over space, N x T x d over tokens; of a tuple or a mapping the first tensor is
-                taken, or `last_hidden_state`.
+            stacked: the views go through in a single forward call instead, concatenated (`torch.cat([x1, x2])`).
+            pool: turns a module's output into N x d. By default N x d is unchanged, N x C x H x W (and N x C x D x H x
+                W) is averaged over space, and N x T x d over tokens. From a tuple or a mapping, the first tensor or
+                `last_hidden_state` is used.
 
         Returns:
-            A handle with `remove()`, which is also a context manager. Window and step are those of the last `step()`
-            call; without one, steps are counted and each is a window of its own.
+            A handle with `remove()`, which is also a context manager. Window and step come from the last `step()` call.
+            Without one, steps are counted and each is a window of its own.
         """
         return watch(self, self._context, model, layers, (every, views, stacked), pool)
 
     def step(
         self, *, window: Optional[int] = None, step: Optional[int] = None, loss: Any = None, **parameters: Any
     ) -> None:
-        """Begins a training step: what the hooks push from now on belongs to it. `loss` is the newest that is known."""
+        """Starts a training step: the hooks' next pushes belong to it. `loss` is the latest known loss."""
         self._context.begin(window, step, {"loss": loss, **parameters})
 
     def close(self, window: int) -> None:
-        """Closes a window behind the batches that were pushed so far; returns at once.
+        """Closes a window after the batches pushed so far. Returns at once.
 
-        Of several workers, each marks its newest waiting batch of the window as its last; a worker whose batches have
-        all left is done when it pushes a later window. `last=True` on the last push says it without delay.
+        With several workers, each marks its newest queued batch of the window as its last. A worker whose batches have
+        all been sent counts as done once it pushes a later window. `last=True` on the last push avoids that delay.
         """
         core = self._core
         if not core.at_home():
@@ -237,7 +238,7 @@ class Monitor:
             core.complaints.add(error.kind, str(error))
             return
         if number is None:
-            core.complaints.add("malformed", "close needs a window's number")
+            core.complaints.add("malformed", "close: window is None: expected a whole number")
         elif core.place()[1] > 1:
             core.queue.mark_last(number)
         else:
@@ -245,14 +246,14 @@ class Monitor:
             core.start()
 
     def flush(self, timeout: float = 10.0) -> bool:
-        """Waits until what was pushed so far is taken, refused or dropped; at most `timeout` seconds. True if it is."""
+        """Waits at most `timeout` seconds until every push so far is accepted, refused or dropped. True if so."""
         return self._core.at_home() and self._core.wait_until_sent(deadline_in(timeout))
 
     def finish(self, timeout: float = 10.0) -> bool:
-        """Says that the run is over, and waits at most `timeout` seconds for it to be heard. True if it was.
+        """Reports that the run is over, and waits at most `timeout` seconds for the answer. True if it came.
 
-        Open windows close. Of several workers only worker 0 says it; let it come last (a barrier before it), or give
-        `last=True` on each worker's last push. May be called again; a push after it reopens the run.
+        Open windows close. With several workers only worker 0 reports it: put a barrier before this call, or set
+        `last=True` on each worker's last push. May be called again. A later push reopens the run.
         """
         core = self._core
         if not core.at_home():
@@ -265,10 +266,10 @@ class Monitor:
         return core.wait_until_sent(deadline_in(timeout))
 
     def verdict(self, timeout: float = 5.0) -> Optional[dict[str, Any]]:
-        """The run's verdict, as `GET /v1/runs/{run}/verdict` answers it; None when there is none to be had.
+        """The run's verdict, as `GET /v1/runs/{run}/verdict` returns it, or None if there is none.
 
-        Waits for what was pushed before, at most `timeout` seconds in all. Never raises. The report of a window that
-        was closed by `last=True` may follow a moment later.
+        First waits for earlier pushes; takes at most `timeout` seconds in all. Never raises. The report of a window
+        closed by `last=True` may take a moment longer.
         """
         if not self._core.at_home():
             return None

@@ -2,7 +2,7 @@
 
     trainer = Trainer(..., callbacks=[FullrankCallback({"encoder": "encoder"}, run="bert-1", method="simclr")])
 
-Guarantees: hooks are on while `train` runs, and off afterwards.
+Guarantees: hooks are in place only while `train` runs.
 Must not: be imported by the rest of the package.
 """
 
@@ -22,15 +22,15 @@ class FullrankCallback(TrainerCallback):
 
     Args:
         layers: layer name to the module's path in the model, such as {"encoder": "bert.encoder"}. Token sequences
-            N x T x d are averaged over all their tokens, padding among them: give `pool` to choose, such as
+            N x T x d are averaged over all tokens, including padding. To choose otherwise, set `pool`, for example
             `lambda o: o[0][:, 0]`.
-        monitor: a Monitor of your own, which you finish; else one is made from `options` (run=, method=, ...) and
-            finished with the training.
-        window: "epoch", or "step": each step that is pushed is a window of its own.
-        every, views, stacked, pool: as of `Monitor.watch`.
-        options: as of `Monitor`.
+        monitor: your own Monitor, which you finish yourself. Without it, one is created from `options` (run=, method=,
+            ...) and finished when the training ends.
+        window: "epoch", or "step" to make each pushed step a window of its own.
+        every, views, stacked, pool: see `Monitor.watch`.
+        options: see `Monitor`.
 
-    The loss that goes with a push is the newest that the Trainer has logged (`logging_steps`).
+    The loss sent with a push is the last one that the Trainer logged (`logging_steps`).
 
     Raises:
         ValueError: for options that cannot work.
@@ -55,19 +55,19 @@ class FullrankCallback(TrainerCallback):
 
     @property
     def monitor(self) -> Monitor:
-        """The Monitor that is pushed to."""
+        """The Monitor that receives the pushes."""
         return self._session.monitor
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Puts the hooks on."""
+        """Installs the hooks."""
         self._session.begin(kwargs["model"])
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Notes the epoch."""
+        """Remembers the epoch."""
         self._epoch = round(state.epoch or 0.0)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Says which step it is."""
+        """Starts a step."""
         self._session.step(self._epoch, state.global_step, self._loss)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
@@ -79,5 +79,5 @@ class FullrankCallback(TrainerCallback):
         self._session.end_epoch(self._epoch)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Takes the hooks off and finishes the run."""
+        """Removes the hooks and finishes the run."""
         self._session.end()
