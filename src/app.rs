@@ -81,9 +81,6 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: oneshot::Receiv
 }
 
 /// As [`run`], with the caller's backend.
-///
-/// # Errors
-/// As [`run`].
 pub async fn run_with(
     config: Config,
     listeners: Listeners,
@@ -191,9 +188,6 @@ fn build(config: &Config, backend: Arc<dyn Backend>) -> Result<(Site, Ingest), S
 }
 
 /// `compute-worker`: computes for the service that started this process, until the service is gone.
-///
-/// # Errors
-/// If no service started it, or the stream to the service fails.
 #[cfg(target_os = "linux")]
 pub fn compute_worker(args: &ComputeWorkerArgs) -> Result<(), String> {
     use crate::compute::worker::child;

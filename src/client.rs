@@ -33,9 +33,6 @@ pub struct RequestParts {
 
 impl Client {
     /// A client of the service at `base`.
-    ///
-    /// # Errors
-    /// If TLS cannot be set up.
     pub fn new(base: Url, token: Option<String>) -> Result<Self, String> {
         let http = caller(&base, PATIENCE).build();
         Ok(Self { http: http.map_err(|error| plain(&error))?, base, token })

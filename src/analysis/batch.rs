@@ -31,9 +31,6 @@ const MOMENTS: [&str; 6] = ["count", "mean", "m2", "unit_mean", "unit_variance",
 
 impl EmbeddingBatch {
     /// Sorts tensors into roles and checks everything that does not depend on the run.
-    ///
-    /// # Errors
-    /// Any [`DecodeError`].
     pub fn new(tensors: Vec<Tensor>, parameters: Parameters) -> Result<Self, DecodeError> {
         parameters.check()?;
         let mut sorted = Sorted::default();

@@ -42,9 +42,6 @@ pub struct PipelineParts {
 
 impl Pipeline {
     /// A pipeline with everything that the history knows.
-    ///
-    /// # Errors
-    /// If the history cannot be read.
     pub fn new(parts: PipelineParts) -> Result<Self, HistoryError> {
         let PipelineParts { limits, overrides, backend, precision, board, history, metrics } = parts;
         let mut registry = Registry::default();

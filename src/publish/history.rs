@@ -42,9 +42,6 @@ pub struct ReportPage {
 
 impl History {
     /// Opens or creates `fullrank.sqlite3` in `directory`, or a history in memory.
-    ///
-    /// # Errors
-    /// If it cannot be used.
     pub fn open(directory: Option<&Path>) -> Result<Self, HistoryError> {
         let Some(directory) = directory else {
             let connection = Connection::open_in_memory()?;
@@ -155,9 +152,6 @@ impl History {
 
     /// Closed windows `from ..= to`, oldest first, every revision; whole windows until there are at least `limit`
     /// reports.
-    ///
-    /// # Errors
-    /// When SQLite fails.
     pub fn reports(
         &self,
         run: &str,
@@ -186,9 +180,6 @@ impl History {
     }
 
     /// The newest revision of a window's report, or the newest window's.
-    ///
-    /// # Errors
-    /// When SQLite fails.
     pub fn newest(&self, run: &str, layer: &str, window: Option<u64>) -> Result<Option<Arc<FullReport>>, HistoryError> {
         self.read(|connection| load(connection, run, layer, window, None))
     }
@@ -212,9 +203,6 @@ impl History {
     }
 
     /// Every run, to restore at the start of the service.
-    ///
-    /// # Errors
-    /// When SQLite fails.
     pub fn restore(&self) -> Result<Vec<Restored>, HistoryError> {
         self.read(|connection| {
             let mut runs = Vec::new();

@@ -36,9 +36,6 @@ pub(crate) struct PointsQuery {
 
 impl History {
     /// Windows of a layer.
-    ///
-    /// # Errors
-    /// When SQLite fails.
     pub(crate) fn points(&self, run: &str, layer: &str, query: PointsQuery) -> Result<HistoryPoints, HistoryError> {
         self.read(|connection| {
             let all = marks(connection, run, layer, query)?;

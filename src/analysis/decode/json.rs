@@ -12,9 +12,6 @@ use crate::analysis::text::shorten;
 use kernels::rows::Float;
 
 /// Decodes a whole body; plain values are parameters and join `parameters`.
-///
-/// # Errors
-/// Any [`DecodeError`] but `NotFinite`.
 pub fn decode(body: &[u8], mut parameters: Parameters) -> Result<Decoded, DecodeError> {
     if body.len() > MAX_JSON_BYTES {
         return Err(DecodeError::TooLarge {

@@ -12,9 +12,6 @@ use kernels::rows::{Float, Order};
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
 /// Decodes a whole body.
-///
-/// # Errors
-/// Any [`DecodeError`] but `NotFinite`.
 pub fn decode(body: &Bytes) -> Result<Tensor, DecodeError> {
     let (start, end) = header_range(body)?;
     let text = std::str::from_utf8(&body[start..end]).map_err(|_| malformed("the header is not UTF-8 text", ""))?;

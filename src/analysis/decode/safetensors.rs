@@ -10,9 +10,6 @@ use super::{DecodeError, Decoded, Element, MAX_HEADER_BYTES, Tensor};
 use crate::analysis::parameters::Parameters;
 
 /// Decodes a whole body; parameters in `__metadata__` join `parameters`.
-///
-/// # Errors
-/// Any [`DecodeError`] but `NotFinite`.
 pub fn decode(body: &Bytes, mut parameters: Parameters) -> Result<Decoded, DecodeError> {
     let header = header_length(body)?;
     let (length, metadata) = SafeTensors::read_metadata(body).map_err(|e| explain(&e))?;

@@ -78,9 +78,6 @@ const NARROW: f64 = 0.005;
 ///
 /// Of a sample, only as many rows are compared as an interval of +-0.005 nats takes: first those with the smallest
 /// hashes, which are a sample themselves, then twice as many until the interval is that narrow or all rows are used.
-///
-/// # Errors
-/// Whatever `inner` returns.
 pub fn uniformity<E>(
     rows: &UnitRows,
     mut inner: impl FnMut(&DMatrix<f64>, &DMatrix<f64>) -> Result<DMatrix<f64>, E>,

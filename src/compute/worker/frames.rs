@@ -165,9 +165,6 @@ pub fn write(stream: &mut impl Write, message: &impl Serialize) -> Result<(), Fr
 }
 
 /// Reads one frame.
-///
-/// # Errors
-/// See [`FrameError`].
 pub fn read<T: DeserializeOwned>(stream: &mut impl Read) -> Result<T, FrameError> {
     let mut length = [0; 4];
     stream.read_exact(&mut length).map_err(of_stream)?;

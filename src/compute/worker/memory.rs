@@ -23,9 +23,6 @@ pub struct Cursor<'a> {
 
 impl SharedMemory {
     /// Creates an empty one.
-    ///
-    /// # Errors
-    /// If the system cannot create one.
     pub fn create() -> io::Result<Self> {
         Ok(Self(memfd_create("fullrank-compute", MemfdFlags::CLOEXEC)?))
     }
@@ -41,9 +38,6 @@ impl SharedMemory {
     }
 
     /// Releases its pages.
-    ///
-    /// # Errors
-    /// If the system call fails.
     pub fn clear(&self) -> io::Result<()> {
         Ok(ftruncate(&self.0, 0)?)
     }
@@ -56,9 +50,6 @@ impl SharedMemory {
 
 impl Cursor<'_> {
     /// Writes bytes.
-    ///
-    /// # Errors
-    /// If there is no memory for them.
     pub fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let written = retried(|| pwrite(&self.memory.0, bytes, self.at))?;
@@ -72,9 +63,6 @@ impl Cursor<'_> {
     }
 
     /// Writes numbers.
-    ///
-    /// # Errors
-    /// As [`Cursor::put`].
     pub fn put_numbers(&mut self, values: &[f64]) -> io::Result<()> {
         let mut bytes = vec![0; 8 * CHUNK.min(values.len())];
         for chunk in values.chunks(CHUNK) {
@@ -98,9 +86,6 @@ impl Cursor<'_> {
     }
 
     /// Reads `count` numbers.
-    ///
-    /// # Errors
-    /// As [`Cursor::take`].
     pub fn take_numbers(&mut self, count: usize) -> io::Result<Vec<f64>> {
         let mut values = vec![0.0; count];
         let mut bytes = vec![0; 8 * CHUNK.min(count)];

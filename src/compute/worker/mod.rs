@@ -50,9 +50,6 @@ pub struct Supervised {
 
 impl Supervised {
     /// Starts both workers.
-    ///
-    /// # Errors
-    /// If one does not start.
     pub fn start(workers: WorkerLaunches, cpu: Cpu, clock: &Clock) -> Result<Self, ComputeError> {
         let failed = |broken: Broken| ComputeError::Device(broken.detail);
         let device = workers.sums.device;
