@@ -1,7 +1,7 @@
 //! fullrank reports, while a self-supervised training is still running, whether its embeddings are collapsing, and why.
 //!
-//! This is the map of the source. A batch of embeddings passes six stages, which [`pipeline`] spells out in three
-//! functions:
+//! This is the map of the source. A batch of embeddings passes six stages, all but the first of which [`pipeline`] spells out
+//! in three functions:
 //!
 //! ```text
 //! ingest -> decode -> accumulate -> spectrum -> diagnose -> publish
@@ -15,7 +15,7 @@
 //! | [`analysis`] | pure: what a batch means, what a window says, the report |
 //! | [`compute`] | batches and windows on a device, and the choice of the device; the kernels are the crate `kernels` |
 //! | [`publish`] | the board (the newest of everything), the history (SQLite), metrics, alerts |
-//! | [`wire`] | the shape of every answer: JSON, OpenAPI, gRPC |
+//! | [`wire`] | how answers and refusals are written: JSON, problem documents, gRPC |
 //! | [`ingest`] | pushes come in, over HTTP and gRPC |
 //! | [`web`] | the read side, and the page |
 //! | `server` | sockets, access, routes |

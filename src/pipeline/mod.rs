@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`Pipeline::submit`] decodes a push, admits it and queues it; [`Pipeline::accumulate`] merges it into its window and
-//! closes windows that are done; [`Pipeline::report`] solves, judges and publishes closed windows. Three parts do the
+//! hands over closed windows; [`Pipeline::report`] solves, judges and publishes closed windows. Three parts do the
 //! work: [`Admission`] knows every run and admits pushes, [`Accumulation`] sums rows, [`Reports`] makes and stores
 //! reports.
 //!

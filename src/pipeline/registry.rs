@@ -1,7 +1,7 @@
 //! All runs and their layers: the data behind the lock in `admission`.
 //!
-//! Guarantees: a batch is admitted whole; a deleted run is never found through its old handle. Must not: compute, lock,
-//! or read a clock.
+//! Guarantees: a batch is admitted whole; a deleted run is never found through its old handle. Must not: compute,
+//! lock itself, or read a clock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

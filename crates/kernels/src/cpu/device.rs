@@ -27,7 +27,6 @@ impl Cpu {
     ///
     /// # Errors
     /// If the threads cannot be started.
-    /// When the threads cannot be started.
     pub fn new(threads: usize) -> Result<Self, ComputeError> {
         let pool = |name: &'static str, niceness| {
             let pool = rayon::ThreadPoolBuilder::new()
