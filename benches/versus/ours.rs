@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use bytes::Bytes;
-use fullrank::analysis::measures::{RankMe, Solved, measure, uniformity};
+use fullrank::analysis::measures::{RankMe, Solved, measure};
 use fullrank::analysis::window::Accumulator;
 use half::bf16;
 use kernels::backend::Backend;
@@ -12,6 +12,7 @@ use kernels::cpu::Cpu;
 use kernels::provenance::{Precision, kernels};
 use kernels::rows::{Float, Order, Rows};
 use kernels::spectrum::{EigenProblem, Spectrum, input_floor};
+use kernels::uniformity;
 use nalgebra::DMatrix;
 
 use crate::THREADS;

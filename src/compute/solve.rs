@@ -11,9 +11,10 @@ use kernels::packed::Packed;
 use kernels::provenance::{Device, Provenance, Provenances};
 use kernels::reservoir;
 use kernels::spectrum::{self, EigenProblem, Eigenvalues, Spectrum};
+use kernels::uniformity;
 
 use super::lend::{CheckedEigenvalues, SolveError, eigenvalues};
-use crate::analysis::measures::{Solved, uniformity};
+use crate::analysis::measures::Solved;
 use crate::analysis::window::Accumulator;
 use crate::budget::{Budget, Reservation};
 

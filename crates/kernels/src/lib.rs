@@ -13,6 +13,7 @@
 //! | [`rounding`], [`fast_sums`] | what sums in f32 may have lost, and when that is too much |
 //! | [`reservoir`] | a mergeable sample of rows, chosen by content |
 //! | [`spectrum`] | the eigenvalue problem, the checks on its solution, and the noise floors |
+//! | [`uniformity`] | the sum over pairs of unit rows, and its Wasserstein form |
 //! | [`lanczos`] | estimates with intervals for spectra that do not fit in memory |
 //! | [`backend`] | the interface of a device |
 //! | [`checks`] | whether results of an untrusted device can be right |
@@ -53,5 +54,6 @@ pub mod rounding;
 pub mod row_pass;
 pub mod rows;
 pub mod spectrum;
+pub mod uniformity;
 pub mod view_moments;
 pub mod word;

@@ -3,9 +3,9 @@
 use kernels::lanczos::Estimate;
 use kernels::provenance::Provenances;
 use kernels::spectrum::{Eigenvalues, Spectrum, input_floor, numeric_floor_without_spectrum};
+use kernels::uniformity::Uniformity;
 
 use super::settings::RankMe;
-use super::uniformity::Uniformity;
 use crate::analysis::window::Accumulator;
 
 /// The solvers' results for a window. A part is missing if it was skipped, failed, or lacked its input.

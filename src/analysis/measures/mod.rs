@@ -13,7 +13,6 @@ mod rankme;
 mod settings;
 mod sphere;
 mod table;
-pub mod uniformity;
 
 use super::window::Accumulator;
 use evidence::Evidence;

@@ -2,7 +2,7 @@
 
 use super::evidence::Evidence;
 use super::table::Measured;
-use super::uniformity::w2;
+use kernels::uniformity::w2;
 
 /// Fills C12 and C13.
 pub(super) fn fill(evidence: &Evidence<'_>, out: &mut Measured) {

@@ -3,7 +3,7 @@
 
 use nalgebra::DMatrix;
 
-use kernels::reservoir::Reservoir;
+use crate::reservoir::Reservoir;
 
 /// ln mean over pairs of exp(-2 |u_i - u_j|^2).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,7 +21,7 @@ pub struct UnitRows {
     /// k.
     pub times: Vec<f64>,
     /// Distinct rows in the whole window: k, or more if the columns are a sample.
-    pub(crate) distinct: f64,
+    pub distinct: f64,
 }
 
 impl UnitRows {
@@ -42,12 +42,12 @@ impl UnitRows {
     }
 
     /// Whether every row of the window is included.
-    pub(crate) fn complete(&self) -> bool {
+    pub fn complete(&self) -> bool {
         self.distinct <= self.times.len() as f64
     }
 
     /// (row, weight) pairs, and their weighted mean.
-    pub(crate) fn weighted(&self) -> (Vec<(Vec<f64>, f64)>, Vec<f64>) {
+    pub fn weighted(&self) -> (Vec<(Vec<f64>, f64)>, Vec<f64>) {
         let rows: Vec<(Vec<f64>, f64)> =
             self.columns.column_iter().zip(&self.times).map(|(c, t)| (c.iter().copied().collect(), *t)).collect();
         let total: f64 = self.times.iter().sum();
@@ -167,7 +167,7 @@ fn from_sums(rows: &UnitRows, times: &[f64], sums: &[f64]) -> Option<Uniformity>
 
 /// C13 from the eigenvalues of the unit rows' covariance: W2^2 = |s|^2 + 1 + tr Sigma_u - 2 / sqrt(d) tr Sigma_u^(1/2), and
 /// |s|^2 + tr Sigma_u = 1 for unit rows (Fang et al., ICLR 2024).
-pub(crate) fn w2(unit_eigenvalues: &[f64]) -> f64 {
+pub fn w2(unit_eigenvalues: &[f64]) -> f64 {
     let d = unit_eigenvalues.len() as f64;
     let root_trace: f64 = unit_eigenvalues.iter().map(|value| value.sqrt()).sum();
     (2.0 - 2.0 / d.sqrt() * root_trace).max(0.0).sqrt()
