@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use strum::VariantArray;
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
@@ -80,8 +81,17 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: oneshot::Receiv
     run_with(config, listeners, shutdown, backend).await
 }
 
-/// As [`run`], with the caller's backend.
-pub async fn run_with(
+/// As [`run`], with the caller's backend. Boxed: the service is then compiled here, not in each crate that awaits it.
+pub fn run_with(
+    config: Config,
+    listeners: Listeners,
+    shutdown: oneshot::Receiver<()>,
+    backend: Arc<dyn Backend>,
+) -> BoxFuture<'static, Result<(), StartError>> {
+    Box::pin(serve_until(config, listeners, shutdown, backend))
+}
+
+async fn serve_until(
     config: Config,
     listeners: Listeners,
     shutdown: oneshot::Receiver<()>,

@@ -19,9 +19,9 @@
 //! | [`ingest`] | pushes come in, over HTTP and gRPC |
 //! | [`web`] | the read side, and the page |
 //! | `server` | sockets, access, routes |
-//! | `budget`, [`identity`], [`error`], [`telemetry`], [`traces`] | memory, names, refusals, logs and timings, traces |
+//! | `budget`, [`identity`], [`error`], `telemetry`, `traces` | memory, names, refusals, logs and timings, traces |
 //! | [`app`], [`config`] | build, configure, start, drain |
-//! | [`client`], [`replay`], [`demo`], [`terminal`], [`analyze`], [`plot`], [`dashboards`] | the sub-commands |
+//! | [`commands`], [`client`], `replay`, [`demo`], `terminal`, [`analyze`], `plot`, `dashboards` | the sub-commands |
 //!
 //! Words: a *run* is one training; a *layer* is where embeddings are captured; a *view* is one of several augmentations of
 //! the same samples; a *worker* is one distributed process; a *batch* is one push; a *window* is what is measured
@@ -68,13 +68,14 @@ pub mod wire;
 pub mod app;
 pub mod config;
 pub mod error;
-pub mod telemetry;
-pub mod traces;
+mod telemetry;
+mod traces;
 
 pub mod analyze;
 pub mod client;
-pub mod dashboards;
+pub mod commands;
+mod dashboards;
 pub mod demo;
-pub mod plot;
-pub mod replay;
-pub mod terminal;
+mod plot;
+mod replay;
+mod terminal;

@@ -31,7 +31,7 @@ const COLOURS: [RGBColor; 6] = [
 ///
 /// # Errors
 /// If the extension is another, no report has a spectrum, or the file cannot be written.
-pub fn draw(path: &Path, reports: &[FullReport]) -> Result<(), String> {
+pub(crate) fn draw(path: &Path, reports: &[FullReport]) -> Result<(), String> {
     let fail = |error: &dyn std::fmt::Display| format!("--plot {}: {error}", path.display());
     register_font("sans-serif", FontStyle::Normal, FONT).map_err(|_| fail(&"its font cannot be read"))?;
     match path.extension().and_then(|extension| extension.to_str()) {

@@ -26,7 +26,7 @@ const OF_WINDOW: [&str; 2] = ["step", "loss"];
 
 /// The pushes of one run.
 #[derive(Clone, Debug)]
-pub struct Recording {
+pub(crate) struct Recording {
     /// The run to push to.
     pub run: String,
     /// The layer to push to.
@@ -50,7 +50,7 @@ pub struct ReplayOverrides {
 ///
 /// # Errors
 /// What is wrong with a file, which is named.
-pub fn read(paths: &[impl AsRef<Path>], overrides: &ReplayOverrides) -> Result<Vec<Recording>, String> {
+pub(crate) fn read(paths: &[impl AsRef<Path>], overrides: &ReplayOverrides) -> Result<Vec<Recording>, String> {
     let mut recordings: Vec<Recording> = Vec::new();
     let mut single: Option<Recording> = None;
     for path in paths {
@@ -120,7 +120,11 @@ pub(crate) fn recording(bytes: &[u8], overrides: &ReplayOverrides) -> Result<Opt
 ///
 /// # Errors
 /// If the service cannot be reached or refuses a push.
-pub async fn push(client: &Client, recording: &Recording, pushed: &dyn Fn()) -> Result<PublishedVerdict, String> {
+pub(crate) async fn push(
+    client: &Client,
+    recording: &Recording,
+    pushed: &dyn Fn(),
+) -> Result<PublishedVerdict, String> {
     let (run, layer) = (recording.run.as_str(), recording.layer.as_str());
     for sent in &recording.pushes {
         let mut sent = sent.clone();
@@ -132,7 +136,7 @@ pub async fn push(client: &Client, recording: &Recording, pushed: &dyn Fn()) -> 
 }
 
 /// The verdict in one line.
-pub fn sentence(published: &PublishedVerdict) -> String {
+pub(crate) fn sentence(published: &PublishedVerdict) -> String {
     let verdict = &published.verdict;
     let reason =
         |reason: &VerdictReason| format!("{} {:.3} (threshold {:.3})", reason.measure, reason.value, reason.threshold);

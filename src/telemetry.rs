@@ -81,7 +81,7 @@ impl Drop for StageGuard {
 ///
 /// # Errors
 /// If the filter or the address cannot be used.
-pub fn init(filter: &str, json: bool, otlp: Option<&str>) -> Result<Traces, String> {
+pub(crate) fn init(filter: &str, json: bool, otlp: Option<&str>) -> Result<Traces, String> {
     let filter = EnvFilter::try_new(filter).map_err(|e| format!("log filter '{filter}': {e}"))?;
     let (spans, traces) = traces::start(otlp)?;
     // If nobody reads the log any more, do not panic: that message would go the same way.

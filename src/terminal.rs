@@ -13,7 +13,7 @@ use crate::analysis::report::Report;
 use crate::wire::views::{RunList, RunSummary};
 
 /// A table of runs, worst first.
-pub fn runs(list: &RunList) -> String {
+pub(crate) fn runs(list: &RunList) -> String {
     let mut runs: Vec<&RunSummary<String>> = list.runs.iter().collect();
     if runs.is_empty() {
         return "no runs yet\n".to_string();
@@ -40,7 +40,7 @@ pub fn runs(list: &RunList) -> String {
 }
 
 /// One report: the verdict with its reasons, the notes, every measure.
-pub fn report(report: &Report) -> String {
+pub(crate) fn report(report: &Report) -> String {
     let verdict = &report.verdict;
     let name = match report.run.as_str() {
         "" => printable(&report.layer),

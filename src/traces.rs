@@ -4,10 +4,10 @@
 use tracing_subscriber::{Layer, Registry};
 
 /// What turns spans into traces; `None`: nobody asked for them.
-pub type Spans = Option<Box<dyn Layer<Registry> + Send + Sync>>;
+pub(crate) type Spans = Option<Box<dyn Layer<Registry> + Send + Sync>>;
 
 #[cfg(feature = "otlp")]
-pub use otlp::{Traces, start};
+pub(crate) use otlp::{Traces, start};
 
 #[cfg(not(feature = "otlp"))]
 pub use nothing::{Traces, start};
@@ -25,11 +25,11 @@ mod otlp {
     use super::Spans;
 
     /// Traces waiting to be sent; without [`Traces::flush`] the newest are lost.
-    pub struct Traces(Option<SdkTracerProvider>);
+    pub(crate) struct Traces(Option<SdkTracerProvider>);
 
     impl Traces {
         /// Sends what is left. May wait for the collector: do not call it from a thread that serves requests.
-        pub fn flush(self) {
+        pub(crate) fn flush(self) {
             // If the collector is gone, there is nothing to report.
             let _ = self.0.map(|provider| provider.shutdown());
         }
@@ -39,7 +39,7 @@ mod otlp {
     ///
     /// # Errors
     /// If the address cannot be used.
-    pub fn start(endpoint: Option<&str>) -> Result<(Spans, Traces), String> {
+    pub(crate) fn start(endpoint: Option<&str>) -> Result<(Spans, Traces), String> {
         let Some(endpoint) = endpoint else { return Ok((None, Traces(None))) };
         let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build();
         let exporter = exporter.map_err(|error| format!("--otlp-endpoint {endpoint}: {error}"))?;
