@@ -9,7 +9,7 @@ use strum::{EnumString, IntoStaticStr};
 
 /// Larger magnitudes overflow f64 when squared and summed, so they are refused like infinities.
 /// 1e140 squared, times 2^63 rows, is below f64::MAX (1.8e308).
-pub(crate) const LARGEST_VALUE: f64 = 1e140;
+pub const LARGEST_VALUE: f64 = 1e140;
 
 /// Rows converted at a time for the means.
 const MEAN_BLOCK: usize = 64;
