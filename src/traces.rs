@@ -10,7 +10,7 @@ pub(crate) type Spans = Option<Box<dyn Layer<Registry> + Send + Sync>>;
 pub(crate) use otlp::{Traces, start};
 
 #[cfg(not(feature = "otlp"))]
-pub use nothing::{Traces, start};
+pub(crate) use nothing::{Traces, start};
 
 #[cfg(feature = "otlp")]
 mod otlp {
@@ -60,15 +60,15 @@ mod nothing {
     use super::Spans;
 
     /// Nothing to send.
-    pub struct Traces;
+    pub(crate) struct Traces;
 
     impl Traces {
         /// Does nothing.
-        pub fn flush(self) {}
+        pub(crate) fn flush(self) {}
     }
 
     /// Starts nothing.
-    pub fn start(_endpoint: Option<&str>) -> Result<(Spans, Traces), String> {
+    pub(crate) fn start(_endpoint: Option<&str>) -> Result<(Spans, Traces), String> {
         Ok((None, Traces))
     }
 }
