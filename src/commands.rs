@@ -6,18 +6,18 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::analysis::report::Report;
-use crate::app::{self, Listeners};
-use crate::client::Client;
-use crate::config::{self, AnalyzeArgs, Cli, Command, Config, HealthcheckArgs, ReplayArgs, ReportArgs, RunsArgs};
-use crate::dashboards;
-use crate::wire::views::{LayerSummary, ReportList, RunSummary};
-use crate::{analyze, demo, plot, replay, telemetry, terminal, web};
 use clap::{CommandFactory, FromArgMatches};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+
+use crate::analysis::report::Report;
+use crate::app::{self, Listeners};
+use crate::client::Client;
+use crate::config::{self, AnalyzeArgs, Cli, Command, Config, HealthcheckArgs, ReplayArgs, ReportArgs, RunsArgs};
+use crate::wire::views::{LayerSummary, ReportList, RunSummary};
+use crate::{analyze, dashboards, demo, plot, replay, telemetry, terminal, web};
 
 /// Runs the sub-command that the process's arguments name, to its end.
 #[must_use]
